@@ -1,1 +1,12 @@
-//! Room under construction.
+//! The typed tensor language and the kernel language: what a model computes, and how.
+//!
+//! Invariant: no I/O, no backend, no file format; everything here is plain data with a text form,
+//! a verifier and a reference evaluator.
+
+pub mod graph;
+pub mod kernel;
+pub mod op;
+pub mod schedule;
+
+pub use graph::{Graph, GraphError, Node, NodeId, Producer, TensorType, Value, ValueId};
+pub use op::{Op, OpError};

@@ -1,0 +1,105 @@
+//! Schedules: how a kernel is run — tiles, loop order, registers, vectors, packing.
+//!
+//! Invariant: a schedule never changes what is computed; it is plain data beside the kernel, and a
+//! kernel under an illegal schedule is refused, not miscompiled.
+
+use kiln_tensor::Dim;
+use serde::{Deserialize, Serialize};
+
+/// How one kernel is run.
+///
+/// The parallel outer axes are cut into tasks: a task is a box of `task` points along each of them,
+/// and tasks are numbered with the last axis fastest. Within a task every stage iterates over the
+/// task's box of outer points and its own axes by its [`StageSchedule`]; with several stages the
+/// temporaries hold one value for each outer point of the box.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Points of each outer axis in one task; [`WHOLE`] for all of them (always so for sequential
+    /// axes, which run inside a task as its outermost loops).
+    pub task: Vec<u64>,
+    /// One for each stage.
+    pub stages: Vec<StageSchedule>,
+    /// Operands that are not stored in row-major order of their shape.
+    pub packing: Vec<Packing>,
+}
+
+/// Stands for the whole extent of an axis.
+pub const WHOLE: u64 = 0;
+
+/// How one stage is run inside a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StageSchedule {
+    /// Serial loops from the outermost in, over axis numbers of the stage (outer axes first): each
+    /// advances its axis by `step`. An axis may occur several times with falling steps
+    /// (multi-level tiling). What remains of each axis inside the innermost loops is the register
+    /// tile: an axis whose innermost step is `s` has `s` of its points unrolled.
+    pub loops: Vec<LoopLevel>,
+    /// The axis along which vectors lie, and the lanes of one vector. The register tile of that
+    /// axis is a whole number of vectors (one, if no loop gives it a step).
+    pub vector: Option<VectorAxis>,
+}
+
+/// One serial loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LoopLevel {
+    /// Axis number in the stage.
+    pub axis: usize,
+    /// Points that one iteration covers.
+    pub step: u64,
+}
+
+/// The vector axis of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VectorAxis {
+    /// Axis number in the stage.
+    pub axis: usize,
+    /// Elements of one vector.
+    pub lanes: u32,
+}
+
+/// How an operand's elements lie in memory, when not in row-major order of its shape.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Packing {
+    /// Number of the operand in the kernel.
+    pub operand: usize,
+    /// How it lies.
+    pub layout: PackedLayout,
+}
+
+/// A blocked layout: a row-major array over the levels, padded with zeros to whole blocks.
+///
+/// For `B[k, n]` in panels of 32 columns: `[(1, Outer{32}), (0, Whole), (1, Inner{32})]`, i.e.
+/// element `(k, n)` lies at `[n / 32][k][n % 32]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PackedLayout {
+    /// Levels from the slowest to the fastest: a dimension of the operand and the part of it.
+    pub levels: Vec<(usize, Part)>,
+}
+
+/// A part of a dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Part {
+    /// The dimension whole.
+    Whole,
+    /// The number of the block of this many elements.
+    Outer(u64),
+    /// The position in the block of this many elements.
+    Inner(u64),
+}
+
+impl PackedLayout {
+    /// Extents of the levels for an operand of this shape.
+    pub fn extents(&self, shape: &[Dim]) -> Vec<Dim> {
+        self.levels
+            .iter()
+            .map(|&(dim, part)| {
+                let extent = shape.get(dim).cloned().unwrap_or_default();
+                match part {
+                    Part::Whole => extent,
+                    Part::Outer(block) => extent.ceil_div(&Dim::from(block as usize)),
+                    Part::Inner(block) => Dim::from(block as usize),
+                }
+            })
+            .collect()
+    }
+}
