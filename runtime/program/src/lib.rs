@@ -1,1 +1,12 @@
-//! Room under construction.
+//! The program: what a compiled model is once no compiler is needed any more.
+//!
+//! Invariant: plain data; sizes are dimension expressions, places are numbers, and everything that
+//! execution relies on can be validated without running anything.
+
+mod place;
+mod program;
+
+pub use place::{Lifetime, Placement, place};
+pub use program::{
+    Buffer, BufferId, Coverage, KernelEntry, Location, LoopStep, Port, Program, Step, WeightRange,
+};
