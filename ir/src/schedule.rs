@@ -3,7 +3,8 @@
 //! Invariant: a schedule never changes what is computed; it is plain data beside the kernel, and a
 //! kernel under an illegal schedule is refused, not miscompiled.
 
-use kiln_tensor::Dim;
+use crate::kernel::{AxisKind, Kernel, Role};
+use kiln_tensor::{ALIGNMENT, Dim};
 use serde::{Deserialize, Serialize};
 
 /// How one kernel is run.
@@ -85,6 +86,76 @@ pub enum Part {
     Outer(u64),
     /// The position in the block of this many elements.
     Inner(u64),
+}
+
+/// Where a kernel's temporaries lie in the scratch memory of one thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScratchLayout {
+    /// Byte offset of each operand that is a temporary; `None` for the others. A temporary lies in
+    /// row-major order of the task's box (its points along the parallel outer axes) followed by its
+    /// own shape.
+    pub offsets: Vec<Option<Dim>>,
+    /// Bytes in all.
+    pub bytes: Dim,
+}
+
+impl Schedule {
+    /// Points of each outer axis in a full task; 1 for sequential axes, which a task runs through
+    /// one after the other.
+    pub fn task_box(&self, kernel: &Kernel) -> Vec<Dim> {
+        let whole = |index: usize| self.task.get(index).copied().unwrap_or(WHOLE) == WHOLE;
+        kernel
+            .outer
+            .iter()
+            .enumerate()
+            .map(|(index, axis)| match axis.kind {
+                AxisKind::Sequential => Dim::from(1usize),
+                _ if whole(index) => axis.extent.clone(),
+                _ => Dim::from(self.task[index] as usize),
+            })
+            .collect()
+    }
+
+    /// Number of tasks along each outer axis.
+    pub fn task_grid(&self, kernel: &Kernel) -> Vec<Dim> {
+        self.task_box(kernel)
+            .into_iter()
+            .zip(&kernel.outer)
+            .map(|(points, axis)| match axis.kind {
+                AxisKind::Sequential => Dim::from(1usize),
+                // An axis that is whole in a task gives one task, or none if it is empty.
+                _ if points == axis.extent => axis.extent.minimum(&Dim::from(1usize)),
+                _ => axis.extent.ceil_div(&points),
+            })
+            .collect()
+    }
+
+    /// Number of tasks in all.
+    pub fn tasks(&self, kernel: &Kernel) -> Dim {
+        self.task_grid(kernel).into_iter().product()
+    }
+
+    /// Where the temporaries lie.
+    pub fn scratch(&self, kernel: &Kernel) -> ScratchLayout {
+        let points: Dim = self.task_box(kernel).into_iter().product();
+        let alignment = Dim::from(ALIGNMENT);
+        let mut bytes = Dim::default();
+        let offsets = kernel
+            .operands
+            .iter()
+            .map(|operand| {
+                if operand.role != Role::Temporary {
+                    return None;
+                }
+                let offset = bytes.clone();
+                let elements = points.clone() * operand.shape.iter().cloned().product();
+                let length = elements * Dim::from(operand.dtype.size());
+                bytes = offset.clone() + length.ceil_div(&alignment) * alignment.clone();
+                Some(offset)
+            })
+            .collect();
+        ScratchLayout { offsets, bytes }
+    }
 }
 
 impl PackedLayout {

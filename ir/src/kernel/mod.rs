@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 pub struct Kernel {
     /// Name for people, e.g. `contract_add_relu`; not unique.
     pub name: String,
-    /// Bounds of the symbols that occur in extents, shapes and indices.
+    /// Bounds of the symbols that occur in extents, shapes and indices. They are local to the kernel
+    /// (so that equal layers have equal kernels) and are its size parameters: a launch passes
+    /// their values in the order of their names.
     pub symbols: SymbolTable,
     /// Buffers that the kernel touches: inputs, then outputs, then temporaries.
     pub operands: Vec<Operand>,
