@@ -3,9 +3,11 @@
 //! Invariant: plain data; sizes are dimension expressions, places are numbers, and everything that
 //! execution relies on can be validated without running anything.
 
+mod code;
 mod place;
 mod program;
 
+pub use code::{Architecture, CodeVariant};
 pub use place::{Lifetime, Placement, place};
 pub use program::{
     Buffer, BufferId, Coverage, KernelEntry, Location, LoopStep, Port, Program, Step, WeightRange,

@@ -1,0 +1,7 @@
+//! The runtime: loads compiled models and runs them. It links no compiler.
+//!
+//! Invariant: what is loaded was checked before it is believed; running relies on those checks.
+
+#![warn(missing_docs)]
+
+pub mod loader;
