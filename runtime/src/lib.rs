@@ -2,6 +2,6 @@
 //!
 //! Invariant: what is loaded was checked before it is believed; running relies on those checks.
 
-#![warn(missing_docs)]
-
+pub mod arena;
 pub mod loader;
+pub mod threads;

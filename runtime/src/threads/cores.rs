@@ -1,0 +1,99 @@
+//! Which processors this process may use, in the order in which threads should take them.
+//!
+//! Invariant: only processors of the process' own affinity mask are ever named, and every physical
+//! core comes once before any comes twice.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::collections::BTreeMap;
+use std::num::NonZero;
+
+/// The processors of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Processors {
+    /// Processor numbers, one of each physical core first.
+    order: Vec<usize>,
+    /// How many of them are on cores of their own.
+    cores: usize,
+}
+
+impl Processors {
+    /// What the system says; empty if it does not.
+    pub(super) fn of_this_process() -> Self {
+        let Ok(allowed) = sched_getaffinity(None) else {
+            return Processors { order: Vec::new(), cores: 0 };
+        };
+        let allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+        Self::ordered(allowed.map(|cpu| (cpu, siblings_of(cpu))))
+    }
+
+    /// Orders processors, each given with a text that is the same for all of its core.
+    fn ordered(processors: impl Iterator<Item = (usize, String)>) -> Self {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let mut ranked: Vec<(usize, usize)> = processors
+            .map(|(cpu, core)| {
+                let rank = seen.entry(core).or_default();
+                *rank += 1;
+                (*rank, cpu)
+            })
+            .collect();
+        ranked.sort_unstable();
+        Processors { order: ranked.into_iter().map(|(_, cpu)| cpu).collect(), cores: seen.len() }
+    }
+
+    /// Threads that repay: one a core, and no more than the process' share of time (a container's
+    /// limit) allows.
+    pub(super) fn default_threads(&self) -> usize {
+        let share = std::thread::available_parallelism().map_or(1, NonZero::get);
+        if self.cores == 0 { share } else { self.cores.min(share) }
+    }
+
+    /// Whether so many threads can each have a processor.
+    pub(super) fn suffice_for(&self, threads: usize) -> bool {
+        threads <= self.order.len()
+    }
+
+    /// Ties the calling thread to the processor of this number in the order. A system that refuses
+    /// leaves the thread where it is: pinning is about speed only.
+    pub(super) fn pin_this_thread(&self, number: usize) {
+        if let Some(&cpu) = self.order.get(number) {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            let _ = sched_setaffinity(None, &set);
+        }
+    }
+}
+
+/// The processors on the same core, as Linux lists them; unique to `cpu` where it does not say.
+fn siblings_of(cpu: usize) -> String {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    std::fs::read_to_string(path).unwrap_or_else(|_| format!("cpu{cpu}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_come_before_their_second_threads() {
+        let siblings = ["0,4", "1,5", "2-3", "2-3", "0,4", "1,5"];
+        let listed = siblings.into_iter().map(str::to_owned).enumerate();
+        let processors = Processors::ordered(listed);
+        assert_eq!(processors.order, [0, 1, 2, 3, 4, 5]);
+        let listed = ["a", "a", "b", "b"].into_iter().map(str::to_owned).enumerate();
+        let processors = Processors::ordered(listed);
+        assert_eq!((processors.order.as_slice(), processors.cores), (&[0, 2, 1, 3][..], 2));
+    }
+
+    #[test]
+    fn pinning_stays_in_the_allowed_set() {
+        let before = Processors::of_this_process();
+        assert!(!before.order.is_empty());
+        let narrowed = std::thread::spawn(move || {
+            before.pin_this_thread(0);
+            before.pin_this_thread(usize::MAX);
+            (Processors::of_this_process().order, before.order[0])
+        });
+        let (after, pinned) = narrowed.join().unwrap();
+        assert_eq!(after, [pinned]);
+    }
+}
