@@ -1,0 +1,38 @@
+//! What a code generator can translate.
+//!
+//! Invariant: capabilities choose among forms that compute the same values; they never say what is
+//! computed.
+
+use crate::target::Target;
+
+/// Operations beyond the plain ones that a code generator has for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`super::Op::Fma`]; without it a product is rounded before the addition.
+    pub fma: bool,
+    /// [`super::Conversion::HalfToSingle`] and back; without them they are integer arithmetic.
+    pub half: bool,
+    /// Vector loads and stores under a mask; without them the rest of a vector axis is done by a
+    /// scalar loop.
+    pub masks: bool,
+    /// The one width that vectors may have: no wider vector of any element occurs, so that a
+    /// stage that mixes widths is done in scalars.
+    pub only_bits: Option<u32>,
+}
+
+impl Capabilities {
+    /// For a code generator that legalises every vector type itself, as LLVM does.
+    pub fn full(target: &Target) -> Self {
+        Capabilities {
+            fma: target.has("fma"),
+            half: target.has("f16c"),
+            masks: true,
+            only_bits: None,
+        }
+    }
+
+    /// For a code generator that knows 128-bit vectors alone, as Cranelift does on x86-64.
+    pub fn narrow(target: &Target) -> Self {
+        Capabilities { fma: target.has("fma"), half: false, masks: false, only_bits: Some(128) }
+    }
+}

@@ -1,0 +1,135 @@
+//! Powers and remainders.
+//!
+//! Invariant: integer powers wrap like repeated multiplication; float powers follow IEEE 754's
+//! `pow` where the result is a number.
+
+use crate::nest::build::Builder;
+use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
+
+impl Builder<'_> {
+    /// aᵇ of floats. f32 is computed in f64, so that no digits are lost in the logarithm.
+    pub(in crate::nest) fn float_pow(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        if self.ty(a).element == Element::F32 {
+            let [a, b] = [a, b].map(|v| self.convert(Conversion::FloatToFloat, v, Element::F64));
+            let wide = self.float_pow(a, b);
+            return self.convert(Conversion::FloatToFloat, wide, Element::F32);
+        }
+        let [zero, one, half, nan] = [0.0, 1.0, 0.5, f64::NAN].map(|value| self.like(a, value));
+        let size = self.unary(UnaryOp::Abs, a);
+        let log = self.log(size);
+        let product = self.fmul(b, log);
+        let magnitude = self.exp(product);
+        // A negative base has a power only for whole exponents, negative for odd ones.
+        let whole = self.unary(UnaryOp::Trunc, b);
+        let is_whole = self.compare(Predicate::Equal, whole, b);
+        let halved = self.fmul(b, half);
+        let half_whole = self.unary(UnaryOp::Trunc, halved);
+        let is_even = self.compare(Predicate::Equal, half_whole, halved);
+        let minus = self.unary(UnaryOp::Neg, magnitude);
+        let odd = self.select(is_even, magnitude, minus);
+        let of_negative = self.select(is_whole, odd, nan);
+        let negative = self.compare(Predicate::Less, a, zero);
+        let result = self.select(negative, of_negative, magnitude);
+        let base_one = self.compare(Predicate::Equal, a, one);
+        let result = self.select(base_one, one, result);
+        let exponent_zero = self.compare(Predicate::Equal, b, zero);
+        self.select(exponent_zero, one, result)
+    }
+
+    /// aᵇ of a float to a literal exponent that needs no logarithm.
+    pub(in crate::nest) fn float_pow_literal(&mut self, a: ValueId, b: f64) -> Option<ValueId> {
+        let one = self.like(a, 1.0);
+        if b == 0.5 {
+            return Some(self.unary(UnaryOp::Sqrt, a));
+        }
+        if b == -0.5 {
+            let root = self.unary(UnaryOp::Sqrt, a);
+            return Some(self.fdiv(one, root));
+        }
+        if b.fract() != 0.0 || b.abs() > 16.0 {
+            return None;
+        }
+        let (mut rest, mut square, mut product) = (b.abs() as u32, a, None);
+        while rest > 0 {
+            if rest % 2 == 1 {
+                product = Some(product.map_or(square, |p| self.fmul(p, square)));
+            }
+            rest /= 2;
+            if rest > 0 {
+                square = self.fmul(square, square);
+            }
+        }
+        let product = product.unwrap_or(one);
+        Some(if b < 0.0 { self.fdiv(one, product) } else { product })
+    }
+
+    /// aᵇ of integers, by squaring; negative exponents truncate towards zero.
+    pub(in crate::nest) fn integer_pow(
+        &mut self,
+        a: ValueId,
+        b: ValueId,
+        signed: bool,
+    ) -> ValueId {
+        let element = self.ty(a).element;
+        let [zero, one, minus_one] = [0, 1, -1].map(|value| self.integer(element, value));
+        let (mut result, mut square) = (one, a);
+        for bit in 0..element.bits() {
+            let mask = self.integer(element, (1u64 << bit) as i64);
+            let bit_of = self.and(b, mask);
+            let set = self.compare(Predicate::NotEqual, bit_of, zero);
+            let next = self.binary(BinaryOp::Mul, result, square);
+            result = self.select(set, next, result);
+            square = self.binary(BinaryOp::Mul, square, square);
+        }
+        if !signed {
+            return result;
+        }
+        let lowest = self.and(b, one);
+        let odd = self.compare(Predicate::NotEqual, lowest, zero);
+        let unit_power = self.select(odd, minus_one, one);
+        let is_minus_one = self.compare(Predicate::Equal, a, minus_one);
+        let is_one = self.compare(Predicate::Equal, a, one);
+        let inverse = self.select(is_minus_one, unit_power, zero);
+        let inverse = self.select(is_one, one, inverse);
+        let negative = self.compare(Predicate::Less, b, zero);
+        self.select(negative, inverse, result)
+    }
+
+    /// The remainder of the truncated quotient of floats, with the sign of a.
+    pub(in crate::nest) fn float_rem(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        let quotient = self.fdiv(a, b);
+        let whole = self.unary(UnaryOp::Trunc, quotient);
+        let whole = self.unary(UnaryOp::Neg, whole);
+        let rest = self.fma(whole, b, a);
+        // The rounded quotient may reach the next whole number: then the rest has the other sign.
+        let [zero, infinity] = [0.0, f64::INFINITY].map(|value| self.like(a, value));
+        let opposite = self.fmul(rest, a);
+        let crossed = self.compare(Predicate::Less, opposite, zero);
+        let size = self.unary(UnaryOp::Abs, b);
+        let back = self.with_sign_of(size, a);
+        let raised = self.fadd(rest, back);
+        let rest = self.select(crossed, raised, rest);
+        let is_infinite = self.compare(Predicate::Equal, size, infinity);
+        let size_of_a = self.unary(UnaryOp::Abs, a);
+        let finite = self.compare(Predicate::Less, size_of_a, infinity);
+        let keep = self.and(is_infinite, finite);
+        self.select(keep, a, rest)
+    }
+
+    /// The remainder of the floored quotient, with the sign of b, from the truncated one.
+    pub(in crate::nest) fn floored_rem(&mut self, rest: ValueId, b: ValueId) -> ValueId {
+        let element = self.ty(rest).element;
+        let zero = if element.is_float() {
+            self.float(element, 0.0)
+        } else {
+            self.integer(element, 0)
+        };
+        let rest_negative = self.compare(Predicate::Less, rest, zero);
+        let b_negative = self.compare(Predicate::Less, b, zero);
+        let differ = self.binary(BinaryOp::Xor, rest_negative, b_negative);
+        let there = self.compare(Predicate::NotEqual, rest, zero);
+        let adjust = self.and(differ, there);
+        let moved = self.binary(BinaryOp::Add, rest, b);
+        self.select(adjust, moved, rest)
+    }
+}

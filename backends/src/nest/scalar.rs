@@ -1,0 +1,319 @@
+//! Scalar programs at one point (or one vector of points) of the register tile.
+//!
+//! Invariant: memory is only touched where the program reads it: lanes beyond the end of the vector
+//! axis and places outside a guarded operand are masked.
+
+use super::build::Builder;
+use super::functions::memory_element_of;
+use super::place::{Offset, offset_of, packed, row_major};
+use super::{Address, Conversion, Element, Predicate, Type, ValueId};
+use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram};
+use kiln_ir::op::BinaryFn;
+use kiln_ir::schedule::PackedLayout;
+use kiln_tensor::{DType, Dim};
+
+/// How the elements of an operand are found.
+pub(super) enum Layout {
+    /// Row-major over its shape.
+    RowMajor,
+    /// Blocked.
+    Packed(PackedLayout),
+    /// In scratch memory, from this element on, row-major over the task's box and its shape.
+    Temporary(Dim),
+}
+
+/// What stays the same over a whole kernel.
+pub(super) struct Context<'k> {
+    pub(super) kernel: &'k Kernel,
+    /// One for each operand.
+    pub(super) layouts: Vec<Layout>,
+    /// First point of the task along each outer axis.
+    pub(super) low: Vec<Offset>,
+    /// Points of a full task along each outer axis.
+    pub(super) task_box: Vec<Dim>,
+}
+
+/// Where a program is evaluated.
+#[derive(Clone)]
+pub(super) struct Point<'a> {
+    /// Extent of each axis of the stage.
+    pub(super) extents: &'a [Dim],
+    /// The value of each axis of the stage; along the vector axis one for each lane.
+    pub(super) axes: Vec<Offset>,
+    /// Lanes of the vector axis; 1 without one.
+    pub(super) lanes: u32,
+    /// The lanes that lie inside the vector axis, if not all do.
+    pub(super) tail: Option<ValueId>,
+    /// Number of the vector along a reduced vector axis.
+    pub(super) slot: Option<usize>,
+}
+
+/// Why a program cannot be evaluated; the caller adds the kernel's name.
+pub(super) type Malformed = String;
+
+impl Context<'_> {
+    /// The value of every instruction of a program. Those in `skipped` are not computed: their
+    /// entry means nothing, and no other instruction may use it.
+    pub(super) fn evaluate(
+        &self,
+        program: &ScalarProgram,
+        point: &Point,
+        reduced: &[ValueId],
+        skipped: &[ScalarId],
+        build: &mut Builder,
+    ) -> Result<Vec<ValueId>, Malformed> {
+        let mut values: Vec<ValueId> = Vec::with_capacity(program.code.len());
+        for (number, (op, dtype)) in program.code.iter().enumerate() {
+            let value = if skipped.contains(&ScalarId(number as u32)) {
+                build.index(0)
+            } else {
+                self.instruction(program, op, *dtype, point, reduced, &values, build)?
+            };
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn instruction(
+        &self,
+        program: &ScalarProgram,
+        op: &ScalarOp,
+        dtype: DType,
+        point: &Point,
+        reduced: &[ValueId],
+        values: &[ValueId],
+        build: &mut Builder,
+    ) -> Result<ValueId, Malformed> {
+        let get = |id: &ScalarId| value_of(values, *id);
+        let dtype_of = |id: &ScalarId| {
+            program.dtype(*id).ok_or_else(|| format!("there is no scalar {}", id.0))
+        };
+        Ok(match op {
+            ScalarOp::Constant(scalar) => build.scalar(*scalar, dtype),
+            ScalarOp::Dim(dim) => build.dim(dim),
+            ScalarOp::Index(index) => {
+                let offset = self
+                    .offset(index, program, point, values, build)
+                    .ok_or_else(|| format!("index {index} is malformed"))?;
+                if offset.is_uniform() {
+                    offset.base(build)
+                } else {
+                    offset.lanes(point.lanes, build)
+                }
+            }
+            ScalarOp::Read { access, outside } => {
+                let what = self.read(access, *outside, program, point, values, build);
+                what.ok_or_else(|| format!("operand {} is read malformed", access.operand))?
+            }
+            ScalarOp::Reduced(number) => *reduced
+                .get(*number)
+                .ok_or_else(|| format!("there is no combined value {number}"))?,
+            ScalarOp::Unary(f, a) => build.unary_fn(*f, get(a)?, dtype_of(a)?),
+            ScalarOp::Binary(BinaryFn::Pow, a, b) if dtype.is_float() => {
+                let literal = match program.code.get(b.0 as usize) {
+                    Some((ScalarOp::Constant(Scalar::Float(value)), _)) => Some(*value),
+                    _ => None,
+                };
+                let (a, b) = (get(a)?, get(b)?);
+                let simple = literal.and_then(|literal| build.float_pow_literal(a, literal));
+                simple.unwrap_or_else(|| build.float_pow(a, b))
+            }
+            ScalarOp::Binary(f, a, b) => build.binary_fn(*f, get(a)?, get(b)?, dtype_of(a)?),
+            ScalarOp::Select(c, a, b) => build.select(get(c)?, get(a)?, get(b)?),
+            ScalarOp::Cast(a) => build.cast(get(a)?, dtype_of(a)?, dtype),
+        })
+    }
+
+    fn offset(
+        &self,
+        index: &Index,
+        program: &ScalarProgram,
+        point: &Point,
+        values: &[ValueId],
+        build: &mut Builder,
+    ) -> Option<Offset> {
+        let mut scalar = |id: ScalarId, build: &mut Builder| {
+            let value = *values.get(id.0 as usize)?;
+            match (build.ty(value).element, program.dtype(id)?) {
+                (Element::I64, _) => Some(value),
+                (Element::I8 | Element::I16 | Element::I32, dtype) => {
+                    let how = if dtype.is_signed() {
+                        Conversion::SignExtend
+                    } else {
+                        Conversion::ZeroExtend
+                    };
+                    Some(build.convert(how, value, Element::I64))
+                }
+                _ => None,
+            }
+        };
+        let axis = |number: usize| point.axes.get(number).cloned();
+        offset_of(index, &axis, &mut scalar, point.lanes, build)
+    }
+
+    /// The place of an element in its operand's buffer.
+    fn place(
+        &self,
+        operand: usize,
+        indices: Vec<Offset>,
+        point: &Point,
+        build: &mut Builder,
+    ) -> Option<Offset> {
+        let shape = &self.kernel.operands.get(operand)?.shape;
+        if indices.len() != shape.len() {
+            return None;
+        }
+        match self.layouts.get(operand)? {
+            Layout::RowMajor => Some(row_major(indices, shape, build)),
+            Layout::Packed(layout) => packed(&indices, shape, layout, point.lanes, build),
+            Layout::Temporary(start) => {
+                let mut all = Vec::with_capacity(self.low.len() + indices.len());
+                for (axis, low) in point.axes.iter().zip(&self.low) {
+                    let minus = low.clone().times(&Dim::from(-1i64), build);
+                    all.push(axis.clone().plus(minus, build));
+                }
+                // A sequential axis has one point at a time: its box is 1 and its low the point.
+                all.extend(indices);
+                let extents: Vec<Dim> =
+                    self.task_box.iter().chain(shape).cloned().collect();
+                Some(row_major(all, &extents, build).plus(start.clone().into(), build))
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        access: &Access,
+        outside: Option<Scalar>,
+        program: &ScalarProgram,
+        point: &Point,
+        values: &[ValueId],
+        build: &mut Builder,
+    ) -> Option<ValueId> {
+        let operand = self.kernel.operands.get(access.operand)?;
+        let dtype = operand.dtype;
+        let mut indices = Vec::with_capacity(access.index.len());
+        for index in &access.index {
+            indices.push(self.offset(index, program, point, values, build)?);
+        }
+        let uniform = indices.iter().all(Offset::is_uniform);
+        let mut guard = None;
+        if outside.is_some() {
+            for ((index, offset), extent) in access.index.iter().zip(&indices).zip(&operand.shape) {
+                if self.surely_inside(index, extent, point) {
+                    continue;
+                }
+                let extent = build.dim(extent);
+                let value = if offset.is_uniform() {
+                    offset.base(build)
+                } else {
+                    offset.lanes(point.lanes, build)
+                };
+                // As an unsigned number a negative index is beyond every extent.
+                let inside = build.compare(Predicate::LessUnsigned, value, extent);
+                guard = Some(match guard {
+                    Some(others) => build.and(others, inside),
+                    None => inside,
+                });
+            }
+        }
+        let place = self.place(access.operand, indices, point, build)?;
+        let lanes = if uniform { 1 } else { point.lanes };
+        let mask = match (guard, point.tail.filter(|_| !uniform)) {
+            (Some(a), Some(b)) => Some(build.and(a, b)),
+            (a, b) => a.or(b),
+        };
+        let mask = mask.map(|mask| build.widen(mask, lanes));
+        let address = address_of(&place, lanes, build);
+        let ty = Type::new(memory_element_of(dtype), lanes);
+        let loaded = build.load(access.operand as u32, address, mask, ty);
+        let value = build.from_memory(loaded, dtype);
+        Some(match (guard, outside) {
+            (Some(guard), Some(outside)) if !is_zero(outside) => {
+                let outside = build.scalar(outside, dtype);
+                build.select(guard, value, outside)
+            }
+            _ => value,
+        })
+    }
+
+    /// Whether an index lies in `0..extent` at every point of the domain, whatever the sizes are.
+    fn surely_inside(&self, index: &Index, extent: &Dim, point: &Point) -> bool {
+        let symbols = &self.kernel.symbols;
+        let Some(affine) = index.affine() else { return false };
+        let (mut least, mut most) = (affine.offset.clone(), affine.offset);
+        for (axis, coefficient) in affine.coefficients {
+            let Some(points) = point.extents.get(axis) else { return false };
+            let reach = coefficient.clone() * (points.clone() - Dim::from(1i64));
+            let bounds = coefficient.bounds(symbols);
+            if bounds.min >= 0 {
+                most = most + reach;
+            } else if bounds.max.is_some_and(|max| max <= 0) {
+                least = least + reach;
+            } else {
+                return false;
+            }
+        }
+        let room = extent.clone() - Dim::from(1i64) - most;
+        least.bounds(symbols).min >= 0 && room.bounds(symbols).min >= 0
+    }
+
+    /// Writes the results of a stage's `finish`.
+    pub(super) fn write(
+        &self,
+        accesses: &[Access],
+        results: &[ValueId],
+        point: &Point,
+        build: &mut Builder,
+    ) -> Result<(), Malformed> {
+        for (access, value) in accesses.iter().zip(results) {
+            let malformed = || format!("operand {} is written malformed", access.operand);
+            let operand = self.kernel.operands.get(access.operand).ok_or_else(malformed)?;
+            let mut indices = Vec::with_capacity(access.index.len());
+            for index in &access.index {
+                let none = ScalarProgram::default();
+                let offset = self.offset(index, &none, point, &[], build);
+                indices.push(offset.ok_or_else(malformed)?);
+            }
+            let place =
+                self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
+            let lanes = if place.is_uniform() { 1 } else { point.lanes };
+            let value = build.to_memory(*value, operand.dtype);
+            if build.ty(value).lanes > lanes {
+                return Err("lanes of the vector axis are written to one place".to_owned());
+            }
+            if build.ty(value).element != memory_element_of(operand.dtype) {
+                return Err(format!("operand {} is written with another type", access.operand));
+            }
+            let value = build.widen(value, lanes);
+            let address = address_of(&place, lanes, build);
+            let mask = point.tail.filter(|_| lanes > 1);
+            build.store(access.operand as u32, address, value, mask);
+        }
+        Ok(())
+    }
+}
+
+fn value_of(values: &[ValueId], id: ScalarId) -> Result<ValueId, Malformed> {
+    values.get(id.0 as usize).copied().ok_or_else(|| format!("there is no scalar {}", id.0))
+}
+
+fn is_zero(scalar: Scalar) -> bool {
+    match scalar {
+        Scalar::Float(value) => value.to_bits() == 0,
+        Scalar::Int(value) => value == 0,
+    }
+}
+
+fn address_of(place: &Offset, lanes: u32, build: &mut Builder) -> Address {
+    match place.stride() {
+        _ if lanes == 1 => Address::Contiguous(place.base(build)),
+        Some(stride) if stride.is(1) => Address::Contiguous(place.base(build)),
+        Some(stride) => {
+            let start = place.base(build);
+            Address::Strided(start, build.dim(stride))
+        }
+        None => Address::Scattered(place.lanes(lanes, build)),
+    }
+}
