@@ -3,12 +3,16 @@
 //! Invariant: plain data; sizes are dimension expressions, places are numbers, and everything that
 //! execution relies on can be validated without running anything.
 
+mod artefact;
 mod code;
 mod place;
 mod program;
+mod validate;
 
+pub use artefact::{Artefact, ArtefactError, Contents, VERSION, write};
 pub use code::{Architecture, CodeVariant};
 pub use place::{Lifetime, Placement, place};
 pub use program::{
     Buffer, BufferId, Coverage, KernelEntry, Location, LoopStep, Port, Program, Step, WeightRange,
 };
+pub use validate::ProgramError;

@@ -94,7 +94,7 @@ mod tests {
             let placement = place(&buffers).unwrap();
             for (i, &(a, a_size)) in buffers.iter().enumerate() {
                 let a_start = placement.offsets[i];
-                prop_assert!(a_start % ALIGNMENT as u64 == 0);
+                prop_assert!(a_start.is_multiple_of(ALIGNMENT as u64));
                 prop_assert!(a_start + a_size <= placement.size);
                 for (j, &(b, b_size)) in buffers.iter().enumerate().skip(i + 1) {
                     let b_start = placement.offsets[j];

@@ -175,7 +175,7 @@ fn what_kernels_may_not_have_is_named() {
     }
     let empty = LoadedCode::load(&[b""]).unwrap_err();
     assert!(matches!(empty, LoadError::Malformed { object: 0, .. }), "{empty}");
-    assert_eq!(LoadedCode::load(&[]).unwrap().entry("f").is_err(), true);
+    assert!(LoadedCode::load(&[]).unwrap().entry("f").is_err());
 }
 
 /// The image of an AArch64 object is linked, but not run, on any machine.
@@ -203,7 +203,7 @@ fn aarch64_images_are_linked_for_any_address() {
     let word = |offset: usize| u32::from_le_bytes(image[offset..offset + 4].try_into().unwrap());
     assert_eq!(word(0), 0x9000_0000, "same page");
     assert_eq!(word(4), 0x3dc0_0000 | (48 / 16) << 10);
-    assert_eq!(word(8), 0x9400_0000 | (64 - 8) / 4);
+    assert_eq!(word(8), 0x9400_0000 | ((64 - 8) / 4));
     assert_eq!(word(64), 0x9000_0010, "adrp x16");
     assert_eq!(word(68), 0xf940_0210 | (80 / 8) << 10, "ldr x16");
     assert_eq!(word(72), 0xd61f_0200, "br x16");

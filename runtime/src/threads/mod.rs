@@ -319,7 +319,7 @@ impl Idle {
     /// Whether waiting has taken so long that the processor should be given up; pauses if not.
     fn is_long(&mut self) -> bool {
         // The clock costs about as much as a few pauses.
-        if self.turns % 16 == 0 {
+        if self.turns.is_multiple_of(16) {
             let since = *self.since.get_or_insert_with(Instant::now);
             if self.spin.is_zero() || since.elapsed() > self.spin {
                 return true;
