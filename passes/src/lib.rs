@@ -3,3 +3,11 @@
 //! Invariant: every pass is a pure function from one data type to the next.
 
 pub mod egraph;
+mod error;
+mod region;
+pub mod simplify;
+mod structure;
+
+pub use egraph::{CostModel, EGraphOptions, Report, optimise};
+pub use error::PassError;
+pub use simplify::simplify;

@@ -2,5 +2,208 @@
 //!
 //! Invariant: decides no loop bounds; stops on node and iteration counts, never on time, so that
 //! the same graph and options give the same result.
+//!
+//! Two rounds, each on regions of its own: first *what* is computed (algebra, recognition, layout),
+//! then, on the graph that was chosen, *what is fused*. Bodies of fused nodes grow over one way of
+//! computing a value; growing them over all ways at once would multiply the two searches.
 
+mod body;
+mod build;
+mod cost;
+mod extract;
+pub mod fuse;
 pub mod fused;
+pub mod language;
+pub mod pattern;
+mod report;
+pub mod rule;
+pub mod rules;
+mod saturate;
+
+pub use cost::CostModel;
+pub use extract::extract;
+pub use report::{RegionReport, Report, Round};
+
+use crate::PassError;
+use crate::region::{self, Part, Region};
+use crate::simplify::{Rebuild, inline, simplify};
+use kiln_ir::{Graph, ValueId};
+use rule::{Class, Rule, Theme};
+use std::collections::HashMap;
+
+/// Bounds and choices of the e-graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EGraphOptions {
+    /// No rule starts once a region's e-graph has this many e-nodes.
+    pub node_limit: usize,
+    /// Rounds through all rules, in the first round; fusion grows by one operation in each of its
+    /// iterations and has as many as its largest body has operations.
+    pub iteration_limit: usize,
+    /// Largest error of a lossy rule (see [`Class::Lossy`]); none without a budget.
+    pub error_budget: Option<f64>,
+    /// Names of rules that are left out.
+    pub disabled: Vec<String>,
+    /// Whether operations are fused at all.
+    pub fuse: bool,
+}
+
+impl Default for EGraphOptions {
+    fn default() -> Self {
+        EGraphOptions {
+            node_limit: 8000,
+            iteration_limit: 10,
+            error_budget: None,
+            disabled: Vec::new(),
+            fuse: true,
+        }
+    }
+}
+
+impl EGraphOptions {
+    fn allows(&self, rule: &Rule) -> bool {
+        let exact_enough = match rule.class {
+            Class::Lossy { error } => self.error_budget.is_some_and(|budget| error <= budget),
+            Class::Exact | Class::Reassociating => true,
+        };
+        exact_enough && !self.disabled.iter().any(|name| name == rule.name)
+    }
+}
+
+/// The graph as the e-graph would have it: cheaper operations, better layouts, and groups of
+/// operations outlined into `Fused` nodes that satisfy [`fused::parts`].
+pub fn optimise(
+    graph: &Graph,
+    options: &EGraphOptions,
+    cost: &CostModel,
+) -> Result<(Graph, Report), PassError> {
+    let rules: Vec<Rule> = rules::all().into_iter().filter(|rule| options.allows(rule)).collect();
+    let (fusion, rewriting): (Vec<Rule>, Vec<Rule>) =
+        rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);
+    let mut report = Report::default();
+    let simple = simplify(graph)?;
+    let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
+    let rewritten = setting.run(&simple, &mut report)?;
+    let rewritten = simplify(&rewritten)?;
+    if !options.fuse {
+        return Ok((rewritten, report));
+    }
+    let setting = Setting { options, cost, rules: &fusion, round: Round::Fuse };
+    let fused = setting.run(&rewritten, &mut report)?;
+    Ok((crate::simplify::remove_dead(&fused)?.0, report))
+}
+
+/// One round with its rules.
+struct Setting<'a> {
+    options: &'a EGraphOptions,
+    cost: &'a CostModel,
+    rules: &'a [Rule],
+    round: Round,
+}
+
+impl Setting<'_> {
+    /// Optimises every region and every body once, equal ones together.
+    fn run(&self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
+        let mut done: HashMap<String, (usize, Graph)> = HashMap::new();
+        self.run_on(graph, report, &mut done)
+    }
+
+    fn run_on(
+        &self,
+        graph: &Graph,
+        report: &mut Report,
+        done: &mut HashMap<String, (usize, Graph)>,
+    ) -> Result<Graph, PassError> {
+        let mut rebuild = Rebuild::start("egraph", graph);
+        for part in region::cut(graph)? {
+            match part {
+                Part::Opaque(id) => {
+                    let node = graph.node(id);
+                    for &input in &node.inputs {
+                        bring_constant(&mut rebuild, graph, input)?;
+                    }
+                    let bodies = node
+                        .regions
+                        .iter()
+                        .map(|body| self.run_on(body, report, done))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    rebuild.keep_with(graph, node, bodies)?;
+                }
+                Part::Region(region) => {
+                    let optimised = self.optimised(&region, report, done)?;
+                    stamp(&mut rebuild, graph, &region, &optimised)?;
+                }
+            }
+        }
+        for &output in graph.outputs() {
+            bring_constant(&mut rebuild, graph, output)?;
+        }
+        Ok(rebuild.finish(graph)?.0)
+    }
+
+    /// What a region becomes; known if an equal one was seen before.
+    fn optimised(
+        &self,
+        region: &Region,
+        report: &mut Report,
+        done: &mut HashMap<String, (usize, Graph)>,
+    ) -> Result<Graph, PassError> {
+        let number = report.regions.len();
+        if let Some((first, graph)) = done.get(&region.key) {
+            report.regions.push(RegionReport::same_as(self.round, *first, &region.graph));
+            return Ok(graph.clone());
+        }
+        let (graph, entry) = saturate::saturate(
+            &region.graph,
+            &region.constant,
+            self.rules,
+            self.round,
+            self.options,
+            self.cost,
+            number,
+        )?;
+        report.regions.push(entry);
+        done.insert(region.key.clone(), (number, graph.clone()));
+        Ok(graph)
+    }
+}
+
+/// Copies a constant of the old graph, unless that is done or the value is none.
+fn bring_constant(
+    rebuild: &mut Rebuild,
+    graph: &Graph,
+    value: ValueId,
+) -> Result<(), PassError> {
+    match graph.constant_of(value) {
+        Some(tensor) if !rebuild.has(value) => {
+            let new = rebuild
+                .new
+                .constant(tensor.clone())
+                .map_err(|error| PassError::Graph { pass: "egraph", error })?;
+            rebuild.bind(graph, value, new)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts an optimised region in place of the nodes that it stands for.
+fn stamp(
+    rebuild: &mut Rebuild,
+    graph: &Graph,
+    region: &Region,
+    optimised: &Graph,
+) -> Result<(), PassError> {
+    let error = |error| PassError::Graph { pass: "egraph", error };
+    let mut arguments = Vec::new();
+    for &input in &region.inputs {
+        bring_constant(rebuild, graph, input)?;
+        arguments.push(rebuild.value(input)?);
+    }
+    let mut named = region::rename(optimised, &region.symbols).map_err(error)?;
+    // What the whole graph knows of a symbol is all there is to know.
+    named.symbols.clear();
+    let values = inline(&mut rebuild.new, &named, &arguments).map_err(error)?;
+    for (&output, value) in region.outputs.iter().zip(values) {
+        rebuild.bind(graph, output, value)?;
+    }
+    Ok(())
+}

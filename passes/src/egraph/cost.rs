@@ -1,0 +1,182 @@
+//! The price of an e-node: the predicted time of its kernel on the target.
+//!
+//! Invariant: prices are finite, never negative, and a pure function of operation, types and model.
+
+use super::fused::{Kind, kind};
+use kiln_ir::op::{BinaryFn, ConvLayout, Op, UnaryFn};
+use kiln_ir::{Graph, TensorType};
+use kiln_tensor::{Dim, Symbol};
+
+/// What a target can do, in plain numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CostModel {
+    /// Multiply-adds of contractions count as two; operations a second.
+    pub flops: f64,
+    /// Simple elementwise operations a second.
+    pub elementwise: f64,
+    /// Bytes a second between kernels.
+    pub bandwidth: f64,
+    /// Seconds to start a kernel.
+    pub overhead: f64,
+    /// Share of `flops` that a convolution reaches with its channels first.
+    pub channels_first: f64,
+    /// What an unknown size is taken for.
+    pub unknown_size: i64,
+}
+
+impl CostModel {
+    /// Two cores with 512-bit vectors: 100 GFLOP/s a core, 20 GB/s together.
+    pub fn generic_cpu() -> Self {
+        CostModel {
+            flops: 2e11,
+            elementwise: 2e10,
+            bandwidth: 2e10,
+            overhead: 2e-6,
+            channels_first: 0.5,
+            unknown_size: 64,
+        }
+    }
+
+    fn size(&self, dim: &Dim) -> f64 {
+        if let Some(size) = dim.as_const() {
+            return size.max(0) as f64;
+        }
+        let known = dim.substitute(&|_: &Symbol| Some(Dim::from(self.unknown_size)));
+        known.as_const().unwrap_or(self.unknown_size).max(1) as f64
+    }
+
+    fn elements(&self, ty: &TensorType) -> f64 {
+        ty.shape.iter().map(|dim| self.size(dim)).product()
+    }
+
+    fn bytes(&self, ty: &TensorType) -> f64 {
+        self.elements(ty) * ty.dtype.size() as f64
+    }
+
+    /// Seconds for an operation as a kernel of its own.
+    pub fn kernel(&self, op: &Op, bodies: &[Graph], inputs: &[&TensorType], out: &TensorType) -> f64 {
+        match (op, bodies) {
+            (Op::Constant(_) | Op::SizeOf(_), _) => 0.0,
+            // A view: nothing runs. The trifle makes fewer of them better.
+            (Op::Reshape(_), _) => self.overhead * 1e-3,
+            (Op::Fused(_), [body]) => {
+                let work: f64 = body
+                    .nodes()
+                    .map(|(_, node)| {
+                        let types: Vec<&TensorType> =
+                            node.inputs.iter().map(|&input| body.ty(input)).collect();
+                        node.outputs
+                            .first()
+                            .map_or(0.0, |&output| self.work(&node.op, &types, body.ty(output)))
+                    })
+                    .sum();
+                self.time(work, self.traffic(inputs, out))
+            }
+            _ => self.time(self.work(op, inputs, out), self.traffic(inputs, out)),
+        }
+    }
+
+    /// Seconds for an operation where fusion is still to come: elementwise operations mostly join
+    /// the kernel before or after them.
+    pub fn unfused(&self, op: &Op, bodies: &[Graph], inputs: &[&TensorType], out: &TensorType) -> f64 {
+        let alone = self.kernel(op, bodies, inputs, out);
+        match kind(op) {
+            Kind::Pointwise => 0.3 * alone + self.work(op, inputs, out),
+            Kind::Movement if !matches!(op, Op::Reshape(_)) => 0.7 * alone,
+            _ => alone,
+        }
+    }
+
+    fn traffic(&self, inputs: &[&TensorType], out: &TensorType) -> f64 {
+        inputs.iter().map(|ty| self.bytes(ty)).sum::<f64>() + self.bytes(out)
+    }
+
+    /// The longer of computing and moving, and a little of the shorter: they never overlap fully.
+    fn time(&self, work: f64, bytes: f64) -> f64 {
+        let moving = bytes / self.bandwidth;
+        self.overhead + work.max(moving) + 0.1 * work.min(moving)
+    }
+
+    /// Seconds of arithmetic.
+    fn work(&self, op: &Op, inputs: &[&TensorType], out: &TensorType) -> f64 {
+        let results = self.elements(out);
+        let first = inputs.first().map_or(0.0, |ty| self.elements(ty));
+        let second = inputs.get(1);
+        match op {
+            Op::Contract(contract) => {
+                let spec = &contract.spec;
+                let mut total = 2.0 * results;
+                for label in spec.summed() {
+                    let left = spec.lhs.iter().position(|l| *l == label);
+                    let right = spec.rhs.iter().position(|l| *l == label);
+                    let dim = left
+                        .and_then(|at| inputs.first()?.shape.get(at))
+                        .or_else(|| right.and_then(|at| second?.shape.get(at)));
+                    total *= dim.map_or(1.0, |dim| self.size(dim));
+                }
+                total / self.flops
+            }
+            Op::Conv(conv) => {
+                let (filters, share) = match conv.layout {
+                    ConvLayout::ChannelsFirst => (0, self.channels_first),
+                    ConvLayout::ChannelsLast => (out.rank().saturating_sub(1), 1.0),
+                };
+                let weight = second.map_or(0.0, |w| self.elements(w));
+                let count = second.and_then(|w| w.shape.get(filters)).map_or(1.0, |d| self.size(d));
+                2.0 * results * weight / count.max(1.0) / (self.flops * share)
+            }
+            Op::ConvTranspose(_) => {
+                let weight = second.map_or(0.0, |w| self.elements(w));
+                let channels = second.and_then(|w| w.shape.first()).map_or(1.0, |d| self.size(d));
+                2.0 * first * weight / channels.max(1.0) / (self.flops * self.channels_first)
+            }
+            Op::Attention(_) => {
+                let keys = second.and_then(|k| k.shape.get(2)).map_or(1.0, |dim| self.size(dim));
+                let rows = first / inputs.first().and_then(|q| q.shape.last()).map_or(1.0, |d| self.size(d)).max(1.0);
+                4.0 * first * keys / self.flops + 10.0 * rows * keys / self.elementwise
+            }
+            Op::Recurrent(_) => {
+                let weights: f64 = inputs.iter().skip(1).take(2).map(|w| self.elements(w)).sum();
+                let steps = inputs.first().and_then(|x| x.shape.first()).map_or(1.0, |d| self.size(d));
+                2.0 * weights * steps / (self.flops * 0.2)
+            }
+            Op::WindowReduce(window) => {
+                let taps: f64 = window.window.iter().map(|&size| size as f64).product();
+                results * taps / self.elementwise
+            }
+            Op::Softmax(_) => 12.0 * first / self.elementwise,
+            Op::Normalize(_) => 6.0 * first / self.elementwise,
+            Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => first / self.elementwise,
+            Op::Unary(unary) => results * weight(unary.f) / self.elementwise,
+            Op::Binary(binary) => {
+                let weight = match binary.f {
+                    BinaryFn::Pow => 16.0,
+                    BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod => 4.0,
+                    _ => 1.0,
+                };
+                results * weight / self.elementwise
+            }
+            Op::Select(_) | Op::Cast(_) => results / self.elementwise,
+            // Index arithmetic, and vectors that are gathered from strides.
+            Op::Transpose(_) | Op::Gather(_) | Op::Concat(_) => results / self.elementwise,
+            Op::Reshape(_) | Op::Slice(_) | Op::Broadcast(_) | Op::Pad(_) => {
+                0.25 * results / self.elementwise
+            }
+            Op::Constant(_) | Op::SizeOf(_) => 0.0,
+            _ => 4.0 * results.max(first) / self.elementwise,
+        }
+    }
+}
+
+fn weight(f: UnaryFn) -> f64 {
+    match f {
+        UnaryFn::Neg | UnaryFn::Abs | UnaryFn::Relu | UnaryFn::Not | UnaryFn::BitNot => 1.0,
+        UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round | UnaryFn::Sign => 1.0,
+        UnaryFn::IsNan | UnaryFn::IsInf => 1.0,
+        UnaryFn::Sqrt | UnaryFn::Rsqrt | UnaryFn::Reciprocal => 4.0,
+        UnaryFn::Exp | UnaryFn::Log | UnaryFn::Sigmoid | UnaryFn::Silu | UnaryFn::Tanh => 10.0,
+        UnaryFn::Gelu => 16.0,
+        UnaryFn::GeluTanh => 12.0,
+        _ => 20.0,
+    }
+}

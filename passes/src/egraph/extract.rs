@@ -1,0 +1,284 @@
+//! Extraction: one operation for each class that is needed, so that the whole costs least.
+//!
+//! Invariant: a shared class is counted once (a DAG cost); the choice has no cycles; equal prices
+//! are decided by order, so that the result repeats.
+
+use super::language::{Head, TensorGraph, TensorNode};
+use egg::{Id, Language};
+use kiln_ir::{Graph, GraphError, ValueId};
+use std::collections::{BTreeMap, HashMap};
+
+/// The price of an e-node in a class.
+pub type Price<'a> = dyn Fn(&TensorGraph, Id, &TensorNode) -> f64 + 'a;
+
+/// One e-node for each class.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    nodes: BTreeMap<Id, TensorNode>,
+}
+
+/// Dense tables over the classes of an e-graph.
+struct Table {
+    ids: Vec<Id>,
+    /// For each class its e-nodes with prices and the numbers of their operands.
+    nodes: Vec<Vec<(f64, Vec<usize>)>>,
+    roots: Vec<usize>,
+}
+
+/// Rounds of local search; each goes over every class that is in use.
+const ROUNDS: usize = 4;
+/// Differences below this (relative) are noise.
+const GAIN: f64 = 1e-9;
+
+/// The cheapest choice for the roots that greedy choice and local search find, with its cost;
+/// `None` if a root cannot be computed from the leaves.
+pub fn extract(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Option<(Choice, f64)> {
+    let table = Table::of(egraph, roots, price);
+    let mut chosen = table.greedy()?;
+    let cost = table.search(&mut chosen)?;
+    let nodes = table
+        .ids
+        .iter()
+        .zip(&chosen)
+        .filter_map(|(&id, pick)| Some((id, egraph[id].nodes.get((*pick)?)?.clone())))
+        .collect();
+    Some((Choice { nodes }, cost))
+}
+
+impl Table {
+    fn of(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Self {
+        let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
+        ids.sort_unstable();
+        let numbers: HashMap<Id, usize> = ids.iter().enumerate().map(|(n, &id)| (id, n)).collect();
+        let number = |id: Id| numbers.get(&egraph.find(id)).copied().unwrap_or(usize::MAX);
+        let nodes = ids
+            .iter()
+            .map(|&id| {
+                let nodes = egraph[id].nodes.iter();
+                nodes
+                    .map(|node| {
+                        let mut operands: Vec<usize> =
+                            node.children().iter().map(|&child| number(child)).collect();
+                        operands.sort_unstable();
+                        operands.dedup();
+                        (price(egraph, id, node), operands)
+                    })
+                    .collect()
+            })
+            .collect();
+        let roots = roots.iter().map(|&root| number(root)).collect();
+        Table { ids, nodes, roots }
+    }
+
+    /// Bottom up: each class takes the e-node whose operands, with all that they need counted once,
+    /// cost least, until nothing gets cheaper.
+    fn greedy(&self) -> Option<Vec<Option<usize>>> {
+        let count = self.ids.len();
+        let words = count.div_ceil(64);
+        let mut best: Vec<Option<(f64, usize, Vec<u64>)>> = vec![None; count];
+        let mut own = vec![0.0f64; count];
+        // Longer than the longest chain of operations; settles far sooner.
+        for _ in 0..count + 1 {
+            let mut changed = false;
+            for class in 0..count {
+                for (pick, (price, operands)) in self.nodes[class].iter().enumerate() {
+                    let mut needed = vec![0u64; words];
+                    let ready = operands.iter().all(|&operand| match best.get(operand) {
+                        Some(Some((_, _, set))) => {
+                            needed.iter_mut().zip(set).for_each(|(a, b)| *a |= b);
+                            true
+                        }
+                        _ => false,
+                    });
+                    if !ready || contains(&needed, class) {
+                        continue;
+                    }
+                    let total = price + members(&needed).map(|member| own[member]).sum::<f64>();
+                    let better = best[class].as_ref().is_none_or(|(cost, _, _)| {
+                        total < cost - GAIN * cost.abs()
+                    });
+                    if better {
+                        needed[class / 64] |= 1 << (class % 64);
+                        best[class] = Some((total, pick, needed));
+                        own[class] = *price;
+                        changed = true;
+                    }
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        let chosen: Vec<Option<usize>> =
+            best.into_iter().map(|entry| entry.map(|(_, pick, _)| pick)).collect();
+        self.roots.iter().all(|&root| matches!(chosen.get(root), Some(Some(_)))).then_some(chosen)
+    }
+
+    /// Classes that the roots need under a choice, operands first; `None` if there is a cycle.
+    fn order(&self, chosen: &[Option<usize>]) -> Option<Vec<usize>> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.ids.len()];
+        let mut order = Vec::new();
+        for &root in &self.roots {
+            let mut stack = vec![(root, 0usize)];
+            while let Some((class, next)) = stack.pop() {
+                if next == 0 {
+                    match marks.get(class)? {
+                        Mark::Done => continue,
+                        Mark::Open => return None,
+                        Mark::New => marks[class] = Mark::Open,
+                    }
+                }
+                let (_, operands) = self.nodes[class].get((*chosen.get(class)?)?)?;
+                match operands.get(next) {
+                    Some(&operand) => {
+                        stack.push((class, next + 1));
+                        stack.push((operand, 0));
+                    }
+                    None => {
+                        marks[class] = Mark::Done;
+                        order.push(class);
+                    }
+                }
+            }
+        }
+        Some(order)
+    }
+
+    fn cost(&self, chosen: &[Option<usize>]) -> Option<f64> {
+        let order = self.order(chosen)?;
+        order.iter().map(|&class| Some(self.nodes[class].get(chosen[class]?)?.0)).sum()
+    }
+
+    /// Changes one class at a time while the whole gets cheaper.
+    fn search(&self, chosen: &mut [Option<usize>]) -> Option<f64> {
+        let mut cost = self.cost(chosen)?;
+        for _ in 0..ROUNDS {
+            let mut improved = false;
+            for class in self.order(chosen)? {
+                for pick in 0..self.nodes[class].len() {
+                    let before = chosen[class];
+                    if before == Some(pick) {
+                        continue;
+                    }
+                    chosen[class] = Some(pick);
+                    match self.cost(chosen) {
+                        Some(next) if next < cost - GAIN * cost.abs() => {
+                            cost = next;
+                            improved = true;
+                        }
+                        _ => chosen[class] = before,
+                    }
+                }
+            }
+            if !improved {
+                break;
+            }
+        }
+        Some(cost)
+    }
+
+    /// The least cost of all choices: a test's oracle, exponential in the number of classes.
+    #[cfg(test)]
+    fn exhaustive(&self) -> Option<f64> {
+        let mut chosen = vec![Some(0); self.ids.len()];
+        let mut least: Option<f64> = None;
+        loop {
+            if let Some(cost) = self.cost(&chosen) {
+                least = Some(least.map_or(cost, |least: f64| least.min(cost)));
+            }
+            let mut class = 0;
+            loop {
+                let Some(slot) = chosen.get_mut(class) else { return least };
+                let next = slot.map_or(0, |pick| pick + 1);
+                if next < self.nodes[class].len() {
+                    *slot = Some(next);
+                    break;
+                }
+                *slot = Some(0);
+                class += 1;
+            }
+        }
+    }
+}
+
+fn contains(set: &[u64], member: usize) -> bool {
+    set.get(member / 64).is_some_and(|word| word >> (member % 64) & 1 == 1)
+}
+
+fn members(set: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    set.iter().enumerate().flat_map(|(word, &bits)| {
+        (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+    })
+}
+
+impl Choice {
+    /// The chosen operation of a class.
+    pub fn node(&self, egraph: &TensorGraph, class: Id) -> Option<&TensorNode> {
+        self.nodes.get(&egraph.find(class))
+    }
+
+    /// Adds what is chosen for the roots to a graph whose region inputs are bound to `inputs`; the
+    /// values of the roots. `None` inside the error if the choice is incomplete.
+    pub fn build(
+        &self,
+        egraph: &TensorGraph,
+        roots: &[Id],
+        graph: &mut Graph,
+        inputs: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let mut values: HashMap<Id, ValueId> = HashMap::new();
+        let mut results = Vec::new();
+        for &root in roots {
+            let mut stack = vec![egraph.find(root)];
+            while let Some(&class) = stack.last() {
+                if values.contains_key(&class) {
+                    stack.pop();
+                    continue;
+                }
+                let Some(node) = self.nodes.get(&class) else { return Ok(None) };
+                let children: Vec<Id> =
+                    node.children().iter().map(|&child| egraph.find(child)).collect();
+                let missing: Vec<Id> = children
+                    .iter()
+                    .rev()
+                    .copied()
+                    .filter(|child| !values.contains_key(child))
+                    .collect();
+                if !missing.is_empty() {
+                    stack.extend(missing);
+                    continue;
+                }
+                let value = match egraph.analysis.head(node.op) {
+                    Head::Input(number) => match inputs.get(*number) {
+                        Some(&value) => value,
+                        None => return Ok(None),
+                    },
+                    Head::Op(op, bodies) => {
+                        let source = egraph.analysis.sources.get(&class).cloned();
+                        let operands: Vec<ValueId> =
+                            children.iter().map(|child| values[child]).collect();
+                        let added =
+                            graph.add_node(op.clone(), &operands, bodies.clone(), source)?;
+                        match added.as_slice() {
+                            &[value] => value,
+                            _ => return Ok(None),
+                        }
+                    }
+                };
+                values.insert(class, value);
+                stack.pop();
+            }
+            match values.get(&egraph.find(root)) {
+                Some(&value) => results.push(value),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(results))
+    }
+}

@@ -1,0 +1,345 @@
+//! Transposes and reshapes: moved, merged, absorbed into contractions, and chosen for convolutions.
+//!
+//! Invariant: no rule here changes a number; elements only change places. Transposes sink towards
+//! the outputs, where they meet their inverses, and rise only to be absorbed by a contraction.
+
+use super::relabel;
+use crate::egraph::build::{inverse, reshape, shape, transpose, ty};
+use crate::egraph::language::{TensorGraph, add_op};
+use crate::egraph::pattern::Match;
+use crate::egraph::rule::{Class, Replacement, Rule, Theme};
+use egg::Id;
+use kiln_ir::op::{
+    Concat, Contract, ContractSpec, Conv, ConvLayout, CoordinateMode, Op, Pad, Reduce, Resize,
+    Slice, Softmax, WindowReduce,
+};
+use kiln_tensor::Dim;
+
+fn rule(name: &'static str, left: &str, right: Replacement) -> Rule {
+    Rule::new(name, Theme::Layout, Class::Exact, left, right)
+}
+
+/// A rule whose sides sum in another order.
+fn reordering(name: &'static str, left: &str, right: Replacement) -> Rule {
+    Rule::new(name, Theme::Layout, Class::Reassociating, left, right)
+}
+
+pub(super) fn rules() -> Vec<Rule> {
+    vec![
+        // T(T'(x)) = T''(x)
+        rule("merge-transposes", "(Transpose@a (Transpose@b ?x))", |g, m| {
+            let (outer, inner) = (perm(g, m, "a")?, perm(g, m, "b")?);
+            transpose(g, m.class("x")?, outer.iter().map(|&from| inner[from]).collect())
+        }),
+        // R(R'(x)) = R(x)
+        rule("merge-reshapes", "(Reshape@a (Reshape@b ?x))", |g, m| {
+            let Op::Reshape(outer) = m.op(g, "a")?.clone() else { return None };
+            reshape(g, m.class("x")?, outer.shape)
+        }),
+        // f(T(x)) = T(f(x))
+        rule("unary-above-transpose", "(Unary@f (Transpose@t ?x))", below_any),
+        rule("cast-above-transpose", "(Cast@f (Transpose@t ?x))", below_any),
+        // T(f(x)) = f(T(x))
+        rule("unary-below-transpose", "(Transpose@t (Unary@f ?x))", |g, m| {
+            let perm = perm(g, m, "t")?;
+            let moved = transpose(g, m.class("x")?, perm)?;
+            let f = m.op(g, "f")?.clone();
+            add_op(g, f, &[moved])
+        }),
+        // f(T(a), b) = T(f(a, T⁻¹(b)))
+        rule("binary-above-transpose", "(Binary@f (Transpose@t ?a) ?b)", |g, m| {
+            sink_binary(g, m, false)
+        }),
+        // f(b, T(a)) = T(f(T⁻¹(b), a))
+        rule("binary-above-right-transpose", "(Binary@f ?b (Transpose@t ?a))", |g, m| {
+            sink_binary(g, m, true)
+        }),
+        // T(f(a, c)) = f(T(a), T(c)), c constant
+        rule("binary-below-transpose", "(Transpose@t (Binary@f ?a ?c:const))", |g, m| {
+            let perm = perm(g, m, "t")?;
+            let f = m.op(g, "f")?.clone();
+            let a = aligned(g, m.class("a")?, perm.len()).and_then(|a| transpose(g, a, perm.clone()))?;
+            let c = aligned(g, m.class("c")?, perm.len()).and_then(|c| transpose(g, c, perm))?;
+            add_op(g, f, &[a, c])
+        }),
+        // pool(T(x)) = T(pool(x))
+        rule("window-above-transpose", "(WindowReduce@w (Transpose@t ?x))", |g, m| {
+            let Op::WindowReduce(window) = m.op(g, "w")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let back = inverse(&perm);
+            let window = WindowReduce {
+                f: window.f,
+                window: permuted(&window.window, &back),
+                strides: permuted(&window.strides, &back),
+                dilations: permuted(&window.dilations, &back),
+                before: permuted(&window.before, &back),
+                after: permuted(&window.after, &back),
+            };
+            let pooled = add_op(g, window, &[m.class("x")?])?;
+            transpose(g, pooled, perm)
+        }),
+        // concat(a, T(b), …) = T(concat(T⁻¹(a), b, …))
+        rule("concat-above-transpose", "(Concat@c ...)", |g, m| {
+            let Op::Concat(concat) = m.op(g, "c")?.clone() else { return None };
+            let parts = m.operands("c")?.to_vec();
+            let perm = parts.iter().find_map(|&part| some_transpose(g, part))?;
+            let back = inverse(&perm);
+            let moved: Option<Vec<Id>> =
+                parts.iter().map(|&part| transpose(g, part, back.clone())).collect();
+            let joined = add_op(g, Concat { axis: perm[concat.axis] }, &moved?)?;
+            transpose(g, joined, perm)
+        }),
+        // reduce(T(x)) = T'(reduce(x))
+        rule("reduce-above-transpose", "(Reduce@r (Transpose@t ?x))", |g, m| {
+            let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let mut axes: Vec<usize> = reduce.axes.iter().map(|&axis| perm[axis]).collect();
+            axes.sort_unstable();
+            let after = if reduce.keep {
+                perm
+            } else {
+                // Ranks of the remaining dimensions among themselves.
+                let left: Vec<usize> = (0..perm.len())
+                    .filter(|axis| !reduce.axes.contains(axis))
+                    .map(|axis| perm[axis])
+                    .collect();
+                left.iter().map(|a| left.iter().filter(|b| *b < a).count()).collect()
+            };
+            let reduced = add_op(g, Reduce { axes, ..reduce }, &[m.class("x")?])?;
+            transpose(g, reduced, after)
+        }),
+        // softmax(T(x)) = T(softmax(x))
+        rule("softmax-above-transpose", "(Softmax@s (Transpose@t ?x))", |g, m| {
+            let Op::Softmax(softmax) = m.op(g, "s")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let done = add_op(g, Softmax { axis: perm[softmax.axis] }, &[m.class("x")?])?;
+            transpose(g, done, perm)
+        }),
+        // resize(T(x)) = T(resize(x))
+        rule("resize-above-transpose", "(Resize@r (Transpose@t ?x))", |g, m| {
+            let Op::Resize(resize) = m.op(g, "r")?.clone() else { return None };
+            if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
+                return None;
+            }
+            let perm = perm(g, m, "t")?;
+            let back = inverse(&perm);
+            let moved = Resize {
+                sizes: permuted(&resize.sizes, &back),
+                scales: resize.scales.as_ref().map(|scales| permuted(scales, &back)),
+                ..resize
+            };
+            let resized = add_op(g, moved, &[m.class("x")?])?;
+            transpose(g, resized, perm)
+        }),
+        // pad(T(x)) = T(pad(x))
+        rule("pad-above-transpose", "(Pad@p (Transpose@t ?x) ?v)", |g, m| {
+            let Op::Pad(pad) = m.op(g, "p")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let back = inverse(&perm);
+            let moved = Pad {
+                before: permuted(&pad.before, &back),
+                after: permuted(&pad.after, &back),
+                mode: pad.mode,
+            };
+            let padded = add_op(g, moved, &[m.class("x")?, m.class("v")?])?;
+            transpose(g, padded, perm)
+        }),
+        // slice(T(x)) = T(slice(x))
+        rule("slice-above-transpose", "(Slice@s (Transpose@t ?x))", |g, m| {
+            let Op::Slice(slice) = m.op(g, "s")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let back = inverse(&perm);
+            let moved = Slice {
+                starts: permuted(&slice.starts, &back),
+                sizes: permuted(&slice.sizes, &back),
+                steps: permuted(&slice.steps, &back),
+            };
+            let sliced = add_op(g, moved, &[m.class("x")?])?;
+            transpose(g, sliced, perm)
+        }),
+        // contract(T(x), y) = contract'(x, y)
+        rule("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
+            let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            let lhs = permuted(&spec.lhs, &inverse(&perm));
+            add_op(g, Contract { spec: ContractSpec { lhs, ..spec } }, &[m.class("x")?, m.class("y")?])
+        }),
+        // contract(x, T(y)) = contract'(x, y)
+        rule("transpose-into-right", "(Contract@c ?x (Transpose@t ?y))", |g, m| {
+            let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            let rhs = permuted(&spec.rhs, &inverse(&perm));
+            add_op(g, Contract { spec: ContractSpec { rhs, ..spec } }, &[m.class("x")?, m.class("y")?])
+        }),
+        // T(contract(x, y)) = contract'(x, y)
+        rule("transpose-into-result", "(Transpose@t (Contract@c ?x ?y))", |g, m| {
+            let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            let out = permuted(&spec.out, &perm);
+            add_op(g, Contract { spec: ContractSpec { out, ..spec } }, &[m.class("x")?, m.class("y")?])
+        }),
+        // R(contract(x, y)) = contract'(R'(x), R''(y)), R splits dimensions
+        rule("split-result", "(Reshape@r (Contract@c ?x ?y))", |g, m| {
+            let (spec, to) = (spec(g, m)?, target(g, m)?);
+            let dims = relabel::sizes(&spec, &shape(g, m.class("x")?), &shape(g, m.class("y")?))?;
+            let splits = relabel::splits(&spec.out, &dims, &to, &spec)?;
+            split(g, m, spec, &splits)
+        }),
+        // contract(R(x), y) = R'(contract'(x, R''(y))), R joins dimensions
+        reordering("joined-left", "(Contract@c (Reshape@r ?x) ?y)", |g, m| {
+            joined(g, m, m.class("x")?, true)
+        }),
+        // contract(x, R(y)) = R'(contract'(R''(x), y)), R joins dimensions
+        reordering("joined-right", "(Contract@c ?x (Reshape@r ?y))", |g, m| {
+            joined(g, m, m.class("y")?, false)
+        }),
+        // R(f(y, c)) = f(R(y), R'(c)), R splits dimensions, c constant
+        rule("split-below-binary", "(Reshape@r (Binary@f ?y ?c:const))", |g, m| {
+            let (y, to) = (m.class("y")?, target(g, m)?);
+            let from = shape(g, y);
+            let groups = relabel::groups(&to, &from)?;
+            let c = aligned(g, m.class("c")?, from.len())?;
+            let dims = shape(g, c);
+            let mut split = Vec::new();
+            for ((group, whole), dim) in groups.into_iter().zip(&from).zip(&dims) {
+                if dim == whole {
+                    split.extend(group);
+                } else {
+                    split.extend(vec![Dim::from(1i64); group.len()]);
+                }
+            }
+            let f = m.op(g, "f")?.clone();
+            let (y, c) = (reshape(g, y, to)?, reshape(g, c, split)?);
+            add_op(g, f, &[y, c])
+        }),
+        // conv(x, w) = T⁻¹(conv'(T(x), T'(w))), from channels first to channels last
+        rule("channels-last", "(Conv@c ?x ?w:const)", |g, m| {
+            let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
+            if conv.layout != ConvLayout::ChannelsFirst {
+                return None;
+            }
+            let rank = ty(g, m.class("x")?).rank();
+            let to_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
+            let filters: Vec<usize> = (2..rank).chain([1, 0]).collect();
+            let x = transpose(g, m.class("x")?, to_last.clone())?;
+            let w = transpose(g, m.class("w")?, filters)?;
+            let done = add_op(g, Conv { layout: ConvLayout::ChannelsLast, ..conv }, &[x, w])?;
+            transpose(g, done, inverse(&to_last))
+        }),
+        // conv(x, w) = contract(x, w), channels last, a filter of size 1 that visits every place
+        rule("pointwise-convolution", "(Conv@c ?x ?w)", |g, m| {
+            let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
+            let spatial = conv.strides.len();
+            let w = shape(g, m.class("w")?);
+            let plain = conv.layout == ConvLayout::ChannelsLast
+                && conv.groups == 1
+                && conv.strides.iter().all(|&stride| stride == 1)
+                && conv.before.iter().chain(&conv.after).all(|&amount| amount == 0)
+                && w[..spatial].iter().all(|size| size.is(1));
+            if !plain || spatial > 8 {
+                return None;
+            }
+            let w = reshape(g, m.class("w")?, w[spatial..].to_vec())?;
+            let places: Vec<u8> = b"abcdefghi"[..=spatial].to_vec();
+            let with = |label: u8| [&places[..], &[label]].concat();
+            let spec = ContractSpec { lhs: with(b'k'), rhs: b"kn".to_vec(), out: with(b'n') };
+            add_op(g, Contract { spec }, &[m.class("x")?, w])
+        }),
+    ]
+}
+
+fn perm(egraph: &TensorGraph, m: &Match, name: &str) -> Option<Vec<usize>> {
+    match m.op(egraph, name)? {
+        Op::Transpose(transpose) => Some(transpose.perm.clone()),
+        _ => None,
+    }
+}
+
+fn spec(egraph: &TensorGraph, m: &Match) -> Option<ContractSpec> {
+    match m.op(egraph, "c")? {
+        Op::Contract(contract) => Some(contract.spec.clone()),
+        _ => None,
+    }
+}
+
+fn target(egraph: &TensorGraph, m: &Match) -> Option<Vec<Dim>> {
+    match m.op(egraph, "r")? {
+        Op::Reshape(reshape) => Some(reshape.shape.clone()),
+        _ => None,
+    }
+}
+
+fn permuted<T: Clone>(items: &[T], perm: &[usize]) -> Vec<T> {
+    perm.iter().filter_map(|&from| items.get(from)).cloned().collect()
+}
+
+/// The permutation of some transpose in a class.
+fn some_transpose(egraph: &TensorGraph, class: Id) -> Option<Vec<usize>> {
+    egraph[class].nodes.iter().find_map(|node| match egraph.analysis.op(node.op)? {
+        Op::Transpose(transpose) => Some(transpose.perm.clone()),
+        _ => None,
+    })
+}
+
+fn below_any(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
+    let f = m.op(egraph, "f")?.clone();
+    let perm = perm(egraph, m, "t")?;
+    let done = add_op(egraph, f, &[m.class("x")?])?;
+    transpose(egraph, done, perm)
+}
+
+/// An operand that broadcasts, with all its dimensions written out.
+fn aligned(egraph: &mut TensorGraph, x: Id, rank: usize) -> Option<Id> {
+    let mut dims = shape(egraph, x);
+    let missing = rank.checked_sub(dims.len())?;
+    dims.splice(0..0, vec![Dim::from(1i64); missing]);
+    reshape(egraph, x, dims)
+}
+
+fn sink_binary(egraph: &mut TensorGraph, m: &Match, right: bool) -> Option<Id> {
+    let f = m.op(egraph, "f")?.clone();
+    let perm = perm(egraph, m, "t")?;
+    let a = m.class("a")?;
+    let b = aligned(egraph, m.class("b")?, perm.len())?;
+    let b = transpose(egraph, b, inverse(&perm))?;
+    let operands = if right { [b, a] } else { [a, b] };
+    let done = add_op(egraph, f, &operands)?;
+    transpose(egraph, done, perm)
+}
+
+/// The contraction with split labels. An operand that has more dimensions than labels is split
+/// already.
+fn split(
+    egraph: &mut TensorGraph,
+    m: &Match,
+    spec: ContractSpec,
+    splits: &relabel::Splits,
+) -> Option<Id> {
+    let mut operand = |x: Id, labels: &[u8]| {
+        let dims = shape(egraph, x);
+        if dims.len() > labels.len() {
+            return Some(x);
+        }
+        reshape(egraph, x, splits.shape(labels, &dims))
+    };
+    let (x, y) = (operand(m.class("x")?, &spec.lhs)?, operand(m.class("y")?, &spec.rhs)?);
+    let spec = ContractSpec {
+        lhs: splits.labels(&spec.lhs),
+        rhs: splits.labels(&spec.rhs),
+        out: splits.labels(&spec.out),
+    };
+    add_op(egraph, Contract { spec }, &[x, y])
+}
+
+/// The contraction on the operand `source` as it was before a reshape joined its dimensions.
+fn joined(egraph: &mut TensorGraph, m: &Match, source: Id, left: bool) -> Option<Id> {
+    let spec = spec(egraph, m)?;
+    let labels = if left { &spec.lhs } else { &spec.rhs };
+    let (wholes, fine) = (target(egraph, m)?, shape(egraph, source));
+    if fine.len() <= wholes.len() {
+        return None;
+    }
+    let splits = relabel::splits(labels, &wholes, &fine, &spec)?;
+    let other = shape(egraph, m.class(if left { "y" } else { "x" })?);
+    let (x, y) = if left { (wholes, other) } else { (other, wholes) };
+    let result = relabel::sizes(&spec, &x, &y)?;
+    let done = split(egraph, m, spec, &splits)?;
+    reshape(egraph, done, result)
+}

@@ -1,0 +1,152 @@
+//! One region: saturated with the rules of a round, and the cheapest way to compute it extracted.
+//!
+//! Invariant: stops on counts of nodes and iterations alone.
+
+use super::cost::CostModel;
+use super::extract::extract;
+use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
+use super::report::{RegionReport, Round};
+use super::rule::Rule;
+use super::{EGraphOptions, fuse};
+use crate::PassError;
+use egg::{Id, Language};
+use kiln_ir::op::{ConvLayout, Op};
+use kiln_ir::{Graph, TensorType, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Share of its price that a change of layout at the edge of a region is counted with: the region
+/// on the other side mostly makes the opposite one, and the two cancel.
+const EDGE: f64 = 0.05;
+
+/// The optimised region, and what was done to it.
+pub(super) fn saturate(
+    region: &Graph,
+    constant: &[bool],
+    rules: &[Rule],
+    round: Round,
+    options: &EGraphOptions,
+    cost: &CostModel,
+    number: usize,
+) -> Result<(Graph, RegionReport), PassError> {
+    let missing = PassError::NoExtraction { region: number };
+    let mut egraph = TensorGraph::new(Knowledge::default());
+    let classes = load(&mut egraph, region, constant).ok_or_else(|| missing.clone())?;
+    let roots: Vec<Id> =
+        region.outputs().iter().map(|output| classes[output.0 as usize]).collect();
+    let (_, cost_before) = {
+        let price = Prices::of(&egraph, &roots, round, cost);
+        extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
+            .ok_or_else(|| missing.clone())?
+    };
+
+    let limit = match round {
+        Round::Rewrite => options.iteration_limit,
+        Round::Fuse => fuse::MAX_MEMBERS,
+    };
+    let mut fired = BTreeMap::new();
+    'iterations: for _ in 0..limit {
+        let mut any = false;
+        for rule in rules {
+            if egraph.total_number_of_nodes() >= options.node_limit {
+                break 'iterations;
+            }
+            let count = rule.apply(&mut egraph);
+            if count > 0 {
+                *fired.entry(rule.name).or_insert(0) += count;
+                any = true;
+            }
+        }
+        if !any {
+            break;
+        }
+    }
+
+    let price = Prices::of(&egraph, &roots, round, cost);
+    let (choice, cost_after) =
+        extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
+            .ok_or_else(|| missing.clone())?;
+    let mut graph = Graph::new(region.name.clone());
+    let inputs: Vec<ValueId> = region
+        .inputs()
+        .iter()
+        .map(|&input| {
+            let value = region.value(input);
+            graph.input(value.name.clone().unwrap_or_else(|| Arc::from("")), value.ty.clone())
+        })
+        .collect();
+    graph.symbols = region.symbols.clone();
+    let error = |error| PassError::Graph { pass: "extract", error };
+    let values = choice.build(&egraph, &roots, &mut graph, &inputs).map_err(error)?;
+    let values = values.ok_or(missing)?;
+    for (value, name) in values.into_iter().zip(region.output_names()) {
+        graph.output(value, name.clone()).map_err(error)?;
+    }
+    let report = RegionReport {
+        round,
+        nodes: region.nodes().len(),
+        same_as: None,
+        fired,
+        e_nodes: egraph.total_number_of_nodes(),
+        cost_before,
+        cost_after,
+    };
+    Ok((graph, report))
+}
+
+/// Prices of e-nodes in one region.
+struct Prices<'a> {
+    round: Round,
+    cost: &'a CostModel,
+    roots: BTreeSet<Id>,
+    convolves: bool,
+}
+
+impl<'a> Prices<'a> {
+    fn of(egraph: &TensorGraph, roots: &[Id], round: Round, cost: &'a CostModel) -> Self {
+        let convolves = egraph.classes().flat_map(|class| &class.nodes).any(|node| {
+            matches!(
+                egraph.analysis.op(node.op),
+                Some(Op::Conv(conv)) if conv.layout == ConvLayout::ChannelsLast
+            )
+        });
+        let roots = roots.iter().map(|&root| egraph.find(root)).collect();
+        Prices { round, cost, roots, convolves }
+    }
+
+    fn of_node(&self, egraph: &TensorGraph, class: Id, node: &TensorNode) -> f64 {
+        let Head::Op(op, bodies) = egraph.analysis.head(node.op) else { return 0.0 };
+        let facts = &egraph[class].data;
+        let children = node.children();
+        if facts.constant && children.iter().all(|&child| egraph[child].data.constant) {
+            // Folded before the model runs: shorter is better, and that is all.
+            return self.cost.overhead * 1e-6;
+        }
+        let types: Vec<&TensorType> = children.iter().map(|&child| &egraph[child].data.ty).collect();
+        match self.round {
+            Round::Fuse => self.cost.kernel(op, bodies, &types, &facts.ty),
+            Round::Rewrite => {
+                let price = self.cost.unfused(op, bodies, &types, &facts.ty);
+                if self.at_edge(egraph, class, op, children) { EDGE * price } else { price }
+            }
+        }
+    }
+
+    /// Whether a node only changes the layout of something that another region computes or uses.
+    fn at_edge(&self, egraph: &TensorGraph, class: Id, op: &Op, children: &[Id]) -> bool {
+        let Op::Transpose(transpose) = op else { return false };
+        let rank = transpose.perm.len();
+        let to_first = [0, rank.saturating_sub(1)].into_iter().chain(1..rank.saturating_sub(1));
+        let to_last = [0].into_iter().chain(2..rank).chain([1]);
+        let moved = |perm: &[usize]| {
+            perm.iter().copied().eq(to_first.clone()) || perm.iter().copied().eq(to_last.clone())
+        };
+        let outside = |id: Id| {
+            egraph[id].nodes.iter().any(|n| matches!(egraph.analysis.head(n.op), Head::Input(_)))
+        };
+        self.convolves
+            && rank >= 3
+            && moved(&transpose.perm)
+            && (self.roots.contains(&class) || children.iter().any(|&child| outside(child)))
+    }
+}

@@ -1,0 +1,157 @@
+//! Regions: parts of a graph that are optimised alone, cut at dominators of the data flow.
+//!
+//! Invariant: parts in their order respect the data flow; every node that is not a constant is in
+//! exactly one part; equal regions have equal keys and graphs.
+
+mod canonical;
+mod dominators;
+
+pub(crate) use canonical::rename;
+
+use crate::PassError;
+use kiln_ir::op::Op;
+use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
+use kiln_tensor::Symbol;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Regions beyond this many nodes are cut further.
+pub const MAX_NODES: usize = 300;
+
+/// A part of a graph.
+pub(crate) enum Part {
+    /// Nodes that are optimised together.
+    Region(Region),
+    /// A node with bodies or several results, which is left as it is.
+    Opaque(NodeId),
+}
+
+/// Nodes of a graph as a graph of their own.
+pub(crate) struct Region {
+    /// The region with symbols renamed in order of occurrence. Constants of more than one element
+    /// are inputs, so that layers with different weights are equal.
+    pub graph: Graph,
+    /// For each input of `graph`, whether it is such a constant.
+    pub constant: Vec<bool>,
+    /// What each input of `graph` is in the whole graph.
+    pub inputs: Vec<ValueId>,
+    /// What each output of `graph` is in the whole graph.
+    pub outputs: Vec<ValueId>,
+    /// Symbols of the whole graph by their names in `graph`.
+    pub symbols: BTreeMap<Symbol, Symbol>,
+    /// Equal keys mean equal graphs.
+    pub key: String,
+}
+
+/// Whether a node is work enough that a region should start with it.
+pub(crate) fn is_heavy(node: &Node) -> bool {
+    !node.regions.is_empty()
+        || matches!(
+            node.op,
+            Op::Contract(_)
+                | Op::Conv(_)
+                | Op::ConvTranspose(_)
+                | Op::Attention(_)
+                | Op::Recurrent(_)
+        )
+}
+
+fn is_opaque(node: &Node) -> bool {
+    !node.regions.is_empty() || node.outputs.len() != 1
+}
+
+fn is_constant(node: &Node) -> bool {
+    matches!(node.op, Op::Constant(_))
+}
+
+/// The parts of a graph, in an order that respects the data flow.
+pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
+    let segments = dominators::segments(graph);
+    let mut ordered: Vec<(usize, NodeId)> = graph
+        .nodes()
+        .filter(|(_, node)| !is_constant(node))
+        .map(|(id, _)| (segments[id.0 as usize], id))
+        .collect();
+    ordered.sort();
+    let mut parts = Vec::new();
+    let mut open: Vec<NodeId> = Vec::new();
+    let mut segment = 0;
+    let mut runs: Vec<Result<Vec<NodeId>, NodeId>> = Vec::new();
+    for (next, id) in ordered {
+        let opaque = is_opaque(graph.node(id));
+        if (next != segment || opaque || open.len() >= MAX_NODES) && !open.is_empty() {
+            runs.push(Ok(std::mem::take(&mut open)));
+        }
+        segment = next;
+        if opaque { runs.push(Err(id)) } else { open.push(id) }
+    }
+    if !open.is_empty() {
+        runs.push(Ok(open));
+    }
+    let uses = graph.uses();
+    for run in runs {
+        parts.push(match run {
+            Ok(nodes) => Part::Region(region(graph, &nodes, &uses)?),
+            Err(id) => Part::Opaque(id),
+        });
+    }
+    Ok(parts)
+}
+
+/// Some nodes as a graph of their own.
+fn region(
+    graph: &Graph,
+    nodes: &[NodeId],
+    uses: &[Vec<NodeId>],
+) -> Result<Region, PassError> {
+    let error = |error| PassError::Graph { pass: "region", error };
+    let members: BTreeSet<NodeId> = nodes.iter().copied().collect();
+    let mut own = Graph::new("region");
+    own.symbols = graph.symbols.clone();
+    let mut map: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+    let (mut inputs, mut constant) = (Vec::new(), Vec::new());
+    for &id in nodes {
+        for &input in &graph.node(id).inputs {
+            let inside = matches!(
+                graph.value(input).producer,
+                Producer::Node { node, .. } if members.contains(&node)
+            );
+            if inside || map.contains_key(&input) {
+                continue;
+            }
+            let tensor = graph.constant_of(input);
+            let value = match tensor.filter(|tensor| tensor.len() == 1) {
+                Some(tensor) => own.constant(tensor.clone()).map_err(error)?,
+                None => {
+                    inputs.push(input);
+                    constant.push(tensor.is_some());
+                    own.input(format!("x{}", inputs.len() - 1), graph.ty(input).clone())
+                }
+            };
+            map.insert(input, value);
+        }
+    }
+    for &id in nodes {
+        let node = graph.node(id);
+        let operands: Vec<ValueId> =
+            node.inputs.iter().filter_map(|input| map.get(input).copied()).collect();
+        let results = own
+            .add_node(node.op.clone(), &operands, Vec::new(), node.source.clone())
+            .map_err(error)?;
+        map.extend(node.outputs.iter().copied().zip(results));
+    }
+    let mut outputs = Vec::new();
+    for &output in nodes.iter().flat_map(|&id| &graph.node(id).outputs) {
+        let outside = uses[output.0 as usize].iter().any(|user| !members.contains(user));
+        if outside || graph.outputs().contains(&output) {
+            let value = map[&output];
+            own.output(value, format!("y{}", outputs.len())).map_err(error)?;
+            outputs.push(output);
+        }
+    }
+    let renaming = canonical::symbols(&own);
+    let graph = rename(&own, &renaming).map_err(error)?;
+    let symbols = renaming.into_iter().map(|(from, to)| (to, from)).collect();
+    let flags: String = constant.iter().map(|&c| if c { 'c' } else { 'v' }).collect();
+    let key = format!("{flags} {}", crate::structure::graph_key(&graph));
+    Ok(Region { graph, constant, inputs, outputs, symbols, key })
+}

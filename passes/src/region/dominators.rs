@@ -1,0 +1,152 @@
+//! Where to cut: dominators of the data flow whose value starts several branches of work.
+//!
+//! Invariant: a node's segment is never before that of a node that it uses.
+//!
+//! Everything before the first contraction (embeddings, masks, sizes) is segment 0: a mask that
+//! every layer uses would otherwise hide that layers follow each other. Cutting where a value has
+//! several users costs no fusion, since such a value is stored anyway.
+
+use super::{MAX_NODES, is_constant, is_heavy};
+use kiln_ir::{Graph, NodeId, Producer};
+use petgraph::algo::dominators::simple_fast;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+/// The segment of every node.
+pub(super) fn segments(graph: &Graph) -> Vec<usize> {
+    let early = preamble(graph);
+    let chain = chain(graph, &early);
+    let uses = graph.uses();
+    let users = |id: NodeId| {
+        let mut users: Vec<NodeId> = graph
+            .node(id)
+            .outputs
+            .iter()
+            .flat_map(|output| uses[output.0 as usize].iter().copied())
+            .collect();
+        users.sort();
+        users.dedup();
+        users
+    };
+    let feeds_work = |id: NodeId| users(id).iter().any(|&user| is_heavy(graph.node(user)));
+    let branches: Vec<NodeId> =
+        chain.iter().copied().filter(|&id| users(id).len() >= 2 && feeds_work(id)).collect();
+    let first = assign(graph, &early, &branches);
+
+    // Segments that are still too long are cut where a contraction follows, every so often.
+    let mut sizes = vec![0usize; branches.len() + 2];
+    first.iter().for_each(|&segment| sizes[segment] += 1);
+    let mut cuts = Vec::new();
+    for &id in &chain {
+        let long = sizes[first[id.0 as usize]] > MAX_NODES;
+        if branches.contains(&id) || (long && feeds_work(id)) {
+            cuts.push(id);
+        }
+    }
+    if cuts.len() == branches.len() {
+        return first;
+    }
+    merge_short(graph, &early, &cuts, &branches)
+}
+
+/// Nodes that depend on no contraction.
+fn preamble(graph: &Graph) -> Vec<bool> {
+    let mut early = vec![true; graph.nodes().len()];
+    for (id, node) in graph.nodes() {
+        let after = node.inputs.iter().any(|&input| match graph.value(input).producer {
+            Producer::Node { node, .. } => !early[node.0 as usize],
+            Producer::Input(_) => false,
+        });
+        early[id.0 as usize] = !(after || is_heavy(node));
+    }
+    early
+}
+
+/// The nodes that every path from the first contractions to the outputs goes through, in order.
+fn chain(graph: &Graph, early: &[bool]) -> Vec<NodeId> {
+    let mut flow: DiGraph<Option<NodeId>, ()> = DiGraph::new();
+    let source = flow.add_node(None);
+    let sink = flow.add_node(None);
+    let indices: Vec<NodeIndex> = graph.nodes().map(|(id, _)| flow.add_node(Some(id))).collect();
+    for (id, node) in graph.nodes() {
+        if early[id.0 as usize] || is_constant(node) {
+            continue;
+        }
+        let mut fed = false;
+        for &input in &node.inputs {
+            if let Producer::Node { node: producer, .. } = graph.value(input).producer
+                && !early[producer.0 as usize]
+            {
+                flow.update_edge(indices[producer.0 as usize], indices[id.0 as usize], ());
+                fed = true;
+            }
+        }
+        if !fed {
+            flow.update_edge(source, indices[id.0 as usize], ());
+        }
+    }
+    for &output in graph.outputs() {
+        match graph.value(output).producer {
+            Producer::Node { node, .. } if !early[node.0 as usize] => {
+                flow.update_edge(indices[node.0 as usize], sink, ());
+            }
+            _ => {}
+        }
+    }
+    let dominators = simple_fast(&flow, source);
+    let mut chain: Vec<NodeId> = dominators
+        .strict_dominators(sink)
+        .into_iter()
+        .flatten()
+        .filter_map(|index| flow.node_weight(index).copied().flatten())
+        .collect();
+    chain.reverse();
+    chain
+}
+
+/// Numbers nodes by the first cut that they lead to; those before any work have number 0, those
+/// after the last cut come last.
+fn assign(graph: &Graph, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
+    let mut segment = vec![cuts.len() + 1; early.len()];
+    let mut assigned = early.to_vec();
+    segment.iter_mut().zip(early).filter(|(_, early)| **early).for_each(|(slot, _)| *slot = 0);
+    for (number, &cut) in cuts.iter().enumerate() {
+        let mut pending = vec![cut];
+        while let Some(id) = pending.pop() {
+            if std::mem::replace(&mut assigned[id.0 as usize], true) {
+                continue;
+            }
+            segment[id.0 as usize] = number + 1;
+            pending.extend(graph.node(id).inputs.iter().filter_map(|&input| {
+                match graph.value(input).producer {
+                    Producer::Node { node, .. } => Some(node),
+                    Producer::Input(_) => None,
+                }
+            }));
+        }
+    }
+    segment
+}
+
+/// The segments between cuts, where neighbours that are short together count as one. Branches stay
+/// cuts.
+fn merge_short(
+    graph: &Graph,
+    early: &[bool],
+    cuts: &[NodeId],
+    branches: &[NodeId],
+) -> Vec<usize> {
+    let fine = assign(graph, early, cuts);
+    let mut sizes = vec![0usize; cuts.len() + 2];
+    fine.iter().for_each(|&segment| sizes[segment] += 1);
+    let mut kept = Vec::new();
+    let mut size = 0;
+    for (number, &cut) in cuts.iter().enumerate() {
+        size += sizes[number + 1];
+        let next = sizes.get(number + 2).copied().unwrap_or(0);
+        if branches.contains(&cut) || size + next > MAX_NODES / 2 {
+            kept.push(cut);
+            size = 0;
+        }
+    }
+    assign(graph, early, &kept)
+}

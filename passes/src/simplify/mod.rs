@@ -1,0 +1,74 @@
+//! Simplification: what every graph is better without, whatever the target.
+//!
+//! Invariant: inputs, outputs and their types stay; each pass is a pure function of the graph, and
+//! the driver stops at a fixed point or after [`MAX_ROUNDS`].
+
+mod merge_chains;
+mod merge_equal;
+mod rebuild;
+mod remove_dead;
+mod remove_identity;
+mod shape_arithmetic;
+mod take_branch;
+
+pub(crate) use rebuild::Rebuild;
+pub(crate) use remove_dead::remove_dead;
+pub(crate) use take_branch::inline;
+
+use crate::PassError;
+use kiln_ir::{Graph, Op};
+
+type Pass = fn(&Graph) -> Result<(Graph, bool), PassError>;
+
+/// In the order in which they help each other.
+const PASSES: [(&str, Pass); 6] = [
+    ("remove_dead", remove_dead::remove_dead),
+    ("shape_arithmetic", shape_arithmetic::shape_arithmetic),
+    ("take_branch", take_branch::take_branch),
+    ("remove_identity", remove_identity::remove_identity),
+    ("merge_chains", merge_chains::merge_chains),
+    ("merge_equal", merge_equal::merge_equal),
+];
+
+/// Bound on rounds through all passes. Each round makes the graph smaller or its chains shorter, so
+/// real models settle in three or four.
+pub const MAX_ROUNDS: usize = 16;
+
+/// The graph without dead, repeated, constant and idle operations, its bodies included.
+pub fn simplify(graph: &Graph) -> Result<Graph, PassError> {
+    let mut graph = simplify_bodies(graph)?;
+    for _ in 0..MAX_ROUNDS {
+        let mut changed = false;
+        for (_, pass) in PASSES {
+            let (next, pass_changed) = pass(&graph)?;
+            if pass_changed {
+                graph = next;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+        // A constant that was handed into a body is news there.
+        graph = simplify_bodies(&graph)?;
+    }
+    Ok(graph)
+}
+
+/// Simplifies the bodies of `If` and `Loop`; what is fused is left as it is.
+fn simplify_bodies(graph: &Graph) -> Result<Graph, PassError> {
+    let has_body = |op: &Op| matches!(op, Op::If(_) | Op::Loop(_));
+    if !graph.nodes().any(|(_, node)| has_body(&node.op)) {
+        return Ok(graph.clone());
+    }
+    let mut rebuild = Rebuild::start("simplify", graph);
+    for (_, node) in graph.nodes() {
+        if has_body(&node.op) {
+            let regions = node.regions.iter().map(simplify).collect::<Result<Vec<_>, _>>()?;
+            rebuild.keep_with(graph, node, regions)?;
+        } else {
+            rebuild.keep(graph, node)?;
+        }
+    }
+    Ok(rebuild.finish(graph)?.0)
+}
