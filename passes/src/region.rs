@@ -98,11 +98,7 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
 }
 
 /// Some nodes as a graph of their own.
-fn region(
-    graph: &Graph,
-    nodes: &[NodeId],
-    uses: &[Vec<NodeId>],
-) -> Result<Region, PassError> {
+fn region(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> Result<Region, PassError> {
     let error = |error| PassError::Graph { pass: "region", error };
     let members: BTreeSet<NodeId> = nodes.iter().copied().collect();
     let mut own = Graph::new("region");

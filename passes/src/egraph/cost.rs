@@ -3,7 +3,7 @@
 //! Invariant: prices are finite, never negative, and a pure function of operation, types and model.
 
 use super::fused::{Kind, kind};
-use kiln_ir::op::{BinaryFn, ConvLayout, Op, UnaryFn};
+use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::{Dim, Symbol};
 
@@ -54,7 +54,13 @@ impl CostModel {
     }
 
     /// Seconds for an operation as a kernel of its own.
-    pub fn kernel(&self, op: &Op, bodies: &[Graph], inputs: &[&TensorType], out: &TensorType) -> f64 {
+    pub fn kernel(
+        &self,
+        op: &Op,
+        bodies: &[Graph],
+        inputs: &[&TensorType],
+        out: &TensorType,
+    ) -> f64 {
         match (op, bodies) {
             (Op::Constant(_) | Op::SizeOf(_), _) => 0.0,
             // A view: nothing runs. The trifle makes fewer of them better.
@@ -78,7 +84,13 @@ impl CostModel {
 
     /// Seconds for an operation where fusion is still to come: elementwise operations mostly join
     /// the kernel before or after them.
-    pub fn unfused(&self, op: &Op, bodies: &[Graph], inputs: &[&TensorType], out: &TensorType) -> f64 {
+    pub fn unfused(
+        &self,
+        op: &Op,
+        bodies: &[Graph],
+        inputs: &[&TensorType],
+        out: &TensorType,
+    ) -> f64 {
         let alone = self.kernel(op, bodies, inputs, out);
         match kind(op) {
             Kind::Pointwise => 0.3 * alone + self.work(op, inputs, out),
@@ -114,7 +126,8 @@ impl CostModel {
                         .or_else(|| right.and_then(|at| second?.shape.get(at)));
                     total *= dim.map_or(1.0, |dim| self.size(dim));
                 }
-                total / self.flops
+                // A microkernel has one loop for each of m, n and k; further ones go around it.
+                total * (1.0 + 0.05 * outer_loops(spec) as f64) / self.flops
             }
             Op::Conv(conv) => {
                 let (filters, share) = match conv.layout {
@@ -132,12 +145,18 @@ impl CostModel {
             }
             Op::Attention(_) => {
                 let keys = second.and_then(|k| k.shape.get(2)).map_or(1.0, |dim| self.size(dim));
-                let rows = first / inputs.first().and_then(|q| q.shape.last()).map_or(1.0, |d| self.size(d)).max(1.0);
+                let rows = first
+                    / inputs
+                        .first()
+                        .and_then(|q| q.shape.last())
+                        .map_or(1.0, |d| self.size(d))
+                        .max(1.0);
                 4.0 * first * keys / self.flops + 10.0 * rows * keys / self.elementwise
             }
             Op::Recurrent(_) => {
                 let weights: f64 = inputs.iter().skip(1).take(2).map(|w| self.elements(w)).sum();
-                let steps = inputs.first().and_then(|x| x.shape.first()).map_or(1.0, |d| self.size(d));
+                let steps =
+                    inputs.first().and_then(|x| x.shape.first()).map_or(1.0, |d| self.size(d));
                 2.0 * weights * steps / (self.flops * 0.2)
             }
             Op::WindowReduce(window) => {
@@ -166,6 +185,26 @@ impl CostModel {
             _ => 4.0 * results.max(first) / self.elementwise,
         }
     }
+}
+
+/// How many loops over rows, columns or sums a contraction has beyond one each, after neighbours
+/// that stay neighbours are joined.
+fn outer_loops(spec: &ContractSpec) -> usize {
+    let runs = |labels: &[u8], within: &[u8], other: &[u8]| {
+        let joined = labels.windows(2).filter(|pair| {
+            let next_to = |side: &[u8]| side.windows(2).any(|window| window == *pair);
+            next_to(within) && next_to(other)
+        });
+        labels.len().saturating_sub(joined.count()).saturating_sub(1)
+    };
+    let only = |own: &[u8], other: &[u8]| -> Vec<u8> {
+        own.iter().copied().filter(|l| spec.out.contains(l) && !other.contains(l)).collect()
+    };
+    let rows = only(&spec.lhs, &spec.rhs);
+    let columns = only(&spec.rhs, &spec.lhs);
+    runs(&rows, &spec.lhs, &spec.out)
+        + runs(&columns, &spec.rhs, &spec.out)
+        + runs(&spec.summed(), &spec.lhs, &spec.rhs)
 }
 
 fn weight(f: UnaryFn) -> f64 {

@@ -94,9 +94,9 @@ impl Table {
                         continue;
                     }
                     let total = price + members(&needed).map(|member| own[member]).sum::<f64>();
-                    let better = best[class].as_ref().is_none_or(|(cost, _, _)| {
-                        total < cost - GAIN * cost.abs()
-                    });
+                    let better = best[class]
+                        .as_ref()
+                        .is_none_or(|(cost, _, _)| total < cost - GAIN * cost.abs());
                     if better {
                         needed[class / 64] |= 1 << (class % 64);
                         best[class] = Some((total, pick, needed));
@@ -280,5 +280,72 @@ impl Choice {
             }
         }
         Ok(Some(results))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::language::{Knowledge, add_input, add_op};
+    use super::*;
+    use kiln_ir::TensorType;
+    use kiln_ir::op::{Binary, BinaryFn, Unary, UnaryFn};
+    use kiln_tensor::{DType, Dim};
+
+    fn random(state: &mut u64, limit: usize) -> usize {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 33) as usize % limit
+    }
+
+    /// An e-graph of a few classes, merged at random (cycles included), with random prices.
+    fn made_up(seed: u64) -> (TensorGraph, Vec<Id>) {
+        let mut state = seed;
+        let mut egraph = TensorGraph::new(Knowledge::default());
+        let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
+        let mut ids = vec![add_input(&mut egraph, ty, false)];
+        for _ in 0..9 {
+            let a = ids[random(&mut state, ids.len())];
+            let b = ids[random(&mut state, ids.len())];
+            let id = if random(&mut state, 2) == 0 {
+                let f = UnaryFn::ALL[random(&mut state, 5)];
+                add_op(&mut egraph, Unary { f }, &[a])
+            } else {
+                let f = [BinaryFn::Add, BinaryFn::Mul][random(&mut state, 2)];
+                add_op(&mut egraph, Binary { f }, &[a, b])
+            };
+            ids.push(id.unwrap());
+        }
+        for _ in 0..3 {
+            let (a, b) =
+                (random(&mut state, ids.len() - 1) + 1, random(&mut state, ids.len() - 1) + 1);
+            egraph.union(ids[a], ids[b]);
+        }
+        egraph.rebuild();
+        let roots = vec![ids[9], ids[7]];
+        (egraph, roots)
+    }
+
+    #[test]
+    fn greedy_choice_and_local_search_come_close_to_the_best() {
+        let mut exact = 0;
+        let cases = 200;
+        for seed in 0..cases {
+            let (egraph, roots) = made_up(seed);
+            let price = |_: &TensorGraph, class: Id, node: &TensorNode| {
+                let mut state =
+                    usize::from(class) as u64 * 31 + node.children().len() as u64 + seed;
+                1.0 + random(&mut state, 20) as f64
+            };
+            let best = Table::of(&egraph, &roots, &price).exhaustive();
+            let found = extract(&egraph, &roots, &price).map(|(_, cost)| cost);
+            match (best, found) {
+                (Some(best), Some(found)) => {
+                    assert!(found >= best - 1e-9, "{seed}: {found} is below {best}");
+                    assert!(found <= 1.3 * best, "{seed}: {found} is far above {best}");
+                    exact += usize::from(found <= best + 1e-9);
+                }
+                (best, found) => assert_eq!(best, found, "{seed}"),
+            }
+        }
+        assert!(exact * 10 >= cases as usize * 9, "only {exact} of {cases} are the best");
     }
 }

@@ -188,8 +188,8 @@ impl Surroundings {
             _ if had_core && parts.prologue.len() > self.prologue_length(body) => Growth::Prologue,
             _ => Growth::Elementwise,
         };
-        let forced = taken == Kind::Leaf
-            || (inside && matches!(taken, Kind::Pointwise | Kind::Movement));
+        let forced =
+            taken == Kind::Leaf || (inside && matches!(taken, Kind::Pointwise | Kind::Movement));
         Some(Step { growth, forced, body: grown })
     }
 
@@ -203,9 +203,9 @@ impl Surroundings {
     }
 
     fn used_only_by(&self, class: Id, members: &[Id]) -> bool {
-        self.uses.get(&class).is_some_and(|uses| {
-            !uses.output && uses.by.iter().all(|by| members.contains(by))
-        })
+        self.uses
+            .get(&class)
+            .is_some_and(|uses| !uses.output && uses.by.iter().all(|by| members.contains(by)))
     }
 
     /// Whether computing the input inside of the body computes its elements several times, and they
@@ -257,10 +257,9 @@ fn is_cheap(op: &Op) -> bool {
             unary.f,
             UnaryFn::Neg | UnaryFn::Abs | UnaryFn::Relu | UnaryFn::Not | UnaryFn::BitNot
         ),
-        Op::Binary(binary) => !matches!(
-            binary.f,
-            BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod | BinaryFn::Pow
-        ),
+        Op::Binary(binary) => {
+            !matches!(binary.f, BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod | BinaryFn::Pow)
+        }
         Op::Select(_) | Op::Cast(_) => true,
         Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) => true,
         _ => false,

@@ -169,8 +169,7 @@ pub fn parts(body: &Graph) -> Result<Parts, NotFusible> {
         }
         let output = node.outputs[0];
         if !node.inputs.iter().any(|input| after[input.0 as usize]) {
-            let list =
-                if before[id.0 as usize] { &mut parts.prologue } else { &mut parts.side };
+            let list = if before[id.0 as usize] { &mut parts.prologue } else { &mut parts.side };
             list.push(id);
             continue;
         }
@@ -184,10 +183,7 @@ pub fn parts(body: &Graph) -> Result<Parts, NotFusible> {
             moved = true;
             parts.tail.push(id);
         } else {
-            return Err(NotFusible::Epilogue {
-                epilogue: node.op.name(),
-                core: core.op.name(),
-            });
+            return Err(NotFusible::Epilogue { epilogue: node.op.name(), core: core.op.name() });
         }
     }
     tail_is_a_chain(body, &parts, result)?;
@@ -289,9 +285,9 @@ fn tail_is_a_chain(body: &Graph, parts: &Parts, result: ValueId) -> Result<(), N
     // The first of the tail takes the last of the epilogue, whose other users would be moved too.
     if let Some(&first) = parts.tail.first() {
         let taken = &body.node(first).inputs;
-        let shared = body.nodes().any(|(id, node)| {
-            id != first && node.inputs.iter().any(|input| taken.contains(input))
-        });
+        let shared = body
+            .nodes()
+            .any(|(id, node)| id != first && node.inputs.iter().any(|input| taken.contains(input)));
         if shared {
             return Err(NotFusible::Epilogue {
                 epilogue: body.node(first).op.name(),

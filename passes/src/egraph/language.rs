@@ -234,8 +234,7 @@ pub fn load(egraph: &mut TensorGraph, graph: &Graph, constant: &[bool]) -> Optio
         let &[output] = node.outputs.as_slice() else { return None };
         let children: Option<Vec<Id>> =
             node.inputs.iter().map(|input| classes[input.0 as usize]).collect();
-        let id =
-            add_with_bodies(egraph, node.op.clone(), node.regions.clone(), &children?)?;
+        let id = add_with_bodies(egraph, node.op.clone(), node.regions.clone(), &children?)?;
         classes[output.0 as usize] = Some(id);
         if let Some(source) = &node.source {
             egraph.analysis.sources.entry(id).or_insert_with(|| source.clone());

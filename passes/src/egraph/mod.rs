@@ -168,11 +168,7 @@ impl Setting<'_> {
 }
 
 /// Copies a constant of the old graph, unless that is done or the value is none.
-fn bring_constant(
-    rebuild: &mut Rebuild,
-    graph: &Graph,
-    value: ValueId,
-) -> Result<(), PassError> {
+fn bring_constant(rebuild: &mut Rebuild, graph: &Graph, value: ValueId) -> Result<(), PassError> {
     match graph.constant_of(value) {
         Some(tensor) if !rebuild.has(value) => {
             let new = rebuild

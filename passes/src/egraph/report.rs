@@ -94,6 +94,11 @@ impl fmt::Display for Report {
                 writeln!(f, "  {name} ×{count}")?;
             }
         }
-        write!(f, "{} regions, {} of them identical to another", self.regions.len(), self.identical())
+        write!(
+            f,
+            "{} regions, {} of them identical to another",
+            self.regions.len(),
+            self.identical()
+        )
     }
 }

@@ -127,9 +127,7 @@ pub(super) fn join(egraph: &mut TensorGraph, class: Id, id: Id) -> bool {
 fn candidates(egraph: &TensorGraph, root: Option<&str>) -> Vec<Id> {
     let variant = root.and_then(|root| Op::NAMES.iter().position(|name| *name == root));
     let mut classes: Vec<Id> = match variant {
-        Some(variant) => {
-            egraph.classes_for_op(&(variant as u8)).into_iter().flatten().collect()
-        }
+        Some(variant) => egraph.classes_for_op(&(variant as u8)).into_iter().flatten().collect(),
         None => egraph.classes().map(|class| class.id).collect(),
     };
     classes.sort_unstable();

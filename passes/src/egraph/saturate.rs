@@ -32,8 +32,7 @@ pub(super) fn saturate(
     let missing = PassError::NoExtraction { region: number };
     let mut egraph = TensorGraph::new(Knowledge::default());
     let classes = load(&mut egraph, region, constant).ok_or_else(|| missing.clone())?;
-    let roots: Vec<Id> =
-        region.outputs().iter().map(|output| classes[output.0 as usize]).collect();
+    let roots: Vec<Id> = region.outputs().iter().map(|output| classes[output.0 as usize]).collect();
     let (_, cost_before) = {
         let price = Prices::of(&egraph, &roots, round, cost);
         extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
@@ -63,9 +62,8 @@ pub(super) fn saturate(
     }
 
     let price = Prices::of(&egraph, &roots, round, cost);
-    let (choice, cost_after) =
-        extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
-            .ok_or_else(|| missing.clone())?;
+    let (choice, cost_after) = extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
+        .ok_or_else(|| missing.clone())?;
     let mut graph = Graph::new(region.name.clone());
     let inputs: Vec<ValueId> = region
         .inputs()
@@ -122,7 +120,8 @@ impl<'a> Prices<'a> {
             // Folded before the model runs: shorter is better, and that is all.
             return self.cost.overhead * 1e-6;
         }
-        let types: Vec<&TensorType> = children.iter().map(|&child| &egraph[child].data.ty).collect();
+        let types: Vec<&TensorType> =
+            children.iter().map(|&child| &egraph[child].data.ty).collect();
         match self.round {
             Round::Fuse => self.cost.kernel(op, bodies, &types, &facts.ty),
             Round::Rewrite => {

@@ -31,10 +31,7 @@ pub(super) fn symbols(graph: &Graph) -> BTreeMap<Symbol, Symbol> {
 }
 
 /// The graph with symbols renamed, its bodies included. What has no new name keeps its old one.
-pub(crate) fn rename(
-    graph: &Graph,
-    names: &BTreeMap<Symbol, Symbol>,
-) -> Result<Graph, GraphError> {
+pub(crate) fn rename(graph: &Graph, names: &BTreeMap<Symbol, Symbol>) -> Result<Graph, GraphError> {
     let replace = |dim: &Dim| dim.substitute(&|symbol| names.get(symbol).cloned().map(Dim::from));
     let mut new = Graph::new(graph.name.clone());
     let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];

@@ -129,12 +129,7 @@ fn assign(graph: &Graph, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
 
 /// The segments between cuts, where neighbours that are short together count as one. Branches stay
 /// cuts.
-fn merge_short(
-    graph: &Graph,
-    early: &[bool],
-    cuts: &[NodeId],
-    branches: &[NodeId],
-) -> Vec<usize> {
+fn merge_short(graph: &Graph, early: &[bool], cuts: &[NodeId], branches: &[NodeId]) -> Vec<usize> {
     let fine = assign(graph, early, cuts);
     let mut sizes = vec![0usize; cuts.len() + 2];
     fine.iter().for_each(|&segment| sizes[segment] += 1);

@@ -77,9 +77,8 @@ fn without_broadcast(
     };
     let result = Op::from(binary.clone());
     let shape = node.op.infer(&[graph.ty(a), graph.ty(b)], &[]).ok()?.pop()?.shape;
-    let fits = |a: ValueId, b: ValueId| {
-        stretches_alone(&graph.ty(a).shape, &graph.ty(b).shape, &shape)
-    };
+    let fits =
+        |a: ValueId, b: ValueId| stretches_alone(&graph.ty(a).shape, &graph.ty(b).shape, &shape);
     match (source(a), source(b)) {
         (Some(from), _) if fits(from, b) => Some((result, vec![from, b])),
         (_, Some(from)) if fits(a, from) => Some((result, vec![a, from])),
@@ -91,9 +90,10 @@ fn without_broadcast(
 fn moves_only_ones(graph: &Graph, x: ValueId, perm: &[usize]) -> Option<Vec<Dim>> {
     let shape = &graph.ty(x).shape;
     let kept = || perm.iter().filter(|&&from| !shape[from].is(1));
-    kept().zip(kept().skip(1)).all(|(a, b)| a < b).then(|| {
-        perm.iter().map(|&from| shape[from].clone()).collect()
-    })
+    kept()
+        .zip(kept().skip(1))
+        .all(|(a, b)| a < b)
+        .then(|| perm.iter().map(|&from| shape[from].clone()).collect())
 }
 
 /// One slice that does what `inner` and then `outer` do.

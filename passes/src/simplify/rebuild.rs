@@ -99,12 +99,7 @@ impl Rebuild {
     }
 
     /// Lets new values stand for the results of a node that is not copied.
-    pub fn replace(
-        &mut self,
-        old: &Graph,
-        node: &Node,
-        with: &[ValueId],
-    ) -> Result<(), PassError> {
+    pub fn replace(&mut self, old: &Graph, node: &Node, with: &[ValueId]) -> Result<(), PassError> {
         self.changed = true;
         self.stand_for(old, node, with)
     }

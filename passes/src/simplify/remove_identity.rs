@@ -43,10 +43,8 @@ fn unchanged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<ValueId> 
         (Op::Reduce(reduce), &[x]) => reduce.axes.is_empty().then_some(x),
         (Op::Resize(resize), &[x]) => {
             let plain = resize.scales.as_ref().is_none_or(|s| s.iter().all(|&scale| scale == 1.0));
-            let unit = !matches!(
-                resize.coordinates,
-                kiln_ir::op::CoordinateMode::TfCropAndResize { .. }
-            );
+            let unit =
+                !matches!(resize.coordinates, kiln_ir::op::CoordinateMode::TfCropAndResize { .. });
             (plain && unit && resize.sizes == graph.ty(x).shape).then_some(x)
         }
         (Op::Binary(binary), &[a, b]) => {
@@ -64,8 +62,7 @@ fn unchanged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<ValueId> 
             }
         }
         (Op::Select(_), &[condition, then, otherwise]) => {
-            uniform(graph, condition)
-                .map(|value| if value != 0.0 { then } else { otherwise })
+            uniform(graph, condition).map(|value| if value != 0.0 { then } else { otherwise })
         }
         _ => None,
     }

@@ -45,8 +45,8 @@ fn elements(graph: &Graph, known: &[Option<Vec<Dim>>], node: &Node) -> Option<Ve
     let &[output] = node.outputs.as_slice() else { return None };
     let ty = graph.ty(output);
     let sizes = ty.static_sizes()?;
-    let small = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size))?
-        <= MAX_ELEMENTS;
+    let small =
+        sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size))? <= MAX_ELEMENTS;
     if !matches!(ty.dtype, DType::I64 | DType::I32) || !small {
         return None;
     }

@@ -157,8 +157,7 @@ fn copy(
         map[value.0 as usize].ok_or(GraphError::UnknownValue(value.0))
     };
     for (_, node) in body.nodes() {
-        let inputs =
-            node.inputs.iter().map(|&i| find(&map, i)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = node.inputs.iter().map(|&i| find(&map, i)).collect::<Result<Vec<_>, _>>()?;
         let outputs =
             new.add_node(node.op.clone(), &inputs, node.regions.clone(), node.source.clone())?;
         for (&old, &added) in node.outputs.iter().zip(&outputs) {

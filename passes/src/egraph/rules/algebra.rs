@@ -170,7 +170,8 @@ fn along(egraph: &mut TensorGraph, scale: Id, out: &[u8], labels: &[u8]) -> Opti
     let dims = shape(egraph, scale);
     let offset = out.len().checked_sub(dims.len())?;
     // Labels that the factor runs along, in its own order and in that of the operand.
-    let own: Vec<u8> = (0..dims.len()).filter(|&n| !dims[n].is(1)).map(|n| out[n + offset]).collect();
+    let own: Vec<u8> =
+        (0..dims.len()).filter(|&n| !dims[n].is(1)).map(|n| out[n + offset]).collect();
     let wanted: Vec<u8> = labels.iter().copied().filter(|label| own.contains(label)).collect();
     if wanted.len() != own.len() {
         return None;

@@ -43,7 +43,10 @@ fn parts(scores: &ContractSpec, output: &ContractSpec, axis: usize) -> Option<Pa
         if first == key.0 {
             continue;
         }
-        let shared = (scores.lhs.contains(&first) && scores.rhs.contains(&first), output.rhs.contains(&second));
+        let shared = (
+            scores.lhs.contains(&first) && scores.rhs.contains(&first),
+            output.rhs.contains(&second),
+        );
         match shared {
             (true, true) => batch.push((first, second)),
             (false, false) if query.is_none() => query = Some((first, second)),

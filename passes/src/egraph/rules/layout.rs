@@ -58,7 +58,8 @@ pub(super) fn rules() -> Vec<Rule> {
         rule("binary-below-transpose", "(Transpose@t (Binary@f ?a ?c:const))", |g, m| {
             let perm = perm(g, m, "t")?;
             let f = m.op(g, "f")?.clone();
-            let a = aligned(g, m.class("a")?, perm.len()).and_then(|a| transpose(g, a, perm.clone()))?;
+            let a = aligned(g, m.class("a")?, perm.len())
+                .and_then(|a| transpose(g, a, perm.clone()))?;
             let c = aligned(g, m.class("c")?, perm.len()).and_then(|c| transpose(g, c, perm))?;
             add_op(g, f, &[a, c])
         }),
@@ -161,19 +162,31 @@ pub(super) fn rules() -> Vec<Rule> {
         rule("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
             let lhs = permuted(&spec.lhs, &inverse(&perm));
-            add_op(g, Contract { spec: ContractSpec { lhs, ..spec } }, &[m.class("x")?, m.class("y")?])
+            add_op(
+                g,
+                Contract { spec: ContractSpec { lhs, ..spec } },
+                &[m.class("x")?, m.class("y")?],
+            )
         }),
         // contract(x, T(y)) = contract'(x, y)
         rule("transpose-into-right", "(Contract@c ?x (Transpose@t ?y))", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
             let rhs = permuted(&spec.rhs, &inverse(&perm));
-            add_op(g, Contract { spec: ContractSpec { rhs, ..spec } }, &[m.class("x")?, m.class("y")?])
+            add_op(
+                g,
+                Contract { spec: ContractSpec { rhs, ..spec } },
+                &[m.class("x")?, m.class("y")?],
+            )
         }),
         // T(contract(x, y)) = contract'(x, y)
         rule("transpose-into-result", "(Transpose@t (Contract@c ?x ?y))", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
             let out = permuted(&spec.out, &perm);
-            add_op(g, Contract { spec: ContractSpec { out, ..spec } }, &[m.class("x")?, m.class("y")?])
+            add_op(
+                g,
+                Contract { spec: ContractSpec { out, ..spec } },
+                &[m.class("x")?, m.class("y")?],
+            )
         }),
         // R(contract(x, y)) = contract'(R'(x), R''(y)), R splits dimensions
         rule("split-result", "(Reshape@r (Contract@c ?x ?y))", |g, m| {

@@ -15,12 +15,6 @@ use super::rule::Rule;
 
 /// Every rule, in the order in which they are applied.
 pub fn all() -> Vec<Rule> {
-    [
-        algebra::rules(),
-        recognise::rules(),
-        layout::rules(),
-        precision::rules(),
-        fuse::rules(),
-    ]
-    .concat()
+    [algebra::rules(), recognise::rules(), layout::rules(), precision::rules(), fuse::rules()]
+        .concat()
 }

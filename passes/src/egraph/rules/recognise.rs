@@ -94,19 +94,15 @@ pub(super) fn rules() -> Vec<Rule> {
             mul(g, normal, m.class("s")?)
         }),
         // x·s + (b − mean(x)·s) = (x − mean(x))·s + b, as TensorFlow writes a normalisation
-        rule(
-            "collect-centre",
-            "(add (mul ?x ?s) (sub ?b (mul (Reduce@r ?x) ?s)))",
-            |g, m| {
-                let x = m.class("x")?;
-                let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
-                trailing_mean(&reduce.clone().into(), ty(g, x).rank())?;
-                let mean = add_op(g, reduce, &[x])?;
-                let centred = binary(g, BinaryFn::Sub, x, mean)?;
-                let scaled = mul(g, centred, m.class("s")?)?;
-                add(g, scaled, m.class("b")?)
-            },
-        ),
+        rule("collect-centre", "(add (mul ?x ?s) (sub ?b (mul (Reduce@r ?x) ?s)))", |g, m| {
+            let x = m.class("x")?;
+            let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
+            trailing_mean(&reduce.clone().into(), ty(g, x).rank())?;
+            let mean = add_op(g, reduce, &[x])?;
+            let centred = binary(g, BinaryFn::Sub, x, mean)?;
+            let scaled = mul(g, centred, m.class("s")?)?;
+            add(g, scaled, m.class("b")?)
+        }),
         // softmax(q·kᵀ·scale + mask)·v = attention(q, k, v, mask)
         rule("attention", &attention::pattern(), attention::recognise),
     ]
