@@ -126,8 +126,11 @@ impl CostModel {
                         .or_else(|| right.and_then(|at| second?.shape.get(at)));
                     total *= dim.map_or(1.0, |dim| self.size(dim));
                 }
-                // A microkernel has one loop for each of m, n and k; further ones go around it.
-                total * (1.0 + 0.05 * outer_loops(spec) as f64) / self.flops
+                // A microkernel has one loop for each of m, n and k; further ones go around it. Of
+                // two forms with equal loops the one with fewer labels is plainer.
+                let labels = spec.out.len() + spec.summed().len();
+                let effort = 1.0 + 0.05 * outer_loops(spec) as f64 + 0.001 * labels as f64;
+                total * effort / self.flops
             }
             Op::Conv(conv) => {
                 let (filters, share) = match conv.layout {

@@ -16,7 +16,9 @@
 //!   - *anchored*: `Contract`, `Conv`, `ConvTranspose`, `Attention`, `WindowReduce` (reads its
 //!     operands many times).
 //!
-//! Every input is used, and every node leads to the result.
+//! Every input is used, and every node leads to the result. A constant of more than one element is
+//! an input. A `Reshape` that stands alone in the graph is a view of its operand's buffer: it costs
+//! nothing, and the e-graph leaves it out of bodies where nothing is gained by taking it in.
 //!
 //! Without a core the body is a pointwise function of index-mapped reads: the value of the result
 //! at an index is found by pulling the index back through movement (`Gather` reads its index,

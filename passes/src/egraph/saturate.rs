@@ -4,6 +4,7 @@
 
 use super::cost::CostModel;
 use super::extract::extract;
+use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::report::{RegionReport, Round};
 use super::rule::Rule;
@@ -15,8 +16,9 @@ use kiln_ir::{Graph, TensorType, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Share of its price that a change of layout at the edge of a region is counted with: the region
-/// on the other side mostly makes the opposite one, and the two cancel.
+/// Share of its price that a transpose is counted with where it will not be a kernel. At the edge
+/// of a region that convolves, the region on the other side mostly makes the opposite change of
+/// layout, and the two cancel. Beside a core, whole rows are read or written where they are.
 const EDGE: f64 = 0.05;
 
 /// The optimised region, and what was done to it.
@@ -126,7 +128,9 @@ impl<'a> Prices<'a> {
             Round::Fuse => self.cost.kernel(op, bodies, &types, &facts.ty),
             Round::Rewrite => {
                 let price = self.cost.unfused(op, bodies, &types, &facts.ty);
-                if self.at_edge(egraph, class, op, children) { EDGE * price } else { price }
+                let carried = self.at_edge(egraph, class, op, children)
+                    || in_stride(egraph, class, op, children);
+                if carried { EDGE * price } else { price }
             }
         }
     }
@@ -148,4 +152,24 @@ impl<'a> Prices<'a> {
             && moved(&transpose.perm)
             && (self.roots.contains(&class) || children.iter().any(|&child| outside(child)))
     }
+}
+
+/// Whether a node is a transpose that keeps rows whole, right after or before an operation whose
+/// kernel takes it in.
+fn in_stride(egraph: &TensorGraph, class: Id, op: &Op, children: &[Id]) -> bool {
+    let Op::Transpose(transpose) = op else { return false };
+    if transpose.perm.last().is_none_or(|&last| last + 1 != transpose.perm.len()) {
+        return false;
+    }
+    let is_core = |node: &TensorNode| {
+        matches!(egraph.analysis.op(node.op), Some(op) if kind(op) == Kind::Anchored)
+    };
+    let after = children.iter().any(|&child| egraph[child].nodes.iter().any(is_core));
+    after
+        || egraph[class].parents().any(|parent| {
+            let parent = &egraph[egraph.find(parent)];
+            parent.nodes.iter().any(|node| {
+                is_core(node) && node.children().iter().any(|&id| egraph.find(id) == class)
+            })
+        })
 }
