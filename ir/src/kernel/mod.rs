@@ -3,11 +3,17 @@
 //! Invariant: a kernel says nothing of loop order, tiles, vectors or threads; any legal schedule
 //! of it computes the same values (up to the rounding of reassociated reductions).
 
+mod evaluate;
 mod index;
+mod number;
 mod scalar;
+mod text;
+mod verify;
 
+pub use evaluate::{KernelError, evaluate};
 pub use index::{Affine, Index};
 pub use scalar::{Access, Scalar, ScalarId, ScalarOp, ScalarProgram};
+pub use verify::{VerifyError, verify};
 
 use crate::op::ReduceFn;
 use kiln_tensor::{DType, Dim, SymbolTable};
