@@ -1,0 +1,43 @@
+//! Inputs as kernels expect them.
+//!
+//! Invariant: what comes out starts at a multiple of 64, and its booleans are 0 or 1. Tensors that
+//! are so already, which is nearly all, are not copied.
+
+use super::RunError;
+use kiln_tensor::{ALIGNMENT, DType, Tensor};
+
+/// The tensor, or a copy of it that is fit for kernels.
+pub(super) fn prepared(tensor: &Tensor) -> Result<Tensor, RunError> {
+    let aligned = (tensor.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT);
+    let clean = tensor.dtype() != DType::Bool || tensor.bytes().iter().all(|&byte| byte <= 1);
+    if aligned && clean {
+        return Ok(tensor.clone());
+    }
+    let mut copy = Tensor::from_bytes(tensor.dtype(), tensor.sizes().to_vec(), tensor.bytes())?;
+    if !clean {
+        copy.bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+    }
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_tensor::Storage;
+    use std::sync::Arc;
+
+    #[test]
+    fn only_what_is_unfit_is_copied() {
+        let fit = Tensor::from_slice(vec![3], &[1u8, 2, 3]).unwrap();
+        let same = prepared(&fit).unwrap();
+        assert_eq!(same.bytes().as_ptr(), fit.bytes().as_ptr());
+
+        let owner = Arc::new(Storage::copy_of(&[0, 2, 0, 1]).unwrap().to_vec());
+        let odd = Storage::shared(owner, 1, 3).unwrap();
+        let odd = Tensor::from_storage(DType::Bool, vec![3], odd).unwrap();
+        let copy = prepared(&odd).unwrap();
+        assert_eq!(copy.bytes(), [1, 0, 1]);
+        assert!((copy.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT));
+        assert_eq!(odd.bytes(), [2, 0, 1], "the caller's tensor is as it was");
+    }
+}
