@@ -1,78 +1,52 @@
-//! The edge that every code generator has: units in, one relocatable object out.
+//! What every code generator does: kernels under schedules in, a relocatable object out.
 //!
-//! Invariant: a generator translates what it was given or says why not; it never falls back to
-//! another one.
+//! Invariant: equal units and targets give equal bytes, and an object calls nothing outside itself.
 
-use crate::nest::{Nest, NestError};
+use crate::nest::NestError;
 use crate::target::Target;
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::Schedule;
-use kiln_program::Architecture;
 use thiserror::Error;
 
-/// One kernel to compile.
+/// One function to make: a kernel, how it is run, and the name of its symbol.
 #[derive(Clone, Copy, Debug)]
 pub struct Unit<'a> {
-    /// What it computes.
+    /// What is computed.
     pub kernel: &'a Kernel,
     /// How.
     pub schedule: &'a Schedule,
-    /// Name of its function in the object; unique among the units.
+    /// Name of the function in the object.
     pub symbol: &'a str,
 }
 
-/// A relocatable ELF object with one global function a unit.
+/// A relocatable ELF object with one function for each unit, of the type
+/// `extern "C" fn(buffers: *const *mut u8, params: *const i64, scratch: *mut u8, begin: i64, end: i64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectCode {
-    /// The architecture of the code.
-    pub architecture: Architecture,
-    /// Instruction set extensions that the code may use, by LLVM's names, sorted.
-    pub features: Vec<String>,
-    /// The object.
+pub struct Object {
+    /// The file's bytes.
     pub bytes: Vec<u8>,
 }
 
-/// A form in which a unit can be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The loop nest, which is the same for all generators with equal capabilities.
-    Nest,
-    /// The generator's own intermediate representation, before optimisation.
-    Intermediate,
-    /// Assembly.
-    Assembly,
-}
-
-/// Makes machine code.
+/// Makes machine code of kernels.
 pub trait CodeGenerator: Send + Sync {
-    /// Its name, as in `--backend`.
+    /// Name in flags and reports, e.g. `llvm`.
     fn name(&self) -> &'static str;
 
-    /// The loop nest that this generator would translate for a unit.
-    fn nest(&self, unit: &Unit<'_>, target: &Target) -> Result<Nest, CodegenError>;
-
-    /// Compiles all units into one object. Equal input gives equal bytes.
-    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<ObjectCode, CodegenError>;
-
-    /// A unit as text.
-    fn inspect(
-        &self,
-        unit: &Unit<'_>,
-        target: &Target,
-        form: Form,
-    ) -> Result<String, CodegenError>;
+    /// One object with a function for each unit. Units may be spread over several calls, which may
+    /// run in parallel.
+    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Object, CodegenError>;
 }
 
 /// Why there is no code.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CodegenError {
-    /// The kernel cannot be run under its schedule.
+    /// A kernel cannot be run under its schedule.
     #[error(transparent)]
     Nest(#[from] NestError),
-    /// The generator makes no code for this target.
-    #[error("{generator} makes no code for {triple} ({cpu}): {reason}")]
+    /// The target is not one of the code generator's.
+    #[error("{generator} cannot make code for {triple} ({cpu}): {reason}")]
     Target {
-        /// The generator.
+        /// The code generator.
         generator: &'static str,
         /// The target's triple.
         triple: String,
@@ -81,10 +55,10 @@ pub enum CodegenError {
         /// What is missing.
         reason: String,
     },
-    /// A statement of the loop nest that the generator cannot translate.
+    /// A statement of the loop nest that the code generator has no translation for.
     #[error("{generator} cannot translate `{statement}` of kernel `{kernel}`: {reason}")]
     Statement {
-        /// The generator.
+        /// The code generator.
         generator: &'static str,
         /// The kernel's name.
         kernel: String,
@@ -93,14 +67,44 @@ pub enum CodegenError {
         /// Why not.
         reason: String,
     },
-    /// The generator's own checks or its object writer refused.
-    #[error("{generator} failed on `{symbol}`: {reason}")]
-    Generator {
-        /// The generator.
+    /// The code generator's own library refused what it was given: a defect of Kiln.
+    #[error("{generator} failed in {phase}: {message}; please report this kernel")]
+    Library {
+        /// The code generator.
         generator: &'static str,
-        /// The function or object.
-        symbol: String,
+        /// What it was doing.
+        phase: &'static str,
         /// What it said.
-        reason: String,
+        message: String,
     },
+    /// The object would call functions that are not in it: a defect of Kiln.
+    #[error("the code of {generator} calls {}, which no artefact has", symbols.join(", "))]
+    ExternalCall {
+        /// The code generator.
+        generator: &'static str,
+        /// The functions.
+        symbols: Vec<String>,
+    },
+}
+
+/// Refuses an object that needs symbols from outside.
+pub(crate) fn check_self_contained(
+    generator: &'static str,
+    bytes: &[u8],
+) -> Result<(), CodegenError> {
+    use object::{Object as _, ObjectSymbol as _};
+    let file = object::File::parse(bytes).map_err(|error| CodegenError::Library {
+        generator,
+        phase: "reading its own object",
+        message: error.to_string(),
+    })?;
+    let symbols: Vec<String> = file
+        .symbols()
+        .filter(|symbol| symbol.is_undefined() && symbol.index().0 != 0)
+        .map(|symbol| symbol.name().unwrap_or("?").to_owned())
+        .collect();
+    if symbols.is_empty() {
+        return Ok(());
+    }
+    Err(CodegenError::ExternalCall { generator, symbols })
 }

@@ -38,26 +38,30 @@ const fn ln2_parts(element: Element) -> [f64; 2] {
 }
 
 impl Builder<'_> {
-    /// `x = n·ln 2 + r` with whole n and |r| ≤ ln(2)/2.
+    /// `x = n·ln 2 + r` with whole n and |r| ≤ ln(2)/2. What is given for n is n + 1.5·2ᵐ with m
+    /// mantissa bits: adding that number rounds to whole, and leaves n in the lowest bits.
     fn reduce_by_ln2(&mut self, x: ValueId) -> (ValueId, ValueId) {
-        let per_ln2 = self.like(x, std::f64::consts::LOG2_E);
-        let scaled = self.fmul(x, per_ln2);
-        let n = self.unary(UnaryOp::RoundEven, scaled);
-        let [high, low] = ln2_parts(self.ty(x).element).map(|part| self.like(x, -part));
+        let element = self.ty(x).element;
+        let rounding = 1.5 * (1u64 << format(element).mantissa) as f64;
+        let [per_ln2, rounding] =
+            [std::f64::consts::LOG2_E, rounding].map(|value| self.like(x, value));
+        let shifted = self.fma(x, per_ln2, rounding);
+        let n = self.fsub(shifted, rounding);
+        let [high, low] = ln2_parts(element).map(|part| self.like(x, -part));
         let r = self.fma(n, high, x);
-        (n, self.fma(n, low, r))
+        (shifted, self.fma(n, low, r))
     }
 
-    /// 2ⁿ for a whole n whose result is a normal number, zero or infinity.
-    fn exp2_whole(&mut self, n: ValueId) -> ValueId {
-        let element = self.ty(n).element;
+    /// 2ⁿ⁻ᵈ for the n in the lowest bits of `shifted`, where the result is a normal number.
+    fn exp2_whole(&mut self, shifted: ValueId, d: i64) -> ValueId {
+        let element = self.ty(shifted).element;
         let Format { integer, mantissa, bias } = format(element);
-        let n = self.convert(Conversion::FloatToSigned, n, integer);
-        let bias = self.integer(integer, bias);
-        let biased = self.binary(BinaryOp::Add, n, bias);
+        let bits = self.convert(Conversion::Bits, shifted, integer);
         let amount = self.integer(integer, mantissa);
-        let bits = self.binary(BinaryOp::ShiftLeft, biased, amount);
-        self.convert(Conversion::Bits, bits, element)
+        let exponent = self.binary(BinaryOp::ShiftLeft, bits, amount);
+        let bias = self.integer(integer, (bias - d) << mantissa);
+        let biased = self.binary(BinaryOp::Add, exponent, bias);
+        self.convert(Conversion::Bits, biased, element)
     }
 
     /// eˣ.
@@ -73,9 +77,7 @@ impl Builder<'_> {
         let (n, r) = self.reduce_by_ln2(bounded);
         let series = self.polynomial(r, &inverse_factorials(element, 0));
         // 2ⁿ itself overflows before eˣ does: scale by 2ⁿ⁻¹ and double.
-        let one = self.like(x, 1.0);
-        let n = self.fsub(n, one);
-        let scale = self.exp2_whole(n);
+        let scale = self.exp2_whole(n, 1);
         let doubled = self.fadd(series, series);
         let result = self.fmul(doubled, scale);
         let [zero, infinity] = [0.0, f64::INFINITY].map(|value| self.like(x, value));
@@ -89,7 +91,7 @@ impl Builder<'_> {
         let (n, r) = self.reduce_by_ln2(x);
         let series = self.polynomial(r, &inverse_factorials(element, 1));
         let rest = self.fmul(series, r);
-        let scale = self.exp2_whole(n);
+        let scale = self.exp2_whole(n, 0);
         let one = self.like(x, 1.0);
         let whole = self.fsub(scale, one);
         self.fma(rest, scale, whole)

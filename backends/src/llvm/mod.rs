@@ -1,0 +1,107 @@
+//! Nests to machine code through MLIR and LLVM.
+//!
+//! Invariant: what MLIR or LLVM has to say becomes a typed error; nothing is printed.
+
+mod diagnostics;
+mod object;
+mod pipeline;
+
+use crate::codegen::{CodeGenerator, CodegenError, Object, Unit, check_self_contained};
+use crate::mlir;
+use crate::nest::{self, Capabilities};
+use crate::target::Target;
+use diagnostics::Diagnostics;
+use melior::ir::{Location, Module};
+
+pub(crate) const NAME: &str = "llvm";
+
+/// The code generator that uses MLIR and LLVM.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Llvm;
+
+/// What there is to see between a kernel and its machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The loop nest.
+    Nest,
+    /// MLIR before it is lowered.
+    Mlir,
+    /// LLVM IR after optimisation.
+    Llvm,
+    /// Assembly.
+    Assembly,
+}
+
+impl CodeGenerator for Llvm {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Object, CodegenError> {
+        let bytes = self.generate(units, target, None)?;
+        check_self_contained(NAME, &bytes)?;
+        Ok(Object { bytes })
+    }
+}
+
+impl Llvm {
+    /// The text of the units at a level.
+    pub fn inspect(
+        &self,
+        units: &[Unit<'_>],
+        target: &Target,
+        level: Level,
+    ) -> Result<String, CodegenError> {
+        if level == Level::Nest {
+            let mut text = String::new();
+            for unit in units {
+                let nest =
+                    nest::lower(unit.kernel, unit.schedule, Capabilities::full(target))?;
+                text.push_str(&nest.to_string());
+            }
+            return Ok(text);
+        }
+        let bytes = self.generate(units, target, Some(level))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The object's bytes, or the text of an earlier level.
+    fn generate(
+        &self,
+        units: &[Unit<'_>],
+        target: &Target,
+        stop: Option<Level>,
+    ) -> Result<Vec<u8>, CodegenError> {
+        let machine = object::machine(target)?;
+        let capabilities = Capabilities::full(target);
+        let attributes = function_attributes(target);
+        let context = mlir::context();
+        let diagnostics = Diagnostics::attach(&context);
+        let mut module = Module::new(Location::unknown(&context));
+        for unit in units {
+            let nest = nest::lower(unit.kernel, unit.schedule, capabilities)?;
+            mlir::emit(&module, &context, &nest, unit.symbol, &attributes).map_err(|error| {
+                diagnostics.error("building MLIR", format!("{}: {error}", unit.symbol))
+            })?;
+        }
+        if stop == Some(Level::Mlir) {
+            return Ok(module.as_operation().to_string().into_bytes());
+        }
+        pipeline::lower(&context, &mut module).map_err(|message| {
+            diagnostics.error("lowering MLIR to LLVM", message)
+        })?;
+        object::optimise(&module, &machine, stop, &diagnostics)
+    }
+}
+
+/// What every function says of itself. `no-builtins` keeps LLVM from turning loops into calls of
+/// memset and memcpy, which no artefact has.
+fn function_attributes(target: &Target) -> Vec<(String, Option<String>)> {
+    vec![
+        ("nounwind".to_owned(), None),
+        ("no-builtins".to_owned(), None),
+        ("target-cpu".to_owned(), Some(target.cpu.clone())),
+        ("target-features".to_owned(), Some(target.feature_string())),
+        ("prefer-vector-width".to_owned(), Some(target.vector_bits.to_string())),
+    ]
+}

@@ -1,0 +1,85 @@
+//! LLVM IR to an object: optimisation and code generation for a named processor.
+//!
+//! Invariant: position-independent code that any address may be given to; schedules alone decide
+//! on vectors and unrolling, so LLVM's own vectorisers stay off.
+
+use super::diagnostics::Diagnostics;
+use super::{Level, NAME};
+use crate::codegen::CodegenError;
+use crate::target::Target;
+use inkwell::OptimizationLevel;
+use inkwell::context::Context as LlvmContext;
+use inkwell::module::Module as LlvmModule;
+use inkwell::passes::PassBuilderOptions;
+use inkwell::targets::{
+    CodeModel, FileType, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine,
+    TargetTriple,
+};
+use std::sync::Once;
+
+/// LLVM's code generator for a target.
+pub(super) fn machine(target: &Target) -> Result<TargetMachine, CodegenError> {
+    static INITIALISED: Once = Once::new();
+    INITIALISED.call_once(|| LlvmTarget::initialize_x86(&InitializationConfig::default()));
+    let refuse = |reason: String| CodegenError::Target {
+        generator: NAME,
+        triple: target.triple.clone(),
+        cpu: target.cpu.clone(),
+        reason,
+    };
+    if !target.has("sse4.1") {
+        // Rounding would become library calls.
+        return Err(refuse("SSE4.1 is needed".to_owned()));
+    }
+    let triple = TargetTriple::create(&target.triple);
+    let found = LlvmTarget::from_triple(&triple).map_err(|error| refuse(error.to_string()))?;
+    found
+        .create_target_machine(
+            &triple,
+            &target.cpu,
+            &target.feature_string(),
+            OptimizationLevel::Aggressive,
+            RelocMode::PIC,
+            CodeModel::Small,
+        )
+        .ok_or_else(|| refuse("LLVM has no code generator for it".to_owned()))
+}
+
+/// Translates, optimises and generates; the text of a level if asked to stop there.
+pub(super) fn optimise(
+    module: &melior::ir::Module,
+    machine: &TargetMachine,
+    stop: Option<Level>,
+    diagnostics: &Diagnostics,
+) -> Result<Vec<u8>, CodegenError> {
+    let context = LlvmContext::create();
+    // SAFETY: the operation is a live module in the LLVM dialect, and the context outlives what is
+    // made in it.
+    let raw = unsafe {
+        mlir_sys::mlirTranslateModuleToLLVMIR(module.as_operation().to_raw(), context.raw().cast())
+    };
+    if raw.is_null() {
+        return Err(diagnostics.error("translating to LLVM IR", String::new()));
+    }
+    // SAFETY: the translation hands over a module that nothing else owns, in this context.
+    let module = unsafe { LlvmModule::new(raw.cast()) };
+    module.set_triple(&machine.get_triple());
+    module.set_data_layout(&machine.get_target_data().get_data_layout());
+    let options = PassBuilderOptions::create();
+    options.set_loop_vectorization(false);
+    options.set_loop_slp_vectorization(false);
+    options.set_loop_interleaving(false);
+    options.set_loop_unrolling(false);
+    module
+        .run_passes("default<O3>", machine, options)
+        .map_err(|error| diagnostics.error("optimising", error.to_string()))?;
+    let kind = match stop {
+        Some(Level::Llvm) => return Ok(module.print_to_string().to_string().into_bytes()),
+        Some(Level::Assembly) => FileType::Assembly,
+        _ => FileType::Object,
+    };
+    let buffer = machine
+        .write_to_memory_buffer(&module, kind)
+        .map_err(|error| diagnostics.error("generating code", error.to_string()))?;
+    Ok(buffer.as_slice().to_vec())
+}
