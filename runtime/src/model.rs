@@ -70,6 +70,9 @@ impl Weights {
 
     fn piece(&self, range: WeightRange) -> Option<Storage> {
         let length = usize::try_from(range.length).ok()?;
+        if length == 0 {
+            return Storage::zeroed(0);
+        }
         let (storage, offset) = match self {
             Weights::Section(section) => (section, usize::try_from(range.offset).ok()?),
             Weights::Pieces(pieces) => (pieces.get(&range.offset)?, 0),

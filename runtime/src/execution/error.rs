@@ -111,8 +111,8 @@ pub enum RunError {
         /// The limit.
         limit: u64,
     },
-    /// A loop that does not end.
-    #[error("a loop ran {0} iterations without ending; that is the limit")]
+    /// Loops that do not seem to end.
+    #[error("the model's loops ran {0} iterations, which is the limit of a run")]
     LoopLimit(u64),
     /// Somebody cancelled the run.
     #[error("the run was cancelled")]

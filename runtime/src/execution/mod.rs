@@ -36,7 +36,7 @@ pub struct SessionOptions {
     /// Most bytes that one run may take for arena, scratch memory and outputs; by default as much
     /// memory as the machine has.
     pub memory_limit: Option<u64>,
-    /// Most iterations of one loop.
+    /// Most iterations of all loops together in one run, so that every run ends.
     pub loop_limit: u64,
 }
 

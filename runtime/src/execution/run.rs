@@ -40,6 +40,8 @@ pub(super) struct Run<'r, 'o> {
     outputs: Vec<Option<Tensor>>,
     /// Kept for its memory.
     pointers: Vec<*mut u8>,
+    /// Iterations of all loops so far.
+    iterations: u64,
 }
 
 impl<'r, 'o> Run<'r, 'o> {
@@ -77,6 +79,7 @@ impl<'r, 'o> Run<'r, 'o> {
             _inputs: inputs,
             outputs: program.outputs.iter().map(|_| None).collect(),
             pointers: Vec::new(),
+            iterations: 0,
         };
         run.check_memory()?;
         run.reserve_scratch(plan.scratch)?;
@@ -200,9 +203,10 @@ impl<'r, 'o> Run<'r, 'o> {
         let mut scans: Vec<Vec<u8>> = step.scans.iter().map(|_| Vec::new()).collect();
         let mut iteration = 0i64;
         while (trip < 0 || iteration < trip) && self.truth(step.condition)? {
-            if iteration as u64 >= self.session.loop_limit {
+            if self.iterations >= self.session.loop_limit {
                 return Err(RunError::LoopLimit(self.session.loop_limit));
             }
+            self.iterations += 1;
             self.write(step.iteration, &iteration.to_le_bytes())?;
             self.steps(body)?;
             for (scan, (_, element)) in scans.iter_mut().zip(&step.scans) {

@@ -237,6 +237,14 @@ fn results_outlive_later_runs_and_sessions_run_side_by_side() {
 }
 
 #[test]
+fn models_are_shared_and_sessions_move_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<LoadedModel>();
+    sent::<Session>();
+}
+
+#[test]
 fn traces_name_what_ran() {
     let mut session = two_adds().session(2);
     let mut seen = Vec::new();
