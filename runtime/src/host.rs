@@ -17,11 +17,14 @@ macro_rules! detect {
 /// Whether the processor and the system have this feature.
 #[cfg(target_arch = "x86_64")]
 pub fn has_feature(feature: &str) -> bool {
+    if feature == "sahf" {
+        return has_sahf();
+    }
     detect!(is_x86_feature_detected, feature, {
         "sse" => "sse", "sse2" => "sse2", "sse3" => "sse3", "ssse3" => "ssse3",
         "sse4.1" => "sse4.1", "sse4.2" => "sse4.2", "popcnt" => "popcnt", "lzcnt" => "lzcnt",
         "bmi" => "bmi1", "bmi2" => "bmi2", "movbe" => "movbe", "cx16" => "cmpxchg16b",
-        "f16c" => "f16c", "fma" => "fma", "avx" => "avx", "avx2" => "avx2",
+        "f16c" => "f16c", "fma" => "fma", "xsave" => "xsave", "avx" => "avx", "avx2" => "avx2",
         "avxvnni" => "avxvnni",
         "avx512f" => "avx512f", "avx512cd" => "avx512cd", "avx512bw" => "avx512bw",
         "avx512dq" => "avx512dq", "avx512vl" => "avx512vl", "avx512ifma" => "avx512ifma",
@@ -31,6 +34,15 @@ pub fn has_feature(feature: &str) -> bool {
         "avx512fp16" => "avx512fp16", "gfni" => "gfni", "vaes" => "vaes",
         "vpclmulqdq" => "vpclmulqdq",
     })
+}
+
+/// `LAHF` and `SAHF` in 64-bit mode, which the standard library has no name for: leaf 8000_0001h,
+/// ecx bit 0.
+#[cfg(target_arch = "x86_64")]
+fn has_sahf() -> bool {
+    use std::arch::x86_64::__cpuid;
+    const EXTENDED: u32 = 0x8000_0000;
+    __cpuid(EXTENDED).eax > EXTENDED && __cpuid(EXTENDED + 1).ecx & 1 != 0
 }
 
 /// Whether the processor and the system have this feature.
@@ -84,5 +96,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn the_baseline_is_present() {
         assert!(has_feature("sse2"));
+        // Every processor with AVX has it.
+        assert!(!has_feature("avx") || has_feature("sahf"));
     }
 }
