@@ -135,8 +135,8 @@ impl Translator<'_, '_> {
             None => {
                 let rest = Type::new(ty.element, lanes);
                 let places = self.adjacent(rest, place);
-                let rest = self.load_lanes(rest, &places, None)?;
-                *rest.parts.first().ok_or("no lanes")?
+                let lanes = self.each_lane(rest, &places, None)?;
+                self.register(ty.element, register, &lanes)
             }
         });
         Ok(Datum::new(ty, parts))
@@ -165,22 +165,34 @@ impl Translator<'_, '_> {
                     self.builder.ins().store(ACCESS, bits, place.pointer, place.offset);
                 }
                 None => {
-                    let ty = Type::new(value.ty.element, lanes);
-                    let places = self.adjacent(ty, place);
-                    self.store_lanes(&Datum::new(ty, vec![part]), &places, None)?;
+                    let rest = Type::new(value.ty.element, lanes);
+                    for (number, place) in (0u8..).zip(self.adjacent(rest, place)) {
+                        let lane = self.builder.ins().extractlane(part, number);
+                        self.builder.ins().store(ACCESS, lane, place.pointer, place.offset);
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Loads each lane from its own place, without branches.
     fn load_lanes(
         &mut self,
         ty: Type,
         places: &[Place],
         mask: Option<&Datum>,
     ) -> Result<Datum, Failure> {
+        let lanes = self.each_lane(ty, places, mask)?;
+        Ok(self.gather(ty, ty.element.bits(), &lanes))
+    }
+
+    /// Loads each lane from its own place, without branches.
+    fn each_lane(
+        &mut self,
+        ty: Type,
+        places: &[Place],
+        mask: Option<&Datum>,
+    ) -> Result<Vec<Value>, Failure> {
         let element = scalar_type(ty.element);
         let mut lanes = Vec::with_capacity(places.len());
         for (number, place) in (0u32..).zip(places) {
@@ -195,7 +207,7 @@ impl Translator<'_, '_> {
             let flags = ACCESS.with_aligned();
             lanes.push(self.builder.ins().load(element, flags, place.pointer, place.offset));
         }
-        Ok(self.gather(ty, ty.element.bits(), &lanes))
+        Ok(lanes)
     }
 
     /// Stores each lane to its own place, in order.

@@ -183,19 +183,27 @@ impl Translator<'_, '_> {
         let register = register_type(ty.element, bits);
         let parts = lanes
             .chunks(lanes_per_register(bits) as usize)
-            .map(|chunk| {
-                let mut part = self.zero(register);
-                for (number, &lane) in chunk.iter().enumerate() {
-                    let lane = match ty.element {
-                        Element::Mask => self.spread(lane, register.lane_type()),
-                        _ => lane,
-                    };
-                    part = self.builder.ins().insertlane(part, lane, number as u8);
-                }
-                part
-            })
+            .map(|chunk| self.register(ty.element, register, chunk))
             .collect();
         Datum { ty, bits, parts }
+    }
+
+    /// One register of these lanes, zeros after them.
+    pub(super) fn register(
+        &mut self,
+        element: Element,
+        register: types::Type,
+        lanes: &[Value],
+    ) -> Value {
+        let mut part = self.zero(register);
+        for (number, &lane) in lanes.iter().enumerate() {
+            let lane = match element {
+                Element::Mask => self.spread(lane, register.lane_type()),
+                _ => lane,
+            };
+            part = self.builder.ins().insertlane(part, lane, number as u8);
+        }
+        part
     }
 
     /// All ones or all zeros of a 0 or 1 in an i8.

@@ -1,0 +1,1 @@
+//! Kernels under schedules, through the loop nest.
