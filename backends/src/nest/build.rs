@@ -4,7 +4,7 @@
 //! known; memory is read and written where it was asked for, in that order.
 
 use super::{
-    Address, Capabilities, BinaryOp, Block, Carried, Element, For, If, Op, Predicate, Stmt, Type, ValueId};
+    Address, Capabilities, BinaryOp, Block, Carried, Element, For, Op, Predicate, Stmt, Type, ValueId};
 use kiln_tensor::{Atom, Bounds, Dim, Symbol, SymbolTable};
 use std::collections::HashMap;
 
@@ -225,27 +225,6 @@ impl<'a> Builder<'a> {
         self.scopes[depth].block.push(Stmt::For(Box::new(statement)));
         self.scopes[depth].loads.clear();
         results
-    }
-
-    /// Opens a branch; what is built next stands in its first block.
-    pub(super) fn open_if(&mut self) {
-        self.scopes.push(Scope::default());
-    }
-
-    /// Ends the first block of the innermost branch and starts its second.
-    pub(super) fn swap_if(&mut self) -> Block {
-        let then = self.scopes.pop().map(|scope| scope.block).unwrap_or_default();
-        self.scopes.push(Scope::default());
-        then
-    }
-
-    /// Closes the innermost branch.
-    pub(super) fn close_if(&mut self, condition: ValueId, then: Block) {
-        let otherwise = self.scopes.pop().map(|scope| scope.block).unwrap_or_default();
-        if let Some(scope) = self.scopes.last_mut() {
-            scope.block.push(Stmt::If(Box::new(If { condition, then, otherwise })));
-            scope.loads.clear();
-        }
     }
 
     // Indices: scalar i64 with folding.

@@ -9,7 +9,7 @@ use super::place::Offset;
 use super::scalar::{Context, Layout};
 use super::tile::{Length, Range};
 use super::{Address, Buffer, Capabilities, Nest, NestError, Place};
-use kiln_ir::kernel::{AxisKind, Kernel, Role};
+use kiln_ir::kernel::{AxisKind, Kernel, Role, verify};
 use kiln_ir::schedule::{Schedule, StageSchedule};
 use kiln_tensor::Dim;
 
@@ -22,9 +22,7 @@ pub fn lower(
     let malformed =
         |reason: String| NestError::Kernel { kernel: kernel.name.clone(), reason };
     let unfit = |reason: String| NestError::Schedule { kernel: kernel.name.clone(), reason };
-    if kernel.outer.iter().any(|axis| axis.kind == AxisKind::Reduction) {
-        return Err(malformed("an outer axis is a reduction".to_owned()));
-    }
+    verify(kernel).map_err(|error| malformed(error.to_string()))?;
     if schedule.stages.len() > kernel.stages.len() {
         return Err(unfit("it has more stages than the kernel".to_owned()));
     }

@@ -197,7 +197,7 @@ impl Context<'_> {
         for index in &access.index {
             indices.push(self.offset(index, program, point, values, build)?);
         }
-        let uniform = indices.iter().all(Offset::is_uniform);
+        let same_indices = indices.iter().all(Offset::is_uniform);
         let mut guard = None;
         if outside.is_some() {
             for ((index, offset), extent) in access.index.iter().zip(&indices).zip(&operand.shape) {
@@ -219,6 +219,8 @@ impl Context<'_> {
             }
         }
         let place = self.place(access.operand, indices, point, build)?;
+        // A temporary's place also depends on the outer axes, whatever its indices say.
+        let uniform = same_indices && place.is_uniform();
         let lanes = if uniform { 1 } else { point.lanes };
         let mask = match (guard, point.tail.filter(|_| !uniform)) {
             (Some(a), Some(b)) => Some(build.and(a, b)),

@@ -240,6 +240,41 @@ pub fn arg_max(dtype: DType, [rows, columns]: [&str; 2]) -> Kernel {
     kernel
 }
 
+/// y[b, t] = y[b, t − 1]/2 + x[b, t], carried in a temporary along the sequential axis t.
+pub fn decay(dtype: DType, [batch, steps]: [&str; 2]) -> Kernel {
+    let mut body = ScalarProgram::default();
+    let state = read(&mut body, at(2, &[]), dtype);
+    let half = body.push(ScalarOp::Constant(Scalar::Float(0.5)), dtype);
+    let faded = body.push(ScalarOp::Binary(BinaryFn::Mul, state, half), dtype);
+    let x = read(&mut body, at(0, &[0, 1]), dtype);
+    let sum = body.push(ScalarOp::Binary(BinaryFn::Add, faded, x), dtype);
+    body.results.push(sum);
+    let mut finish = identity(dtype);
+    finish.results.push(finish.results[0]);
+    let mut kernel = Kernel {
+        name: "decay".to_owned(),
+        symbols: Default::default(),
+        operands: vec![
+            operand("x", Role::Input, dtype, &[batch, steps]),
+            operand("y", Role::Output, dtype, &[batch, steps]),
+            operand("state", Role::Temporary, dtype, &[]),
+        ],
+        outer: vec![
+            axis("b", batch, AxisKind::Parallel),
+            axis("t", steps, AxisKind::Sequential),
+        ],
+        stages: vec![Stage {
+            axes: Vec::new(),
+            body,
+            combine: vec![Combine::Reduce(ReduceFn::Sum)],
+            finish,
+            writes: vec![at(1, &[0, 1]), at(2, &[])],
+        }],
+    };
+    symbols(&mut kernel);
+    kernel
+}
+
 /// y[r, c] = x[i[r], c], with the index computed from memory.
 pub fn gather(dtype: DType, [rows, columns, picked]: [&str; 3]) -> Kernel {
     let mut body = ScalarProgram::default();
