@@ -4,7 +4,6 @@
 //! this machine and compiled for the other architectures.
 
 mod control;
-mod kernels;
 mod memory;
 mod operations;
 mod refusals;

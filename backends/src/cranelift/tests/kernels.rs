@@ -1,1 +1,0 @@
-//! Kernels under schedules, through the loop nest.
