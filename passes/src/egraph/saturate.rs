@@ -161,9 +161,7 @@ fn in_stride(egraph: &TensorGraph, class: Id, op: &Op, children: &[Id]) -> bool 
     if transpose.perm.last().is_none_or(|&last| last + 1 != transpose.perm.len()) {
         return false;
     }
-    let is_core = |node: &TensorNode| {
-        matches!(egraph.analysis.op(node.op), Some(op) if kind(op) == Kind::Anchored)
-    };
+    let is_core = |node: &TensorNode| matches!(egraph.analysis.op(node.op), Some(op) if kind(op) == Kind::Anchored);
     let after = children.iter().any(|&child| egraph[child].nodes.iter().any(is_core));
     after
         || egraph[class].parents().any(|parent| {

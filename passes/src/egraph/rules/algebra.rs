@@ -123,8 +123,8 @@ pub(super) fn rules() -> Vec<Rule> {
             let scaled = mul(g, m.class("w")?, scale)?;
             add_op(g, contract, &[scaled, m.class("x")?])
         }),
-        // conv(pad(x, 0), w) = conv with that much more padding
-        exact("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
+        // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
+        rounding("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
     ]
 }
 

@@ -64,7 +64,7 @@ pub(super) fn rules() -> Vec<Rule> {
             add_op(g, f, &[a, c])
         }),
         // pool(T(x)) = T(pool(x))
-        rule("window-above-transpose", "(WindowReduce@w (Transpose@t ?x))", |g, m| {
+        reordering("window-above-transpose", "(WindowReduce@w (Transpose@t ?x))", |g, m| {
             let Op::WindowReduce(window) = m.op(g, "w")?.clone() else { return None };
             let perm = perm(g, m, "t")?;
             let back = inverse(&perm);
@@ -91,7 +91,7 @@ pub(super) fn rules() -> Vec<Rule> {
             transpose(g, joined, perm)
         }),
         // reduce(T(x)) = T'(reduce(x))
-        rule("reduce-above-transpose", "(Reduce@r (Transpose@t ?x))", |g, m| {
+        reordering("reduce-above-transpose", "(Reduce@r (Transpose@t ?x))", |g, m| {
             let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
             let perm = perm(g, m, "t")?;
             let mut axes: Vec<usize> = reduce.axes.iter().map(|&axis| perm[axis]).collect();
@@ -110,14 +110,14 @@ pub(super) fn rules() -> Vec<Rule> {
             transpose(g, reduced, after)
         }),
         // softmax(T(x)) = T(softmax(x))
-        rule("softmax-above-transpose", "(Softmax@s (Transpose@t ?x))", |g, m| {
+        reordering("softmax-above-transpose", "(Softmax@s (Transpose@t ?x))", |g, m| {
             let Op::Softmax(softmax) = m.op(g, "s")?.clone() else { return None };
             let perm = perm(g, m, "t")?;
             let done = add_op(g, Softmax { axis: perm[softmax.axis] }, &[m.class("x")?])?;
             transpose(g, done, perm)
         }),
         // resize(T(x)) = T(resize(x))
-        rule("resize-above-transpose", "(Resize@r (Transpose@t ?x))", |g, m| {
+        reordering("resize-above-transpose", "(Resize@r (Transpose@t ?x))", |g, m| {
             let Op::Resize(resize) = m.op(g, "r")?.clone() else { return None };
             if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
                 return None;
@@ -159,7 +159,7 @@ pub(super) fn rules() -> Vec<Rule> {
             transpose(g, sliced, perm)
         }),
         // contract(T(x), y) = contract'(x, y)
-        rule("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
+        reordering("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
             let lhs = permuted(&spec.lhs, &inverse(&perm));
             add_op(
@@ -169,7 +169,7 @@ pub(super) fn rules() -> Vec<Rule> {
             )
         }),
         // contract(x, T(y)) = contract'(x, y)
-        rule("transpose-into-right", "(Contract@c ?x (Transpose@t ?y))", |g, m| {
+        reordering("transpose-into-right", "(Contract@c ?x (Transpose@t ?y))", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
             let rhs = permuted(&spec.rhs, &inverse(&perm));
             add_op(
@@ -223,7 +223,7 @@ pub(super) fn rules() -> Vec<Rule> {
             add_op(g, f, &[y, c])
         }),
         // conv(x, w) = T⁻¹(conv'(T(x), T'(w))), from channels first to channels last
-        rule("channels-last", "(Conv@c ?x ?w:const)", |g, m| {
+        reordering("channels-last", "(Conv@c ?x ?w:const)", |g, m| {
             let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
             if conv.layout != ConvLayout::ChannelsFirst {
                 return None;
@@ -237,7 +237,7 @@ pub(super) fn rules() -> Vec<Rule> {
             transpose(g, done, inverse(&to_last))
         }),
         // conv(x, w) = contract(x, w), channels last, a filter of size 1 that visits every place
-        rule("pointwise-convolution", "(Conv@c ?x ?w)", |g, m| {
+        reordering("pointwise-convolution", "(Conv@c ?x ?w)", |g, m| {
             let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
             let spatial = conv.strides.len();
             let w = shape(g, m.class("w")?);
