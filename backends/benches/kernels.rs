@@ -94,11 +94,8 @@ fn convolution(criterion: &mut Criterion) {
 fn elementwise(criterion: &mut Criterion) {
     for f in [UnaryFn::Relu, UnaryFn::Exp, UnaryFn::Gelu, UnaryFn::Tanh, UnaryFn::Sigmoid] {
         let kernel = kernels::unary(f, DType::F32, "65536");
-        let schedule = Schedule {
-            task: vec![0],
-            stages: vec![stage(&[(0, 64)], 0, 16)],
-            packing: Vec::new(),
-        };
+        let schedule =
+            Schedule { task: vec![0], stages: vec![stage(&[(0, 64)], 0, 16)], packing: Vec::new() };
         let name = format!("{f:?}").to_lowercase();
         measure(criterion, &name, &kernel, &schedule, Throughput::Elements(65536));
     }
@@ -106,18 +103,14 @@ fn elementwise(criterion: &mut Criterion) {
 
 fn softmax(criterion: &mut Criterion) {
     let kernel = kernels::softmax(DType::F32, ["256", "256"]);
-    let schedule = Schedule {
-        task: vec![16],
-        stages: vec![stage(&[(1, 64)], 1, 16); 4],
-        packing: Vec::new(),
-    };
+    let schedule =
+        Schedule { task: vec![16], stages: vec![stage(&[(1, 64)], 1, 16); 4], packing: Vec::new() };
     measure(criterion, "softmax", &kernel, &schedule, Throughput::Elements(65536));
 }
 
 fn transpose(criterion: &mut Criterion) {
     let kernel = kernels::transpose(DType::F32, ["512", "512"]);
-    for (name, loops, axis) in
-        [("rows", [(0, 16), (1, 16)], 1), ("columns", [(1, 16), (0, 16)], 0)]
+    for (name, loops, axis) in [("rows", [(0, 16), (1, 16)], 1), ("columns", [(1, 16), (0, 16)], 0)]
     {
         let schedule = Schedule {
             task: vec![0, 0],
@@ -139,11 +132,8 @@ fn compile(criterion: &mut Criterion) {
         packing: Vec::new(),
     };
     let row = kernels::softmax(DType::F32, ["r", "c"]);
-    let rows = Schedule {
-        task: vec![16],
-        stages: vec![stage(&[(1, 64)], 1, 16); 4],
-        packing: Vec::new(),
-    };
+    let rows =
+        Schedule { task: vec![16], stages: vec![stage(&[(1, 64)], 1, 16); 4], packing: Vec::new() };
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(10);
     for (name, kernel, schedule) in [("gemm", &product, &tiles), ("softmax", &row, &rows)] {

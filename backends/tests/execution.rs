@@ -56,10 +56,8 @@ impl Case {
         expected: Vec<f64>,
         tolerance: f64,
     ) -> Self {
-        let sizes = sizes
-            .iter()
-            .map(|(name, value)| (kiln_tensor::Symbol::new(name), *value))
-            .collect();
+        let sizes =
+            sizes.iter().map(|(name, value)| (kiln_tensor::Symbol::new(name), *value)).collect();
         Case { kernel, sizes, inputs, expected, tolerance }
     }
 
@@ -118,9 +116,7 @@ impl Case {
         for (number, operand) in self.kernel.bound_operands() {
             if operand.role == Role::Input {
                 let sizes = self.sizes_of(number);
-                inputs.push(
-                    Tensor::from_f64(operand.dtype, sizes, &self.inputs[number]).unwrap(),
-                );
+                inputs.push(Tensor::from_f64(operand.dtype, sizes, &self.inputs[number]).unwrap());
             }
         }
         let outputs = kiln_ir::kernel::evaluate(&self.kernel, &self.sizes, &inputs).unwrap();
@@ -143,8 +139,9 @@ impl Case {
             let mut memory = self.memory(schedule);
             // Two calls, as two threads would share the tasks.
             for (begin, end) in [(tasks / 2, tasks), (0, tasks / 2)] {
-                interpret(&nest, &mut memory, &self.params(), begin, end)
-                    .unwrap_or_else(|error| panic!("{} {name} {schedule:?}: {error}\n{nest}", self.kernel.name));
+                interpret(&nest, &mut memory, &self.params(), begin, end).unwrap_or_else(|error| {
+                    panic!("{} {name} {schedule:?}: {error}\n{nest}", self.kernel.name)
+                });
             }
             self.check(&format!("interpreted, {name}, {schedule:?}"), &memory);
         }
@@ -206,8 +203,7 @@ fn pack(values: &[f64], sizes: &[usize], layout: &PackedLayout) -> Vec<f64> {
         Part::Outer(block) => size.div_ceil(block as usize),
         Part::Inner(block) => block as usize,
     };
-    let extents: Vec<usize> =
-        layout.levels.iter().map(|(dim, p)| part(sizes[*dim], *p)).collect();
+    let extents: Vec<usize> = layout.levels.iter().map(|(dim, p)| part(sizes[*dim], *p)).collect();
     let mut packed = vec![0.0; extents.iter().product()];
     for (number, value) in values.iter().enumerate() {
         let mut rest = number;
@@ -408,11 +404,9 @@ fn a_sequential_axis_carries_temporaries() {
         }
     }
     let sizes = [("b", batch as i64), ("t", steps as i64)];
-    for schedule in [
-        Schedule::default(),
-        one(&[2, 0], &[], None),
-        one(&[0, 0], &[(0, 4)], Some((0, 4))),
-    ] {
+    for schedule in
+        [Schedule::default(), one(&[2, 0], &[], None), one(&[0, 0], &[(0, 4)], Some((0, 4)))]
+    {
         let kernel = decay(DType::F32, ["b", "t"]);
         Case::new(kernel, &sizes, vec![x.clone()], y.clone(), 1e-6).run(&schedule);
     }
@@ -495,7 +489,11 @@ fn exact(f: UnaryFn, x: f64) -> Option<f64> {
         Neg => -x,
         Abs => x.abs(),
         Sign => {
-            if x == 0.0 || x.is_nan() { x } else { x.signum() }
+            if x == 0.0 || x.is_nan() {
+                x
+            } else {
+                x.signum()
+            }
         }
         Exp => x.exp(),
         Log => x.ln(),
@@ -520,7 +518,11 @@ fn exact(f: UnaryFn, x: f64) -> Option<f64> {
         Ceil => x.ceil(),
         Round => x.round_ties_even(),
         Relu => {
-            if x < 0.0 { 0.0 } else { x }
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
         }
         Gelu => x * (1.0 + erf(x / std::f64::consts::SQRT_2)) / 2.0,
         GeluTanh => {

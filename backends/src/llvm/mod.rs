@@ -55,8 +55,7 @@ impl Llvm {
         if level == Level::Nest {
             let mut text = String::new();
             for unit in units {
-                let nest =
-                    nest::lower(unit.kernel, unit.schedule, Capabilities::full(target))?;
+                let nest = nest::lower(unit.kernel, unit.schedule, Capabilities::full(target))?;
                 text.push_str(&nest.to_string());
             }
             return Ok(text);
@@ -87,9 +86,8 @@ impl Llvm {
         if stop == Some(Level::Mlir) {
             return Ok(module.as_operation().to_string().into_bytes());
         }
-        pipeline::lower(&context, &mut module).map_err(|message| {
-            diagnostics.error("lowering MLIR to LLVM", message)
-        })?;
+        pipeline::lower(&context, &mut module)
+            .map_err(|message| diagnostics.error("lowering MLIR to LLVM", message))?;
         object::optimise(&module, &machine, stop, &diagnostics)
     }
 }

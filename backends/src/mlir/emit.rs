@@ -196,8 +196,8 @@ impl<'c> Emitter<'c, '_> {
         let pointer = self.attributes.ty("!llvm.ptr")?;
         let index = self.attributes.ty("i64")?;
         let line = self.attributes.ty("vector<8xi64>")?;
-        let [buffers, params, scratch, begin, end] = [0, 1, 2, 3, 4]
-            .map(|number| self.argument(block, number));
+        let [buffers, params, scratch, begin, end] =
+            [0, 1, 2, 3, 4].map(|number| self.argument(block, number));
         let (buffers, scratch) = (buffers?, scratch?);
         self.params = Some(params?);
         self.tasks = Some([begin?, end?]);
@@ -214,8 +214,7 @@ impl<'c> Emitter<'c, '_> {
             self.bases.push(base);
         }
         let eight = self.constant(block, index, "8 : i64")?;
-        let attributes =
-            [self.named("elem_type", "i64")?, self.named("alignment", "64 : i64")?];
+        let attributes = [self.named("elem_type", "i64")?, self.named("alignment", "64 : i64")?];
         let zeros = self.one(block, "llvm.alloca", &[eight], pointer, &attributes)?;
         let zero = self.constant(block, line, "dense<0> : vector<8xi64>")?;
         self.effect(block, "llvm.store", &[zero, zeros], &[self.named("alignment", "64 : i64")?])?;

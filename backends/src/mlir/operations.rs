@@ -18,12 +18,7 @@ pub(super) const fn alignment(element: Element) -> u32 {
 
 impl<'c> Emitter<'c, '_> {
     /// The value of an operation.
-    pub(super) fn operation(
-        &self,
-        block: &Block<'c>,
-        op: &Op,
-        ty: Type,
-    ) -> Result<Raw, EmitError> {
+    pub(super) fn operation(&self, block: &Block<'c>, op: &Op, ty: Type) -> Result<Raw, EmitError> {
         let result = self.attributes.of(ty)?;
         let missing = |what: &str| EmitError { message: format!("{what} is missing") };
         match op {
@@ -41,9 +36,7 @@ impl<'c> Emitter<'c, '_> {
                 let name = melior::ir::Identifier::new(self.attributes.context(), "value");
                 self.one(block, "arith.constant", &[], result, &[(name, value)])
             }
-            Op::Splat(a) => {
-                self.one(block, "vector.broadcast", &[self.value(*a)?], result, &[])
-            }
+            Op::Splat(a) => self.one(block, "vector.broadcast", &[self.value(*a)?], result, &[]),
             Op::LaneNumbers => self.lane_numbers(block, ty),
             Op::FirstLanes(bound) => self.first_lanes(block, *bound, ty.lanes),
             Op::Load { buffer, address, mask } => self.load(block, *buffer, address, *mask, ty),
@@ -98,12 +91,7 @@ impl<'c> Emitter<'c, '_> {
     }
 
     /// Lanes below a bound, compared as i32: half the width of the bound itself.
-    fn first_lanes(
-        &self,
-        block: &Block<'c>,
-        bound: ValueId,
-        lanes: u32,
-    ) -> Result<Raw, EmitError> {
+    fn first_lanes(&self, block: &Block<'c>, bound: ValueId, lanes: u32) -> Result<Raw, EmitError> {
         let index = self.attributes.ty("i64")?;
         let narrow = Type::new(Element::I32, lanes);
         let most = self.constant(block, index, &format!("{lanes} : i64"))?;
@@ -180,8 +168,7 @@ impl<'c> Emitter<'c, '_> {
         let zero = if ty.element.is_float() { "0.0" } else { "0" };
         let zeros = self.constant(block, result, &format!("dense<{zero}> : {}", type_name(ty)))?;
         let attributes = [self.named("alignment", &format!("{bytes} : i32"))?];
-        let name =
-            if contiguous { "llvm.intr.masked.load" } else { "llvm.intr.masked.gather" };
+        let name = if contiguous { "llvm.intr.masked.load" } else { "llvm.intr.masked.gather" };
         self.one(block, name, &[place, mask, zeros], result, &attributes)
     }
 
@@ -217,10 +204,8 @@ impl<'c> Emitter<'c, '_> {
                 return self.one(block, "arith.bitcast", &[short], result, &[]);
             }
             Conversion::FloatToSigned | Conversion::FloatToUnsigned => {
-                let family =
-                    if how == Conversion::FloatToSigned { "fptosi" } else { "fptoui" };
-                let name =
-                    format!("\"llvm.{family}.sat.{}.{}\"", overload(ty), overload(from));
+                let family = if how == Conversion::FloatToSigned { "fptosi" } else { "fptoui" };
+                let name = format!("\"llvm.{family}.sat.{}.{}\"", overload(ty), overload(from));
                 let attributes = [
                     self.named("intrin", &name)?,
                     self.named("op_bundle_sizes", "array<i32>")?,

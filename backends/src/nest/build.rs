@@ -4,7 +4,9 @@
 //! known; memory is read and written where it was asked for, in that order.
 
 use super::{
-    Address, Capabilities, BinaryOp, Block, Carried, Element, For, Op, Predicate, Stmt, Type, ValueId};
+    Address, BinaryOp, Block, Capabilities, Carried, Element, For, Op, Predicate, Stmt, Type,
+    ValueId,
+};
 use kiln_tensor::{Atom, Bounds, Dim, Symbol, SymbolTable};
 use std::collections::HashMap;
 
@@ -199,10 +201,8 @@ impl<'a> Builder<'a> {
             divisor: gcd(self.divisor(from), step),
             bounds: Bounds { min: low, max: high },
         });
-        let carried = initial
-            .iter()
-            .map(|value| (*value, self.define(depth, self.ty(*value))))
-            .collect();
+        let carried =
+            initial.iter().map(|value| (*value, self.define(depth, self.ty(*value)))).collect();
         OpenFor { variable, from, to, step, carried }
     }
 
@@ -312,7 +312,11 @@ impl<'a> Builder<'a> {
         let (x, y) = (self.facts(a), self.facts(b));
         let least = self.index_binary(BinaryOp::MinSigned, a, b);
         let max = [x.bounds.max, y.bounds.max].into_iter().flatten().min();
-        self.learn(least, gcd(x.divisor, y.divisor), Bounds { min: x.bounds.min.min(y.bounds.min), max })
+        self.learn(
+            least,
+            gcd(x.divisor, y.divisor),
+            Bounds { min: x.bounds.min.min(y.bounds.min), max },
+        )
     }
 
     pub(super) fn max(&mut self, a: ValueId, b: ValueId) -> ValueId {
@@ -324,7 +328,11 @@ impl<'a> Builder<'a> {
         let (x, y) = (self.facts(a), self.facts(b));
         let most = self.index_binary(BinaryOp::MaxSigned, a, b);
         let max = x.bounds.max.zip(y.bounds.max).map(|(x, y)| x.max(y));
-        self.learn(most, gcd(x.divisor, y.divisor), Bounds { min: x.bounds.min.max(y.bounds.min), max })
+        self.learn(
+            most,
+            gcd(x.divisor, y.divisor),
+            Bounds { min: x.bounds.min.max(y.bounds.min), max },
+        )
     }
 
     /// The quotient rounded down, for a divisor that is positive wherever the result is used; it
@@ -348,10 +356,8 @@ impl<'a> Builder<'a> {
         // Truncating division differs from flooring where the numerator is negative and the
         // division is not exact: shift such numerators down by b − 1 first.
         let zero = self.index(0);
-        let negative = self.pure(
-            Op::Compare(Predicate::Less, a, zero),
-            Type::new(Element::Mask, 1),
-        );
+        let negative =
+            self.pure(Op::Compare(Predicate::Less, a, zero), Type::new(Element::Mask, 1));
         let less = self.sub(b, one);
         let shifted = self.index_binary(BinaryOp::Sub, a, less);
         let numerator = self.pure(Op::Select(negative, shifted, a), Type::INDEX);

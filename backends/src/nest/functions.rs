@@ -246,8 +246,7 @@ impl Builder<'_> {
             Less | Greater | LessEqual | GreaterEqual => {
                 let (low, high) = if matches!(f, Less | LessEqual) { (a, b) } else { (b, a) };
                 let not_low = self.not(low);
-                let op =
-                    if matches!(f, Less | Greater) { BinaryOp::And } else { BinaryOp::Or };
+                let op = if matches!(f, Less | Greater) { BinaryOp::And } else { BinaryOp::Or };
                 self.binary(op, not_low, high)
             }
             _ => self.and(a, b),
@@ -284,11 +283,8 @@ impl Builder<'_> {
             return x;
         }
         if to == DType::Bool {
-            let zero = if source.is_float() {
-                self.float(source, 0.0)
-            } else {
-                self.integer(source, 0)
-            };
+            let zero =
+                if source.is_float() { self.float(source, 0.0) } else { self.integer(source, 0) };
             return self.compare(Predicate::NotEqual, x, zero);
         }
         let value = match (source, element) {
@@ -303,8 +299,7 @@ impl Builder<'_> {
             }
             (Element::F32 | Element::F64, _) => self.saturate(x, to),
             (_, Element::F32 | Element::F64) => {
-                let wide =
-                    if source.bits() < 32 { self.resize(x, from, Element::I32) } else { x };
+                let wide = if source.bits() < 32 { self.resize(x, from, Element::I32) } else { x };
                 let conversion = if from.is_signed() || source.bits() < 32 {
                     Conversion::SignedToFloat
                 } else {

@@ -60,8 +60,7 @@ pub fn interpret(
     begin: i64,
     end: i64,
 ) -> Result<(), InterpretError> {
-    let sizes: SymbolValues =
-        nest.params.iter().cloned().zip(params.iter().copied()).collect();
+    let sizes: SymbolValues = nest.params.iter().cloned().zip(params.iter().copied()).collect();
     let mut extents = Vec::with_capacity(nest.buffers.len());
     for buffer in &nest.buffers {
         let start = match &buffer.place {
@@ -443,9 +442,7 @@ fn convert(how: Conversion, bits: u64, from: Element, to: Element) -> u64 {
         }
         Conversion::FloatToFloat => of_float(as_float(bits, from), to),
         Conversion::Bits => bits,
-        Conversion::HalfToSingle => {
-            u64::from(f16::from_bits(bits as u16).to_f32().to_bits())
-        }
+        Conversion::HalfToSingle => u64::from(f16::from_bits(bits as u16).to_f32().to_bits()),
         Conversion::SingleToHalf => u64::from(f16::from_f32(single(bits)).to_bits()),
     }
 }

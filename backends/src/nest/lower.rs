@@ -19,8 +19,7 @@ pub fn lower(
     schedule: &Schedule,
     capabilities: Capabilities,
 ) -> Result<Nest, NestError> {
-    let malformed =
-        |reason: String| NestError::Kernel { kernel: kernel.name.clone(), reason };
+    let malformed = |reason: String| NestError::Kernel { kernel: kernel.name.clone(), reason };
     let unfit = |reason: String| NestError::Schedule { kernel: kernel.name.clone(), reason };
     verify(kernel).map_err(|error| malformed(error.to_string()))?;
     if schedule.stages.len() > kernel.stages.len() {
@@ -172,11 +171,8 @@ fn clear_temporaries(context: &Context, build: &mut Builder) {
         let to = build.dim(&(start.clone() + length));
         let open = build.open_for(from, to, 1, &[]);
         let element = memory_element_of(operand.dtype);
-        let zero = if element.is_float() {
-            build.float(element, 0.0)
-        } else {
-            build.integer(element, 0)
-        };
+        let zero =
+            if element.is_float() { build.float(element, 0.0) } else { build.integer(element, 0) };
         build.store(number as u32, Address::Contiguous(open.variable()), zero, None);
         build.close_for(open, &[]);
     }

@@ -84,9 +84,7 @@ pub enum Place {
 pub type Block = Vec<Stmt>;
 
 /// A value, by its number in [`Nest::types`].
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ValueId(pub u32);
 
 /// The type of a value.

@@ -30,10 +30,9 @@ impl Offset {
     pub(super) fn value(build: &Builder, value: ValueId) -> Self {
         match build.as_const(value) {
             Some(constant) => Dim::from(constant).into(),
-            None => Offset {
-                terms: BTreeMap::from([(value, Dim::from(1i64))]),
-                ..Offset::default()
-            },
+            None => {
+                Offset { terms: BTreeMap::from([(value, Dim::from(1i64))]), ..Offset::default() }
+            }
         }
     }
 
@@ -68,9 +67,7 @@ impl Offset {
         self.constant = self.constant + other.constant;
         self.stride = self.stride + other.stride;
         self.scattered = match (self.scattered, other.scattered) {
-            (Some(a), Some(b)) => {
-                Some(build.pure(Op::Binary(BinaryOp::Add, a, b), build.ty(a)))
-            }
+            (Some(a), Some(b)) => Some(build.pure(Op::Binary(BinaryOp::Add, a, b), build.ty(a))),
             (a, b) => a.or(b),
         };
         self
@@ -213,7 +210,8 @@ fn divide_lanes(value: ValueId, divisor: ValueId, build: &mut Builder) -> (Value
     let one = build.index(1);
     let divisor = build.max(divisor, one);
     let less = build.sub(divisor, one);
-    let [zero, divisor, less] = [build.index(0), divisor, less].map(|v| build.pure(Op::Splat(v), ty));
+    let [zero, divisor, less] =
+        [build.index(0), divisor, less].map(|v| build.pure(Op::Splat(v), ty));
     let negative = build.pure(Op::Compare(Predicate::Less, value, zero), mask);
     let shifted = build.pure(Op::Binary(BinaryOp::Sub, value, less), ty);
     let numerator = build.pure(Op::Select(negative, shifted, value), ty);
@@ -247,9 +245,7 @@ pub(super) fn offset_of(
             let b = offset_of(b, axis, scalar, lanes, build)?;
             a.plus(b, build)
         }
-        Index::Mul(a, factor) => {
-            offset_of(a, axis, scalar, lanes, build)?.times(factor, build)
-        }
+        Index::Mul(a, factor) => offset_of(a, axis, scalar, lanes, build)?.times(factor, build),
         Index::FloorDiv(a, divisor) => {
             offset_of(a, axis, scalar, lanes, build)?.divide(divisor, lanes, build).0
         }

@@ -175,8 +175,7 @@ impl Context<'_> {
                 }
                 // A sequential axis has one point at a time: its box is 1 and its low the point.
                 all.extend(indices);
-                let extents: Vec<Dim> =
-                    self.task_box.iter().chain(shape).cloned().collect();
+                let extents: Vec<Dim> = self.task_box.iter().chain(shape).cloned().collect();
                 Some(row_major(all, &extents, build).plus(start.clone().into(), build))
             }
         }
@@ -278,8 +277,7 @@ impl Context<'_> {
                 let offset = self.offset(index, &none, point, &[], build);
                 indices.push(offset.ok_or_else(malformed)?);
             }
-            let place =
-                self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
+            let place = self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
             let lanes = if place.is_uniform() { 1 } else { point.lanes };
             let value = build.to_memory(*value, operand.dtype);
             if build.ty(value).lanes > lanes {

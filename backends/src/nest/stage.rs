@@ -276,8 +276,12 @@ impl<'c> Lowering<'c> {
             .iter()
             .enumerate()
             .map(|(axis, range)| {
-                (!looped(axis))
-                    .then_some(Tile { base: range.from, count: 1, lanes: 1, inside: None })
+                (!looped(axis)).then_some(Tile {
+                    base: range.from,
+                    count: 1,
+                    lanes: 1,
+                    inside: None,
+                })
             })
             .collect()
     }
@@ -437,7 +441,8 @@ impl<'c> Lowering<'c> {
                         point.tail = tail(&tile, first, build);
                     }
                     if is_vector && self.is_reduction(axis) {
-                        point.slot = Some(if tile.lanes > 1 { number as usize } else { usize::MAX });
+                        point.slot =
+                            Some(if tile.lanes > 1 { number as usize } else { usize::MAX });
                     }
                     point.axes.push(value);
                     next.push(point);
@@ -576,8 +581,7 @@ impl<'c> Lowering<'c> {
         order.sort_by_key(|number| (rounds[*number], places[*number]));
         for number in order {
             let point = &points[number];
-            let values =
-                self.context.evaluate(&self.stage.body, point, &[], &self.fused, build)?;
+            let values = self.context.evaluate(&self.stage.body, point, &[], &self.fused, build)?;
             let slot = point.slot.map_or(0, |slot| slot.min(slots - 1));
             let at = |result: usize| (places[number] * results + result) * slots + slot;
             let mut wins = None;
@@ -588,7 +592,10 @@ impl<'c> Lowering<'c> {
                 let id = self.stage.body.results[result];
                 let new = match combine {
                     Combine::Reduce(f) => {
-                        let product = self.fused.contains(&id).then(|| &self.stage.body.code[id.0 as usize].0);
+                        let product = self
+                            .fused
+                            .contains(&id)
+                            .then(|| &self.stage.body.code[id.0 as usize].0);
                         match product {
                             Some(ScalarOp::Binary(_, a, b)) => {
                                 let (a, b) = (value(&values, *a)?, value(&values, *b)?);
@@ -632,7 +639,8 @@ impl<'c> Lowering<'c> {
             places = places
                 .into_iter()
                 .flat_map(|place| {
-                    (0..count).map(move |number| if reduction { place } else { place * count + number })
+                    (0..count)
+                        .map(move |number| if reduction { place } else { place * count + number })
                 })
                 .collect();
         }

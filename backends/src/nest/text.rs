@@ -74,7 +74,11 @@ impl Nest {
                     writeln!(f)?;
                 }
                 Stmt::For(l) => {
-                    write!(f, "{indent}for {} = {} to {} step {}", l.variable, l.from, l.to, l.step)?;
+                    write!(
+                        f,
+                        "{indent}for {} = {} to {} step {}",
+                        l.variable, l.from, l.to, l.step
+                    )?;
                     for carried in &l.carried {
                         write!(f, ", {} = {}", carried.inside, carried.initial)?;
                     }

@@ -37,9 +37,7 @@ impl Length {
         match self.remainders(step) {
             Some(remainders) => {
                 let whole = self.may_reach(step).then_some(step);
-                Length::one_of(
-                    remainders.into_iter().filter(|r| *r != 0).chain(whole).collect(),
-                )
+                Length::one_of(remainders.into_iter().filter(|r| *r != 0).chain(whole).collect())
             }
             None => Length::Unknown,
         }
@@ -122,8 +120,7 @@ pub(super) fn pieces(length: &Length, step: i64, lanes: u32, masks: bool) -> Vec
     }
     let width = i64::from(lanes);
     let remainders = length.remainders(step);
-    let rest: Option<Vec<i64>> =
-        remainders.map(|r| r.into_iter().filter(|r| *r != 0).collect());
+    let rest: Option<Vec<i64>> = remainders.map(|r| r.into_iter().filter(|r| *r != 0).collect());
     match rest.as_deref() {
         Some([]) => {}
         Some([rest]) if rest % width == 0 => {
@@ -179,13 +176,14 @@ mod tests {
     fn covered(length: i64, known: &Length, step: i64, lanes: u32, masks: bool) -> Vec<i64> {
         let (mut at, mut points) = (0, Vec::new());
         for piece in pieces(known, step, lanes, masks) {
-            let end = if piece.last {
-                length
-            } else {
-                at + (length - at) / piece.points * piece.points
-            };
+            let end =
+                if piece.last { length } else { at + (length - at) / piece.points * piece.points };
             while at < end {
-                let reach = if piece.masked { piece.rest.map_or(length, |rest| at + rest) } else { at + piece.points };
+                let reach = if piece.masked {
+                    piece.rest.map_or(length, |rest| at + rest)
+                } else {
+                    at + piece.points
+                };
                 points.extend(at..reach);
                 at += piece.points;
             }

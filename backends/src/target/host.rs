@@ -100,9 +100,7 @@ fn intel(model: u8) -> Option<&'static str> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn caches(
-    cpuid: &raw_cpuid::CpuId<raw_cpuid::native_cpuid::CpuIdReaderNative>,
-) -> Machine {
+fn caches(cpuid: &raw_cpuid::CpuId<raw_cpuid::native_cpuid::CpuIdReaderNative>) -> Machine {
     let cores = cores();
     let mut machine =
         Machine { l1d_bytes: 32 << 10, l2_bytes: 256 << 10, l3_bytes_per_core: 1 << 20, cores };

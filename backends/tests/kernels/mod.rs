@@ -45,8 +45,7 @@ fn symbols(kernel: &mut Kernel) {
     }
     let axes = kernel.outer.iter().chain(kernel.stages.iter().flat_map(|stage| &stage.axes));
     axes.for_each(|axis| axis.extent.collect_symbols(&mut found));
-    kernel.symbols =
-        found.into_iter().map(|symbol: Symbol| (symbol, Bounds::default())).collect();
+    kernel.symbols = found.into_iter().map(|symbol: Symbol| (symbol, Bounds::default())).collect();
 }
 
 /// C = A·B of extents m, n, k in one type, plus an optional bias over n and relu.
@@ -56,10 +55,8 @@ pub fn gemm(dtype: DType, [m, n, k]: [&str; 3], epilogue: bool) -> Kernel {
     let b = read(&mut body, at(1, &[2, 1]), dtype);
     let product = body.push(ScalarOp::Binary(BinaryFn::Mul, a, b), dtype);
     body.results.push(product);
-    let mut operands = vec![
-        operand("a", Role::Input, dtype, &[m, k]),
-        operand("b", Role::Input, dtype, &[k, n]),
-    ];
+    let mut operands =
+        vec![operand("a", Role::Input, dtype, &[m, k]), operand("b", Role::Input, dtype, &[k, n])];
     let mut finish = identity(dtype);
     if epilogue {
         operands.push(operand("bias", Role::Input, dtype, &[n]));
@@ -259,10 +256,7 @@ pub fn decay(dtype: DType, [batch, steps]: [&str; 2]) -> Kernel {
             operand("y", Role::Output, dtype, &[batch, steps]),
             operand("state", Role::Temporary, dtype, &[]),
         ],
-        outer: vec![
-            axis("b", batch, AxisKind::Parallel),
-            axis("t", steps, AxisKind::Sequential),
-        ],
+        outer: vec![axis("b", batch, AxisKind::Parallel), axis("t", steps, AxisKind::Sequential)],
         stages: vec![Stage {
             axes: Vec::new(),
             body,

@@ -67,8 +67,7 @@ impl Builder<'_> {
     /// eˣ.
     pub(in crate::nest) fn exp(&mut self, x: ValueId) -> ValueId {
         let element = self.ty(x).element;
-        let (least, most) =
-            if element == Element::F64 { (-708.0, 709.8) } else { (-87.0, 88.73) };
+        let (least, most) = if element == Element::F64 { (-708.0, 709.8) } else { (-87.0, 88.73) };
         let [least, most] = [least, most].map(|bound| self.like(x, bound));
         let underflow = self.compare(Predicate::Less, x, least);
         let overflow = self.compare(Predicate::Greater, x, most);
@@ -101,8 +100,11 @@ impl Builder<'_> {
     pub(in crate::nest) fn log(&mut self, x: ValueId) -> ValueId {
         let element = self.ty(x).element;
         let Format { integer, mantissa, .. } = format(element);
-        let (tiny, lift) =
-            if element == Element::F64 { (f64::MIN_POSITIVE, 54) } else { (f32::MIN_POSITIVE as f64, 25) };
+        let (tiny, lift) = if element == Element::F64 {
+            (f64::MIN_POSITIVE, 54)
+        } else {
+            (f32::MIN_POSITIVE as f64, 25)
+        };
         // Subnormal numbers are scaled up first.
         let tiny = self.like(x, tiny);
         let subnormal = self.compare(Predicate::Less, x, tiny);
@@ -143,8 +145,7 @@ impl Builder<'_> {
         let tail = self.fma(e, low, tail);
         let tail = self.fadd(tail, f);
         let result = self.fma(e, high, tail);
-        let [zero, infinity, nan] =
-            [0.0, f64::INFINITY, f64::NAN].map(|value| self.like(x, value));
+        let [zero, infinity, nan] = [0.0, f64::INFINITY, f64::NAN].map(|value| self.like(x, value));
         let minus_infinity = self.like(x, f64::NEG_INFINITY);
         let is_infinite = self.compare(Predicate::Equal, x, infinity);
         let result = self.select(is_infinite, infinity, result);

@@ -64,12 +64,7 @@ impl Builder<'_> {
     }
 
     /// aᵇ of integers, by squaring; negative exponents truncate towards zero.
-    pub(in crate::nest) fn integer_pow(
-        &mut self,
-        a: ValueId,
-        b: ValueId,
-        signed: bool,
-    ) -> ValueId {
+    pub(in crate::nest) fn integer_pow(&mut self, a: ValueId, b: ValueId, signed: bool) -> ValueId {
         let element = self.ty(a).element;
         let [zero, one, minus_one] = [0, 1, -1].map(|value| self.integer(element, value));
         let (mut result, mut square) = (one, a);
@@ -119,11 +114,8 @@ impl Builder<'_> {
     /// The remainder of the floored quotient, with the sign of b, from the truncated one.
     pub(in crate::nest) fn floored_rem(&mut self, rest: ValueId, b: ValueId) -> ValueId {
         let element = self.ty(rest).element;
-        let zero = if element.is_float() {
-            self.float(element, 0.0)
-        } else {
-            self.integer(element, 0)
-        };
+        let zero =
+            if element.is_float() { self.float(element, 0.0) } else { self.integer(element, 0) };
         let rest_negative = self.compare(Predicate::Less, rest, zero);
         let b_negative = self.compare(Predicate::Less, b, zero);
         let differ = self.binary(BinaryOp::Xor, rest_negative, b_negative);
