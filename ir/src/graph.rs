@@ -152,11 +152,6 @@ impl Graph {
 
     /// Adds an input; its symbols are entered into the table as sizes.
     pub fn input(&mut self, name: impl Into<Arc<str>>, ty: TensorType) -> ValueId {
-        let mut symbols = Default::default();
-        ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
-        for symbol in symbols {
-            self.symbols.entry(symbol).or_default();
-        }
         let producer = Producer::Input(self.inputs.len());
         let id = self.value_of(ty, producer, Some(name.into()));
         self.inputs.push(id);
@@ -219,11 +214,7 @@ impl Graph {
     }
 
     /// Declares a value as the next output, under a name.
-    pub fn output(
-        &mut self,
-        value: ValueId,
-        name: impl Into<Arc<str>>,
-    ) -> Result<(), GraphError> {
+    pub fn output(&mut self, value: ValueId, name: impl Into<Arc<str>>) -> Result<(), GraphError> {
         if value.0 as usize >= self.values.len() {
             return Err(GraphError::UnknownValue(value.0));
         }
@@ -240,6 +231,11 @@ impl Graph {
     }
 
     fn value_of(&mut self, ty: TensorType, producer: Producer, name: Option<Arc<str>>) -> ValueId {
+        let mut symbols = Default::default();
+        ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+        for symbol in symbols {
+            self.symbols.entry(symbol).or_default();
+        }
         let id = ValueId(self.values.len() as u32);
         self.values.push(Value { ty, producer, name });
         id

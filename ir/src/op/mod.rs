@@ -16,6 +16,7 @@ mod normalisation;
 mod recurrent;
 mod reduction;
 mod resize;
+mod typing;
 mod window;
 
 pub use attention::Attention;
@@ -23,7 +24,9 @@ pub use contraction::{Contract, ContractSpec};
 pub use control::{Fused, If, Loop};
 pub use convolution::{Conv, ConvLayout, ConvTranspose};
 pub use elementwise::{Binary, BinaryFn, Cast, Select, Unary, UnaryFn};
-pub use indexing::{Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, ScatterReduction};
+pub use indexing::{
+    Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, ScatterReduction,
+};
 pub use leaf::{Constant, Iota, SizeOf};
 pub use movement::{Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
 pub use normalisation::{Normalize, Softmax};
@@ -33,7 +36,7 @@ pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};
 
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::{SymbolValues, Tensor};
+use kiln_tensor::Dim;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -60,14 +63,10 @@ pub trait Operation {
     /// Types of the results, or the rule that the operands break.
     fn infer(&self, inputs: &[&TensorType], regions: &[Graph]) -> Result<Vec<TensorType>, OpError>;
 
-    /// The results, computed the slow and obvious way: the oracle for everything below. Floats
-    /// narrower than 64 bits are rounded to their type once per operation, on the way out.
-    fn evaluate(
-        &self,
-        inputs: &[Tensor],
-        regions: &[Graph],
-        symbols: &SymbolValues,
-    ) -> Result<Vec<Tensor>, OpError>;
+    /// The dimension expressions among the attributes.
+    fn dims_mut(&mut self) -> Vec<&mut Dim> {
+        Vec::new()
+    }
 }
 
 macro_rules! operations {
@@ -96,14 +95,9 @@ macro_rules! operations {
                 match self { $(Op::$variant(op) => op.infer(inputs, regions),)* }
             }
 
-            /// The results, computed the slow and obvious way.
-            pub fn evaluate(
-                &self,
-                inputs: &[Tensor],
-                regions: &[Graph],
-                symbols: &SymbolValues,
-            ) -> Result<Vec<Tensor>, OpError> {
-                match self { $(Op::$variant(op) => op.evaluate(inputs, regions, symbols),)* }
+            /// The dimension expressions among the attributes.
+            pub fn dims_mut(&mut self) -> Vec<&mut Dim> {
+                match self { $(Op::$variant(op) => op.dims_mut(),)* }
             }
         }
 
