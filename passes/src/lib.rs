@@ -4,10 +4,12 @@
 
 pub mod egraph;
 mod error;
+pub mod form;
 mod region;
 pub mod simplify;
 mod structure;
 
 pub use egraph::{CostModel, EGraphOptions, Report, optimise};
 pub use error::PassError;
+pub use form::{FormError, Formed, form};
 pub use simplify::simplify;

@@ -95,11 +95,7 @@ pub fn evaluate(
     let operands = kernel.operands.iter().zip(run.buffers);
     for (operand, buffer) in operands.filter(|(operand, _)| operand.role == Role::Output) {
         if let Some(element) = buffer.written.iter().position(|&times| times == 0) {
-            return Err(KernelError::Coverage {
-                operand: operand.name.clone(),
-                element,
-                times: 0,
-            });
+            return Err(KernelError::Coverage { operand: operand.name.clone(), element, times: 0 });
         }
         outputs.push(buffer.tensor);
     }
@@ -240,17 +236,13 @@ impl Run<'_> {
             let value = match op {
                 ScalarOp::Constant(scalar) => Number::of(*scalar, *dtype),
                 ScalarOp::Dim(dim) => Number::Int(i128::from(dim.evaluate(self.params)?)),
-                ScalarOp::Index(index) => {
-                    Number::Int(i128::from(self.index(index, &values)?))
-                }
+                ScalarOp::Index(index) => Number::Int(i128::from(self.index(index, &values)?)),
                 ScalarOp::Read { access, outside } => self.read(access, *outside, &values)?,
                 ScalarOp::Reduced(number) => *reduced.get(*number).ok_or_else(|| {
                     KernelError::Malformed(format!("there is no combined value {number}"))
                 })?,
                 ScalarOp::Unary(f, a) => Number::unary(*f, get(a)?, type_of(a)?),
-                ScalarOp::Binary(f, a, b) => {
-                    Number::binary(*f, get(a)?, get(b)?, type_of(a)?)
-                }
+                ScalarOp::Binary(f, a, b) => Number::binary(*f, get(a)?, get(b)?, type_of(a)?),
                 ScalarOp::Select(c, a, b) => get(if get(c)?.is_true() { a } else { b })?,
                 ScalarOp::Cast(a) => get(a)?.cast(*dtype),
             };
@@ -267,9 +259,10 @@ impl Run<'_> {
             (divisor > 0).then_some(divisor).ok_or_else(zero)
         };
         Ok(match index {
-            Index::Axis(axis) => *self.axes.get(*axis).ok_or_else(|| {
-                KernelError::Malformed(format!("there is no axis {axis}"))
-            })?,
+            Index::Axis(axis) => *self
+                .axes
+                .get(*axis)
+                .ok_or_else(|| KernelError::Malformed(format!("there is no axis {axis}")))?,
             Index::Dim(dim) => dim.evaluate(self.params)?,
             Index::Scalar(id) => {
                 let value = values.get(id.0 as usize).ok_or_else(overflow)?;
@@ -315,7 +308,8 @@ impl Run<'_> {
             return Err(KernelError::Malformed(format!("`{name}` is indexed with another rank")));
         }
         let inside = indices.iter().zip(&buffer.shape).all(|(at, size)| (0..*size).contains(at));
-        let place = indices.iter().zip(&buffer.shape).fold(0, |place, (at, size)| place * size + at);
+        let place =
+            indices.iter().zip(&buffer.shape).fold(0, |place, (at, size)| place * size + at);
         Ok((inside.then_some(place as usize), indices))
     }
 

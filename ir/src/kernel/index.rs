@@ -84,9 +84,7 @@ impl Index {
                 coefficients: BTreeMap::from([(*axis, Dim::from(1i64))]),
                 offset: Dim::default(),
             }),
-            Index::Dim(dim) => {
-                Some(Affine { coefficients: BTreeMap::new(), offset: dim.clone() })
-            }
+            Index::Dim(dim) => Some(Affine { coefficients: BTreeMap::new(), offset: dim.clone() }),
             Index::Add(a, b) => Some(a.affine()?.plus(b.affine()?)),
             Index::Mul(a, factor) => Some(a.affine()?.times(factor)),
             Index::Scalar(_) | Index::FloorDiv(..) | Index::Mod(..) | Index::Clamp(..) => None,

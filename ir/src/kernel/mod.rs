@@ -142,4 +142,3 @@ impl Kernel {
         self.operands.iter().enumerate().filter(|(_, operand)| operand.role != Role::Temporary)
     }
 }
-

@@ -170,7 +170,11 @@ impl Number {
                     BinaryFn::Rem => Float(a % b),
                     BinaryFn::Mod => {
                         let rest = a % b;
-                        Float(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest })
+                        Float(if rest != 0.0 && (rest < 0.0) != (b < 0.0) {
+                            rest + b
+                        } else {
+                            rest
+                        })
                     }
                     BinaryFn::Pow => Float(a.powf(b)),
                     BinaryFn::Min if a.is_nan() || b.is_nan() => Float(f64::NAN),
@@ -320,9 +324,13 @@ mod tests {
 
     #[test]
     fn the_error_function_is_accurate() {
-        let known =
-            [(0.1, 0.1124629160182849), (1.0, 0.8427007929497149), (2.4, 0.9993114861033549),
-             (2.6, 0.9997639655834707), (4.0, 0.9999999845827421)];
+        let known = [
+            (0.1, 0.1124629160182849),
+            (1.0, 0.8427007929497149),
+            (2.4, 0.9993114861033549),
+            (2.6, 0.9997639655834707),
+            (4.0, 0.9999999845827421),
+        ];
         for (x, expected) in known {
             assert!((erf(x) - expected).abs() < 1e-14, "erf({x}) = {}", erf(x));
             assert!((erf(-x) + expected).abs() < 1e-14, "erf(-{x})");

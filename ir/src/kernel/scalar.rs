@@ -9,9 +9,7 @@ use kiln_tensor::{DType, Dim};
 use serde::{Deserialize, Serialize};
 
 /// The result of an instruction, by position.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ScalarId(pub u32);
 
 /// A constant of an element type. Floats and integers are both carried exactly.

@@ -2,7 +2,9 @@
 //!
 //! Invariant: shows everything that a kernel says; equal texts mean equal kernels.
 
-use super::{Access, Axis, AxisKind, Combine, Kernel, Role, Scalar, ScalarOp, ScalarProgram, Stage};
+use super::{
+    Access, Axis, AxisKind, Combine, Kernel, Role, Scalar, ScalarOp, ScalarProgram, Stage,
+};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Kernel {

@@ -3,7 +3,9 @@
 //! Invariant: a kernel that passes is well-formed whatever its size parameters are; only whether
 //! unguarded reads stay inside is left to those who made it.
 
-use super::{Access, AxisKind, Combine, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage};
+use super::{
+    Access, AxisKind, Combine, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage,
+};
 use kiln_tensor::{DType, Dim, Symbol};
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -190,8 +192,7 @@ impl Checker<'_> {
 
     fn operand(&self, access: &Access) -> Result<&super::Operand, String> {
         let operand = self.kernel.operands.get(access.operand);
-        let operand =
-            operand.ok_or_else(|| format!("there is no operand {}", access.operand))?;
+        let operand = operand.ok_or_else(|| format!("there is no operand {}", access.operand))?;
         if access.index.len() != operand.shape.len() {
             return Err(format!(
                 "`{}` has {} dimensions, but {} indices",
@@ -203,13 +204,7 @@ impl Checker<'_> {
         Ok(operand)
     }
 
-    fn index(
-        &self,
-        index: &Index,
-        program: &ScalarProgram,
-        number: usize,
-        finish: bool,
-    ) -> Check {
+    fn index(&self, index: &Index, program: &ScalarProgram, number: usize, finish: bool) -> Check {
         let again = |index: &Index| self.index(index, program, number, finish);
         match index {
             Index::Axis(axis) => {
@@ -262,7 +257,11 @@ impl Checker<'_> {
 fn outputs(kernel: &Kernel) -> Check {
     let writes = |operand: usize| {
         kernel.stages.iter().flat_map(move |stage| {
-            stage.writes.iter().filter(move |access| access.operand == operand).map(move |a| (stage, a))
+            stage
+                .writes
+                .iter()
+                .filter(move |access| access.operand == operand)
+                .map(move |a| (stage, a))
         })
     };
     for (number, operand) in kernel.bound_operands() {
@@ -310,9 +309,10 @@ fn covers(kernel: &Kernel, stage: &Stage, access: &Access) -> Check {
             return Err(format!("visits {span} of {extent} places in dimension {dim}"));
         }
     }
-    let idle = axes.iter().zip(&used).find(|(axis, used)| {
-        !**used && axis.kind == AxisKind::Parallel && !axis.extent.is(1)
-    });
+    let idle = axes
+        .iter()
+        .zip(&used)
+        .find(|(axis, used)| !**used && axis.kind == AxisKind::Parallel && !axis.extent.is(1));
     match idle {
         Some((axis, _)) => Err(format!("repeats places along axis `{}`", axis.name)),
         None => Ok(()),

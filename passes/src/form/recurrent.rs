@@ -1,0 +1,405 @@
+//! Recurrent layers: the sequence as a sequential axis, the state in temporaries.
+//!
+//! Invariant: every direction runs in the same kernel, each with stages of its own; a reversed one
+//! starts at the last place and waits there until its sequence begins.
+
+use super::draft::{Draft, Fault, computed_in};
+use super::index::shifted;
+use super::walk::Walk;
+use kiln_ir::kernel::{Access, AxisKind, Combine, Index, ScalarId, ScalarOp};
+use kiln_ir::op::{Activation, BinaryFn, Cell, Direction, Recurrent, ReduceFn, UnaryFn};
+use kiln_ir::{Node, ValueId};
+use kiln_tensor::{DType, Dim};
+
+pub(super) fn form(draft: &mut Draft, core: &Node, op: &Recurrent) -> Result<(), Fault> {
+    let body = draft.context.body;
+    let (x, r) = (core.inputs[0], core.inputs[2]);
+    let steps = body.ty(x).shape[0].clone();
+    if steps.is(0) {
+        return Err("a sequence without steps leaves the state unset".into());
+    }
+    let hidden = body.ty(r).shape[2].clone();
+    let lstm = op.cell == Cell::Lstm;
+    let mut optional = core.inputs[5..].iter().copied();
+    let c0 = if lstm { optional.next() } else { None };
+    let lengths = if op.lengths { optional.next() } else { None };
+    let peepholes = if op.peepholes { optional.next() } else { None };
+    let batch = draft.outer_axis("b", &body.ty(x).shape[1], AxisKind::Parallel);
+    let time = draft.outer_axis("t", &steps, AxisKind::Sequential);
+    let reversed: &[bool] = match op.direction {
+        Direction::Forward => &[false],
+        Direction::Reverse => &[true],
+        Direction::Bidirectional => &[false, true],
+    };
+    let dtype = computed_in(body.ty(x).dtype);
+    let last = shifted(&time.clone().times(-1i64), steps - Dim::from(1i64));
+    for (number, &reversed) in reversed.iter().enumerate() {
+        let count = op.cell.activations();
+        let activations = op.activations.get(number * count..(number + 1) * count);
+        let mut layer = Layer {
+            op,
+            core,
+            dtype,
+            number,
+            hidden: hidden.clone(),
+            batch: batch.clone(),
+            time: time.clone(),
+            place: if reversed { last.clone() } else { time.clone() },
+            activations: activations.ok_or("an activation is missing")?.to_vec(),
+            c0,
+            lengths,
+            peepholes,
+            state: draft.temporary(&format!("h{number}"), dtype, vec![hidden.clone()]),
+            memory: 0,
+            gates: 0,
+        };
+        if lstm {
+            layer.memory = draft.temporary(&format!("c{number}"), dtype, vec![hidden.clone()]);
+        }
+        let rows = hidden.clone() * Dim::from(op.cell.gates());
+        layer.gates = draft.temporary(&format!("gates{number}"), dtype, vec![rows]);
+        layer.stages(draft)?;
+    }
+    Ok(())
+}
+
+/// One direction of a layer.
+struct Layer<'a> {
+    op: &'a Recurrent,
+    core: &'a Node,
+    dtype: DType,
+    /// Number of the direction.
+    number: usize,
+    hidden: Dim,
+    batch: Index,
+    time: Index,
+    /// The place in the sequence at this step.
+    place: Index,
+    activations: Vec<Activation>,
+    c0: Option<ValueId>,
+    lengths: Option<ValueId>,
+    peepholes: Option<ValueId>,
+    /// Temporaries: the state h, the cell's memory c, and what goes into the gates.
+    state: usize,
+    memory: usize,
+    gates: usize,
+}
+
+impl Layer<'_> {
+    fn direction(&self) -> Index {
+        Index::Dim(Dim::from(self.number))
+    }
+
+    /// The row of a gate for an element of the state.
+    fn row(&self, gate: usize, element: &Index) -> Index {
+        shifted(element, self.hidden.clone() * Dim::from(gate))
+    }
+
+    fn stages(&self, draft: &mut Draft) -> Result<(), Fault> {
+        let h0 = self.core.inputs[4];
+        self.start(draft, h0, self.state)?;
+        if let Some(c0) = self.c0 {
+            self.start(draft, c0, self.memory)?;
+        }
+        self.add_input(draft)?;
+        match self.op.cell {
+            Cell::Lstm => {
+                self.add_state(draft, 0, 4, self.state, self.gates)?;
+                self.lstm(draft)
+            }
+            Cell::Gru { linear_before_reset } => {
+                self.add_state(draft, 0, 2, self.state, self.gates)?;
+                let name = format!("reset{}", self.number);
+                let reset = draft.temporary(&name, self.dtype, vec![self.hidden.clone()]);
+                self.gru(draft, reset, linear_before_reset)
+            }
+            Cell::Rnn => {
+                self.add_state(draft, 0, 1, self.state, self.gates)?;
+                self.rnn(draft)
+            }
+        }
+    }
+
+    /// The given state before the first step.
+    fn start(&self, draft: &mut Draft, given: ValueId, held: usize) -> Result<(), Fault> {
+        let mut stage = draft.stage();
+        let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
+        let mut finish = stage.walk();
+        let at = [self.direction(), self.batch.clone(), element.clone()];
+        let mut value = finish.value(given, &at)?;
+        if self.time != Index::zero() {
+            let step = finish.index(&self.time);
+            let zero = finish.int(0, DType::I64);
+            let first = finish.binary(BinaryFn::Equal, step, zero)?;
+            let kept = finish.read(held, self.dtype, std::slice::from_ref(&element), None);
+            value = finish.select(first, value, kept)?;
+        }
+        finish.program.results = vec![value];
+        let place = Access { operand: held, index: vec![element] };
+        draft.stages.push(stage.pointwise(finish, vec![place]));
+        Ok(())
+    }
+
+    /// gates[j] = Σᵢ x[i]·w[j, i] + wb[j].
+    fn add_input(&self, draft: &mut Draft) -> Result<(), Fault> {
+        let body = draft.context.body;
+        let (x, w, b) = (self.core.inputs[0], self.core.inputs[1], self.core.inputs[3]);
+        let rows = self.hidden.clone() * Dim::from(self.op.cell.gates());
+        let mut stage = draft.stage();
+        let row = stage.axis("j", &rows, AxisKind::Parallel);
+        let feature = stage.axis("i", &body.ty(x).shape[2], AxisKind::Reduction);
+        let mut products = stage.walk();
+        let at = [self.place.clone(), self.batch.clone(), feature.clone()];
+        let input = products.value(x, &at)?;
+        let weight = products.value(w, &[self.direction(), row.clone(), feature])?;
+        let product = products.binary(BinaryFn::Mul, input, weight)?;
+        products.program.results = vec![product];
+        let mut finish = stage.walk();
+        let sum = finish.push(ScalarOp::Reduced(0), self.dtype);
+        let bias = finish.value(b, &[self.direction(), row.clone()])?;
+        finish.program.results = vec![finish.binary(BinaryFn::Add, sum, bias)?];
+        let place = Access { operand: self.gates, index: vec![row] };
+        let how = vec![Combine::Reduce(ReduceFn::Sum)];
+        draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+        Ok(())
+    }
+
+    /// Adds Σₖ from[k]·r[j, k] + rb[j] for the rows of some gates to `to` — or, where `to` is not
+    /// the gates, sets it to that.
+    fn add_state(
+        &self,
+        draft: &mut Draft,
+        first: usize,
+        count: usize,
+        from: usize,
+        to: usize,
+    ) -> Result<(), Fault> {
+        let (r, b) = (self.core.inputs[2], self.core.inputs[3]);
+        let rows = self.hidden.clone() * Dim::from(count);
+        let all = self.hidden.clone() * Dim::from(self.op.cell.gates());
+        let mut stage = draft.stage();
+        let along = stage.axis("j", &rows, AxisKind::Parallel);
+        let element = stage.axis("k", &self.hidden, AxisKind::Reduction);
+        let row = self.row(first, &along);
+        let mut products = stage.walk();
+        let state = products.read(from, self.dtype, std::slice::from_ref(&element), None);
+        let weight = products.value(r, &[self.direction(), row.clone(), element])?;
+        let product = products.binary(BinaryFn::Mul, state, weight)?;
+        products.program.results = vec![product];
+        let mut finish = stage.walk();
+        let sum = finish.push(ScalarOp::Reduced(0), self.dtype);
+        let bias = finish.value(b, &[self.direction(), shifted(&row, all)])?;
+        let mut sum = finish.binary(BinaryFn::Add, sum, bias)?;
+        let mut place = along;
+        if to == self.gates {
+            let before = finish.read(to, self.dtype, std::slice::from_ref(&row), None);
+            sum = finish.binary(BinaryFn::Add, before, sum)?;
+            place = row;
+        }
+        finish.program.results = vec![sum];
+        let place = Access { operand: to, index: vec![place] };
+        let how = vec![Combine::Reduce(ReduceFn::Sum)];
+        draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+        Ok(())
+    }
+
+    fn gate(&self, walk: &mut Walk, gate: usize, element: &Index) -> ScalarId {
+        walk.read(self.gates, self.dtype, &[self.row(gate, element)], None)
+    }
+
+    fn lstm(&self, draft: &mut Draft) -> Result<(), Fault> {
+        use BinaryFn::{Add, Mul};
+        let mut stage = draft.stage();
+        let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
+        let mut walk = stage.walk();
+        let before = walk.read(self.memory, self.dtype, std::slice::from_ref(&element), None);
+        let peep = |walk: &mut Walk, gate: ScalarId, number: usize, memory: ScalarId| {
+            let Some(peepholes) = self.peepholes else { return Ok::<_, Fault>(gate) };
+            let at = [self.direction(), self.row(number, &element)];
+            let weight = walk.value(peepholes, &at)?;
+            let seen = walk.binary(Mul, weight, memory)?;
+            walk.binary(Add, gate, seen)
+        };
+        let [i, o, f, c] = [0, 1, 2, 3].map(|gate| self.gate(&mut walk, gate, &element));
+        let i = peep(&mut walk, i, 0, before)?;
+        let f = peep(&mut walk, f, 2, before)?;
+        let i = self.activate(&mut walk, 0, i)?;
+        let f = self.activate(&mut walk, 0, f)?;
+        let c = self.activate(&mut walk, 1, c)?;
+        let kept = walk.binary(Mul, f, before)?;
+        let new = walk.binary(Mul, i, c)?;
+        let memory = walk.binary(Add, kept, new)?;
+        let o = peep(&mut walk, o, 1, memory)?;
+        let o = self.activate(&mut walk, 0, o)?;
+        let shown = self.activate(&mut walk, 2, memory)?;
+        let state = walk.binary(Mul, o, shown)?;
+        self.hand_on(draft, stage, walk, element, state, Some((before, memory)))
+    }
+
+    fn gru(&self, draft: &mut Draft, reset: usize, linear: bool) -> Result<(), Fault> {
+        use BinaryFn::{Add, Mul, Sub};
+        if linear {
+            self.add_state(draft, 2, 1, self.state, reset)?;
+        } else {
+            // r∘h goes through the weights instead of h.
+            let name = format!("kept{}", self.number);
+            let kept = draft.temporary(&name, self.dtype, vec![self.hidden.clone()]);
+            let mut stage = draft.stage();
+            let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
+            let mut walk = stage.walk();
+            let r = self.gate(&mut walk, 1, &element);
+            let r = self.activate(&mut walk, 0, r)?;
+            let state = walk.read(self.state, self.dtype, std::slice::from_ref(&element), None);
+            walk.program.results = vec![walk.binary(Mul, r, state)?];
+            let place = Access { operand: kept, index: vec![element] };
+            draft.stages.push(stage.pointwise(walk, vec![place]));
+            self.add_state(draft, 2, 1, kept, reset)?;
+        }
+        let mut stage = draft.stage();
+        let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
+        let mut walk = stage.walk();
+        let z = self.gate(&mut walk, 0, &element);
+        let z = self.activate(&mut walk, 0, z)?;
+        let input = self.gate(&mut walk, 2, &element);
+        let mut from_state = walk.read(reset, self.dtype, std::slice::from_ref(&element), None);
+        if linear {
+            let r = self.gate(&mut walk, 1, &element);
+            let r = self.activate(&mut walk, 0, r)?;
+            from_state = walk.binary(Mul, r, from_state)?;
+        }
+        let sum = walk.binary(Add, input, from_state)?;
+        let new = self.activate(&mut walk, 1, sum)?;
+        let before = walk.read(self.state, self.dtype, std::slice::from_ref(&element), None);
+        let one = walk.float(1.0, self.dtype);
+        let rest = walk.binary(Sub, one, z)?;
+        let fresh = walk.binary(Mul, rest, new)?;
+        let kept = walk.binary(Mul, z, before)?;
+        let state = walk.binary(Add, fresh, kept)?;
+        self.hand_on(draft, stage, walk, element, state, None)
+    }
+
+    fn rnn(&self, draft: &mut Draft) -> Result<(), Fault> {
+        let mut stage = draft.stage();
+        let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
+        let mut walk = stage.walk();
+        let sum = self.gate(&mut walk, 0, &element);
+        let state = self.activate(&mut walk, 0, sum)?;
+        self.hand_on(draft, stage, walk, element, state, None)
+    }
+
+    /// Writes the new state (and memory, given before and after) to the results and for the next
+    /// step.
+    fn hand_on(
+        &self,
+        draft: &mut Draft,
+        stage: super::draft::StageDraft,
+        mut walk: Walk,
+        element: Index,
+        new: ScalarId,
+        memory: Option<(ScalarId, ScalarId)>,
+    ) -> Result<(), Fault> {
+        let ty = draft.context.body.ty(self.core.outputs[0]).dtype;
+        let (mut state, mut shown) = (new, new);
+        let mut memory = memory;
+        if let Some(lengths) = self.lengths {
+            let length = walk.value(lengths, std::slice::from_ref(&self.batch))?;
+            let length = walk.cast(length, DType::I64)?;
+            let place = walk.index(&self.place);
+            let active = walk.binary(BinaryFn::Less, place, length)?;
+            let before = walk.read(self.state, self.dtype, std::slice::from_ref(&element), None);
+            let zero = walk.zero(self.dtype);
+            state = walk.select(active, new, before)?;
+            shown = walk.select(active, new, zero)?;
+            if let Some((before, after)) = memory {
+                memory = Some((before, walk.select(active, after, before)?));
+            }
+        }
+        let at = |operand: usize, index: Vec<Index>| Access { operand, index };
+        let of_batch = vec![self.direction(), self.batch.clone(), element.clone()];
+        let mut of_step = vec![self.place.clone()];
+        of_step.extend_from_slice(&of_batch);
+        let (shown, final_state) = (walk.stored(shown, ty), walk.stored(state, ty));
+        let mut results = vec![shown, final_state, state];
+        let mut writes = vec![
+            at(draft.output(0), of_step),
+            at(draft.output(1), of_batch.clone()),
+            at(self.state, vec![element.clone()]),
+        ];
+        if let Some((_, memory)) = memory {
+            results.extend([walk.stored(memory, ty), memory]);
+            writes.extend([at(draft.output(2), of_batch), at(self.memory, vec![element])]);
+        }
+        walk.program.results = results;
+        draft.stages.push(stage.pointwise(walk, writes));
+        Ok(())
+    }
+
+    /// The activation of this number of what is clipped first.
+    fn activate(&self, walk: &mut Walk, number: usize, x: ScalarId) -> Result<ScalarId, Fault> {
+        use BinaryFn::{Add, Div, Less, LessEqual, Max, Min, Mul, Sub};
+        let dtype = self.dtype;
+        let mut x = x;
+        if let Some(bound) = self.op.clip {
+            let (low, high) = (walk.float(-bound, dtype), walk.float(bound, dtype));
+            x = walk.binary(Max, x, low)?;
+            x = walk.binary(Min, x, high)?;
+        }
+        let (zero, one) = (walk.float(0.0, dtype), walk.float(1.0, dtype));
+        let linear = |walk: &mut Walk, alpha: f64, beta: f64| -> Result<ScalarId, Fault> {
+            let (alpha, beta) = (walk.float(alpha, dtype), walk.float(beta, dtype));
+            let product = walk.binary(Mul, alpha, x)?;
+            walk.binary(Add, product, beta)
+        };
+        let activation = *self.activations.get(number).ok_or("an activation is missing")?;
+        match activation {
+            Activation::Sigmoid => walk.unary(UnaryFn::Sigmoid, x),
+            Activation::Tanh => walk.unary(UnaryFn::Tanh, x),
+            Activation::Relu => walk.unary(UnaryFn::Relu, x),
+            Activation::Affine { alpha, beta } => linear(walk, alpha, beta),
+            Activation::LeakyRelu { alpha } => {
+                let scaled = linear(walk, alpha, 0.0)?;
+                let below = walk.binary(Less, x, zero)?;
+                walk.select(below, scaled, x)
+            }
+            Activation::ThresholdedRelu { alpha } => {
+                let threshold = walk.float(alpha, dtype);
+                let below = walk.binary(LessEqual, x, threshold)?;
+                walk.select(below, zero, x)
+            }
+            Activation::ScaledTanh { alpha, beta } => {
+                let inner = linear(walk, beta, 0.0)?;
+                let tanh = walk.unary(UnaryFn::Tanh, inner)?;
+                let alpha = walk.float(alpha, dtype);
+                walk.binary(Mul, alpha, tanh)
+            }
+            Activation::HardSigmoid { alpha, beta } => {
+                let line = linear(walk, alpha, beta)?;
+                let raised = walk.binary(Max, line, zero)?;
+                walk.binary(Min, raised, one)
+            }
+            Activation::Elu { alpha } => {
+                let power = walk.unary(UnaryFn::Exp, x)?;
+                let less = walk.binary(Sub, power, one)?;
+                let alpha = walk.float(alpha, dtype);
+                let curve = walk.binary(Mul, alpha, less)?;
+                let below = walk.binary(Less, x, zero)?;
+                walk.select(below, curve, x)
+            }
+            Activation::Softsign => {
+                let size = walk.unary(UnaryFn::Abs, x)?;
+                let more = walk.binary(Add, one, size)?;
+                walk.binary(Div, x, more)
+            }
+            Activation::Softplus => {
+                // max(x, 0) + ln(1 + e^−|x|), which cannot overflow.
+                let size = walk.unary(UnaryFn::Abs, x)?;
+                let minus = walk.unary(UnaryFn::Neg, size)?;
+                let power = walk.unary(UnaryFn::Exp, minus)?;
+                let more = walk.binary(Add, one, power)?;
+                let log = walk.unary(UnaryFn::Log, more)?;
+                let positive = walk.unary(UnaryFn::Relu, x)?;
+                walk.binary(Add, positive, log)
+            }
+        }
+    }
+}

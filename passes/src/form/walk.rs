@@ -1,0 +1,465 @@
+//! Values of a body at index-mapped points: a walk from a value to the operands, which pulls the
+//! index back through every movement on the way.
+//!
+//! Invariant: the scalar that stands for a value has the type it is computed in; halves are widened
+//! where they are read and rounded where they are stored or cast.
+
+use super::draft::{Context, Fault, computed_in};
+use super::index::{Linear, Space, shifted};
+use super::{indexing, resize};
+use kiln_ir::kernel::{Access, Axis, Index, Scalar, ScalarId, ScalarOp, ScalarProgram};
+use kiln_ir::op::{BinaryFn, Op, PadMode, UnaryFn};
+use kiln_ir::{Node, Producer, ValueId};
+use kiln_tensor::{DType, Dim, Tensor};
+use std::collections::HashMap;
+
+/// A scalar program in the making, over the axes of one stage.
+pub(super) struct Walk<'c> {
+    pub(super) context: &'c Context<'c>,
+    pub(super) axes: Vec<Axis>,
+    pub(super) program: ScalarProgram,
+    given: HashMap<ValueId, (Vec<Index>, ScalarId)>,
+    known: HashMap<(ValueId, Vec<Index>, bool), ScalarId>,
+    /// Whether what is computed may be thrown away, so that places may lie outside.
+    guarded: bool,
+}
+
+impl<'c> Walk<'c> {
+    pub(super) fn new(context: &'c Context<'c>, axes: Vec<Axis>) -> Self {
+        Walk {
+            context,
+            axes,
+            program: ScalarProgram::default(),
+            given: HashMap::new(),
+            known: HashMap::new(),
+            guarded: false,
+        }
+    }
+
+    pub(super) fn space(&self) -> Space<'_> {
+        self.context.space(&self.axes)
+    }
+
+    /// Says what a value is at one index; it is not computed any more.
+    pub(super) fn give(&mut self, value: ValueId, index: &[Index], scalar: ScalarId) {
+        self.given.insert(value, (index.to_vec(), scalar));
+    }
+
+    pub(super) fn push(&mut self, op: ScalarOp, dtype: DType) -> ScalarId {
+        self.program.push(op, dtype)
+    }
+
+    /// A constant of a type that is computed in.
+    pub(super) fn float(&mut self, value: f64, dtype: DType) -> ScalarId {
+        self.push(ScalarOp::Constant(Scalar::Float(value)), dtype)
+    }
+
+    pub(super) fn int(&mut self, value: i64, dtype: DType) -> ScalarId {
+        self.push(ScalarOp::Constant(Scalar::Int(value)), dtype)
+    }
+
+    /// Zero of any type.
+    pub(super) fn zero(&mut self, dtype: DType) -> ScalarId {
+        self.push(ScalarOp::Constant(zero_of(dtype)), dtype)
+    }
+
+    pub(super) fn unary(&mut self, f: UnaryFn, a: ScalarId) -> Result<ScalarId, Fault> {
+        let dtype = self.dtype(a)?;
+        let result = f.result(dtype).ok_or_else(|| format!("{f:?} is not defined on {dtype}"))?;
+        Ok(self.push(ScalarOp::Unary(f, a), result))
+    }
+
+    pub(super) fn binary(
+        &mut self,
+        f: BinaryFn,
+        a: ScalarId,
+        b: ScalarId,
+    ) -> Result<ScalarId, Fault> {
+        let dtype = self.dtype(a)?;
+        let result = f.result(dtype).ok_or_else(|| format!("{f:?} is not defined on {dtype}"))?;
+        Ok(self.push(ScalarOp::Binary(f, a, b), result))
+    }
+
+    pub(super) fn select(
+        &mut self,
+        condition: ScalarId,
+        a: ScalarId,
+        b: ScalarId,
+    ) -> Result<ScalarId, Fault> {
+        let dtype = self.dtype(a)?;
+        Ok(if a == b { a } else { self.push(ScalarOp::Select(condition, a, b), dtype) })
+    }
+
+    /// The value converted, if it has another type.
+    pub(super) fn cast(&mut self, a: ScalarId, to: DType) -> Result<ScalarId, Fault> {
+        Ok(if self.dtype(a)? == to { a } else { self.push(ScalarOp::Cast(a), to) })
+    }
+
+    /// The value in the type of the operand that it is written to.
+    pub(super) fn stored(&mut self, a: ScalarId, dtype: DType) -> ScalarId {
+        match self.program.dtype(a) {
+            Some(own) if own == dtype => a,
+            _ => self.push(ScalarOp::Cast(a), dtype),
+        }
+    }
+
+    pub(super) fn dtype(&self, id: ScalarId) -> Result<DType, Fault> {
+        self.program.dtype(id).ok_or_else(|| format!("there is no scalar {}", id.0))
+    }
+
+    /// The value of an index, as i64.
+    pub(super) fn index(&mut self, index: &Index) -> ScalarId {
+        match Linear::of(index).index() {
+            Index::Scalar(id) if self.program.dtype(id) == Some(DType::I64) => id,
+            Index::Dim(dim) => match dim.as_const() {
+                Some(value) => self.int(value, DType::I64),
+                None => self.push(ScalarOp::Dim(dim), DType::I64),
+            },
+            index => self.push(ScalarOp::Index(index), DType::I64),
+        }
+    }
+
+    /// Reads an operand in the type that it is computed in.
+    pub(super) fn read(
+        &mut self,
+        operand: usize,
+        dtype: DType,
+        index: &[Index],
+        outside: Option<Scalar>,
+    ) -> ScalarId {
+        let index = index.iter().map(|index| Linear::of(index).index()).collect();
+        let outside = outside.or(self.guarded.then(|| zero_of(dtype)));
+        let access = Access { operand, index };
+        let value = self.push(ScalarOp::Read { access, outside }, dtype);
+        match computed_in(dtype) {
+            own if own == dtype => value,
+            wide => self.push(ScalarOp::Cast(value), wide),
+        }
+    }
+
+    /// Runs `part` where what it computes may be thrown away.
+    pub(super) fn guarded<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.guarded, true);
+        let result = part(self);
+        self.guarded = before;
+        result
+    }
+
+    /// The element of a value at an index.
+    pub(super) fn value(&mut self, value: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
+        if let Some((place, scalar)) = self.given.get(&value) {
+            if place != index {
+                return Err("an element is needed where another one is computed".into());
+            }
+            return Ok(*scalar);
+        }
+        let key = (value, index.to_vec(), self.guarded);
+        if let Some(&known) = self.known.get(&key) {
+            return Ok(known);
+        }
+        let body = self.context.body;
+        let scalar = match body.value(value).producer {
+            Producer::Input(_) => {
+                let operand = self.context.inputs.get(&value);
+                let &operand = operand.ok_or("a value has no operand")?;
+                self.read(operand, body.ty(value).dtype, index, None)
+            }
+            Producer::Node { node, output } => {
+                let node = body.node(node);
+                if output != 0 || node.outputs.len() != 1 {
+                    return Err(format!("{} has several results", node.op.name()));
+                }
+                self.node(node, value, index)?
+            }
+        };
+        self.known.insert(key, scalar);
+        Ok(scalar)
+    }
+
+    /// The element of an operand that is stretched to the shape of the result.
+    pub(super) fn stretched(
+        &mut self,
+        operand: ValueId,
+        index: &[Index],
+    ) -> Result<ScalarId, Fault> {
+        let shape = &self.context.body.ty(operand).shape;
+        let aligned = aligned(shape, index)?;
+        self.value(operand, &aligned)
+    }
+
+    fn node(&mut self, node: &Node, value: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
+        let body = self.context.body;
+        let inputs = &node.inputs;
+        let shape_of = |value: ValueId| &body.ty(value).shape;
+        match &node.op {
+            Op::Constant(constant) => self.constant(&constant.tensor),
+            Op::SizeOf(size) => self.one_of(&size.dims, index),
+            Op::Iota(_) => Ok(self.index(&index[0])),
+            Op::Unary(unary) => {
+                let x = self.value(inputs[0], index)?;
+                self.unary(unary.f, x)
+            }
+            Op::Binary(binary) => {
+                let a = self.stretched(inputs[0], index)?;
+                let b = self.stretched(inputs[1], index)?;
+                self.binary(binary.f, a, b)
+            }
+            Op::Select(_) => {
+                let condition = self.stretched(inputs[0], index)?;
+                let a = self.stretched(inputs[1], index)?;
+                let b = self.stretched(inputs[2], index)?;
+                self.select(condition, a, b)
+            }
+            Op::Cast(cast) => {
+                let x = self.value(inputs[0], index)?;
+                if body.ty(inputs[0]).dtype == cast.to {
+                    return Ok(x);
+                }
+                // Through the named type, so that halves are rounded.
+                let exact = self.push(ScalarOp::Cast(x), cast.to);
+                self.cast(exact, computed_in(cast.to))
+            }
+            Op::Reshape(_) => {
+                let from = self.space().reshaped(shape_of(inputs[0]), shape_of(value), index);
+                self.value(inputs[0], &from)
+            }
+            Op::Transpose(transpose) => {
+                let mut from = vec![Index::zero(); index.len()];
+                for (index, &dim) in index.iter().zip(&transpose.perm) {
+                    from[dim] = index.clone();
+                }
+                self.value(inputs[0], &from)
+            }
+            Op::Broadcast(_) => self.stretched(inputs[0], index),
+            Op::Slice(slice) => {
+                let places = index.iter().zip(slice.starts.iter().zip(&slice.steps));
+                let from: Vec<Index> = places
+                    .map(|(index, (start, &step))| {
+                        shifted(&index.clone().times(step), start.clone())
+                    })
+                    .collect();
+                self.value(inputs[0], &from)
+            }
+            Op::Concat(concat) => self.concat(node, concat.axis, index),
+            Op::Pad(pad) if pad.mode == PadMode::Constant => {
+                self.padded(inputs[0], inputs[1], &pad.before, index)
+            }
+            Op::Pad(pad) => self.mirrored(inputs[0], pad.mode, &pad.before, index),
+            Op::Gather(gather) => indexing::gather(self, inputs, gather.axis, index),
+            Op::GatherElements(gather) => {
+                indexing::gather_elements(self, inputs, gather.axis, index)
+            }
+            Op::GatherNd(gather) => indexing::gather_nd(self, inputs, gather.batch_dims, index),
+            Op::Resize(resize) => resize::sample(self, resize, inputs[0], index),
+            other => Err(format!("{} has no value at one point", other.name())),
+        }
+    }
+
+    fn constant(&mut self, tensor: &Tensor) -> Result<ScalarId, Fault> {
+        let dtype = computed_in(tensor.dtype());
+        let scalar = if dtype.is_float() {
+            tensor.to_f64().first().copied().map(Scalar::Float)
+        } else {
+            tensor.to_i64().first().copied().map(Scalar::Int)
+        };
+        match scalar {
+            Some(scalar) if tensor.len() == 1 => Ok(self.push(ScalarOp::Constant(scalar), dtype)),
+            _ => Err("a constant inside a kernel must have one element".into()),
+        }
+    }
+
+    fn one_of(&mut self, dims: &[Dim], index: &[Index]) -> Result<ScalarId, Fault> {
+        let all: Vec<ScalarId> =
+            dims.iter().map(|dim| self.index(&Index::Dim(dim.clone()))).collect();
+        let Some((&first, others)) = all.split_first() else { return Ok(self.int(0, DType::I64)) };
+        let mut chosen = first;
+        for (number, &other) in others.iter().enumerate() {
+            let at = self.index(&index[0]);
+            let this = self.int(number as i64 + 1, DType::I64);
+            let equal = self.binary(BinaryFn::Equal, at, this)?;
+            chosen = self.select(equal, other, chosen)?;
+        }
+        Ok(chosen)
+    }
+
+    /// The operand that an index falls in; all of them, with a choice, where that is open.
+    fn concat(&mut self, node: &Node, axis: usize, index: &[Index]) -> Result<ScalarId, Fault> {
+        let body = self.context.body;
+        let mut start = Dim::default();
+        let mut parts = Vec::with_capacity(node.inputs.len());
+        for &input in &node.inputs {
+            let length = body.ty(input).shape[axis].clone();
+            let mut place = index.to_vec();
+            place[axis] = shifted(&index[axis], -start.clone());
+            let sides = self.space().sides(&place[axis], &length);
+            if sides == (true, true) {
+                return self.value(input, &place);
+            }
+            start = start + length;
+            parts.push((input, place, sides, start.clone()));
+        }
+        self.want_cuts(&index[axis], parts.iter().map(|(.., end)| end.clone()).collect());
+        let mut chosen: Option<ScalarId> = None;
+        for (number, (input, place, ..)) in parts.iter().enumerate().rev() {
+            let value = self.guarded(|walk| walk.value(*input, place))?;
+            chosen = Some(match chosen {
+                None => value,
+                Some(later) => {
+                    let at = self.index(&index[axis]);
+                    let end = self.index(&Index::Dim(parts[number].3.clone()));
+                    let before = self.binary(BinaryFn::Less, at, end)?;
+                    self.select(before, value, later)?
+                }
+            });
+        }
+        chosen.ok_or_else(|| "nothing is concatenated".into())
+    }
+
+    /// Asks that stages change where the segments of a plain axis do.
+    fn want_cuts(&self, index: &Index, ends: Vec<Dim>) {
+        if let Index::Axis(axis) = index
+            && let Some(axis) = self.axes.get(*axis)
+            && ends.last() == Some(&axis.extent)
+        {
+            self.context.wanted_cuts.borrow_mut().entry(axis.name.clone()).or_insert(ends);
+        }
+    }
+
+    fn padded(
+        &mut self,
+        x: ValueId,
+        value: ValueId,
+        before: &[Dim],
+        index: &[Index],
+    ) -> Result<ScalarId, Fault> {
+        let place: Vec<Index> = index
+            .iter()
+            .zip(before)
+            .map(|(index, before)| shifted(index, -before.clone()))
+            .collect();
+        let outside = self.value(value, &[])?;
+        self.or_else(x, &place, outside)
+    }
+
+    /// The element of a value at an index, or zero where that lies outside of it.
+    pub(super) fn bounded(&mut self, x: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
+        let zero = self.zero(computed_in(self.context.body.ty(x).dtype));
+        self.or_else(x, index, zero)
+    }
+
+    /// The element of a value at an index, or another scalar where that lies outside of it.
+    pub(super) fn or_else(
+        &mut self,
+        x: ValueId,
+        index: &[Index],
+        outside: ScalarId,
+    ) -> Result<ScalarId, Fault> {
+        let ty = self.context.body.ty(x);
+        let mut open = Vec::new();
+        for (place, extent) in index.iter().zip(&ty.shape) {
+            let sides = self.space().sides(place, extent);
+            if sides != (true, true) {
+                open.push((place.clone(), extent.clone(), sides));
+            }
+        }
+        if open.is_empty() {
+            return self.value(x, index);
+        }
+        if let (Some(&operand), Some((ScalarOp::Constant(constant), _))) =
+            (self.context.inputs.get(&x), self.program.code.get(outside.0 as usize))
+        {
+            let constant = *constant;
+            return Ok(self.read(operand, ty.dtype, index, Some(constant)));
+        }
+        let inside = self.guarded(|walk| walk.value(x, index))?;
+        let mut condition = None;
+        for (place, extent, sides) in open {
+            let within = self.within(&place, &extent, sides)?;
+            condition = Some(match (condition, within) {
+                (Some(a), Some(b)) => self.binary(BinaryFn::And, a, b)?,
+                (a, b) => match a.or(b) {
+                    Some(only) => only,
+                    None => continue,
+                },
+            });
+        }
+        match condition {
+            Some(condition) => self.select(condition, inside, outside),
+            None => Ok(inside),
+        }
+    }
+
+    /// Whether an index lies in `0..extent`, given on which sides it is known to.
+    pub(super) fn within(
+        &mut self,
+        index: &Index,
+        extent: &Dim,
+        (not_below, not_above): (bool, bool),
+    ) -> Result<Option<ScalarId>, Fault> {
+        let at = self.index(index);
+        let mut condition = None;
+        if !not_below {
+            let zero = self.int(0, DType::I64);
+            condition = Some(self.binary(BinaryFn::GreaterEqual, at, zero)?);
+        }
+        if !not_above {
+            let end = self.index(&Index::Dim(extent.clone()));
+            let below = self.binary(BinaryFn::Less, at, end)?;
+            condition = Some(match condition {
+                Some(other) => self.binary(BinaryFn::And, other, below)?,
+                None => below,
+            });
+        }
+        Ok(condition)
+    }
+
+    fn mirrored(
+        &mut self,
+        x: ValueId,
+        mode: PadMode,
+        before: &[Dim],
+        index: &[Index],
+    ) -> Result<ScalarId, Fault> {
+        let shape = &self.context.body.ty(x).shape;
+        let one = Dim::from(1i64);
+        let mut from = Vec::with_capacity(shape.len());
+        for ((index, before), size) in index.iter().zip(before).zip(shape) {
+            let place = shifted(index, -before.clone());
+            if self.space().inside(&place, size) {
+                from.push(place);
+                continue;
+            }
+            let last = size.clone() - one.clone();
+            from.push(match mode {
+                PadMode::Edge => Index::Clamp(Box::new(place), Dim::default(), last),
+                PadMode::Wrap => place.modulo(size.maximum(&one)),
+                PadMode::Reflect | PadMode::Constant => {
+                    // The tensor and its mirror repeat with this period.
+                    let period = (last.clone() * Dim::from(2i64)).maximum(&one);
+                    let along = self.index(&place.modulo(period));
+                    let turn = self.index(&Index::Dim(last));
+                    let beyond = self.binary(BinaryFn::Sub, along, turn)?;
+                    let distance = self.unary(UnaryFn::Abs, beyond)?;
+                    Index::Scalar(self.binary(BinaryFn::Sub, turn, distance)?)
+                }
+            });
+        }
+        self.value(x, &from)
+    }
+}
+
+/// The index of an operand that stretches to the shape of a result.
+pub(super) fn aligned(shape: &[Dim], index: &[Index]) -> Result<Vec<Index>, Fault> {
+    let missing =
+        index.len().checked_sub(shape.len()).ok_or("an operand has too many dimensions")?;
+    Ok(shape
+        .iter()
+        .zip(&index[missing..])
+        .map(|(dim, index)| if dim.is(1) { Index::zero() } else { index.clone() })
+        .collect())
+}
+
+/// Zero of an element type.
+pub(super) fn zero_of(dtype: DType) -> Scalar {
+    if dtype.is_float() { Scalar::Float(0.0) } else { Scalar::Int(0) }
+}
