@@ -14,6 +14,7 @@ use kiln_ir::schedule::{
     LoopLevel, PackedLayout, Packing, Part, Schedule, StageSchedule, VectorAxis,
 };
 use kiln_tensor::{DType, SymbolValues, Tensor};
+use proptest::prelude::*;
 
 /// Deterministic numbers in −1..1.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
@@ -126,6 +127,12 @@ impl Case {
     }
 
     fn run(&self, schedule: &Schedule) {
+        self.interpret(schedule);
+        #[cfg(feature = "llvm")]
+        self.compiled(schedule);
+    }
+
+    fn interpret(&self, schedule: &Schedule) {
         self.evaluate();
         let tasks = schedule.tasks(&self.kernel).evaluate(&self.sizes).unwrap();
         let host = Target::host().unwrap();
@@ -145,13 +152,12 @@ impl Case {
             }
             self.check(&format!("interpreted, {name}, {schedule:?}"), &memory);
         }
-        #[cfg(feature = "llvm")]
-        self.compiled(schedule, tasks);
     }
 
     #[cfg(feature = "llvm")]
-    fn compiled(&self, schedule: &Schedule, tasks: i64) {
+    fn compiled(&self, schedule: &Schedule) {
         use kiln_backends::CodeGenerator;
+        let tasks = schedule.tasks(&self.kernel).evaluate(&self.sizes).unwrap();
         let unit = Unit { kernel: &self.kernel, schedule, symbol: "kernel" };
         let mut targets = vec![Target::host().unwrap()];
         // Every schedule on the host; the older instruction sets where there is little to compile.
@@ -323,30 +329,33 @@ fn convolutions_with_padding() {
         one(&[2, 2, 0], &[(2, 4), (1, 2), (3, 1), (4, 3), (5, 2)], Some((2, 4))),
         one(&[1, 0, 0], &[(2, 2), (1, 8)], Some((1, 8))),
     ];
-    for [h, w, c, m] in [[5, 7, 3, 20], [1, 1, 1, 1], [4, 18, 5, 9]] {
-        let (x, k) = (numbers(h * w * c, 4), numbers(9 * c * m, 5));
-        let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
-        let mut y = vec![0.0; oh * ow * m];
-        for place in 0..oh * ow * m {
-            let (row, column, channel) = (place / m / ow, place / m % ow, place % m);
-            for tap in 0..9 * c {
-                let (i, j, from) = (tap / c / 3, tap / c % 3, tap % c);
-                let (r, s) = ((row * 2 + i).wrapping_sub(1), (column * 2 + j).wrapping_sub(1));
-                if r < h && s < w {
-                    y[place] += x[(r * w + s) * c + from] * k[tap * m + channel];
-                }
-            }
-        }
-        let sizes = [("h", h as i64), ("w", w as i64), ("c", c as i64), ("m", m as i64)];
-        let text = [h, w, c, m].map(|size: usize| size.to_string());
-        for extents in [["h", "w", "c", "m"], text.each_ref().map(String::as_str)] {
+    for extents in [[5, 7, 3, 20], [1, 1, 1, 1], [4, 18, 5, 9]] {
+        for symbolic in [false, true] {
             for schedule in &schedules {
-                let kernel = convolution(DType::F32, extents);
-                let inputs = vec![x.clone(), k.clone()];
-                Case::new(kernel, &sizes, inputs, y.clone(), 1e-5).run(schedule);
+                convolution_case(extents, symbolic).run(schedule);
             }
         }
     }
+}
+
+fn convolution_case([h, w, c, m]: [usize; 4], symbolic: bool) -> Case {
+    let (x, k) = (numbers(h * w * c, 4), numbers(9 * c * m, 5));
+    let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
+    let mut y = vec![0.0; oh * ow * m];
+    for (place, sum) in y.iter_mut().enumerate() {
+        let (row, column, channel) = (place / m / ow, place / m % ow, place % m);
+        for tap in 0..9 * c {
+            let (i, j, from) = (tap / c / 3, tap / c % 3, tap % c);
+            let (r, s) = ((row * 2 + i).wrapping_sub(1), (column * 2 + j).wrapping_sub(1));
+            if r < h && s < w {
+                *sum += x[(r * w + s) * c + from] * k[tap * m + channel];
+            }
+        }
+    }
+    let sizes = [("h", h as i64), ("w", w as i64), ("c", c as i64), ("m", m as i64)];
+    let text = [h, w, c, m].map(|size: usize| size.to_string());
+    let names = if symbolic { ["h", "w", "c", "m"] } else { text.each_ref().map(String::as_str) };
+    Case::new(convolution(DType::F32, names), &sizes, vec![x, k], y, 1e-5)
 }
 
 #[test]
@@ -576,4 +585,68 @@ fn an_unfit_schedule_is_refused_with_its_reason() {
         let error = lower(&kernel, &schedule, capabilities).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+/// A schedule of a stage with these axes, reduction axes behind the others.
+fn any_schedule(parallel: usize, reduction: usize, most: u64) -> impl Strategy<Value = Schedule> {
+    let axes = parallel + reduction;
+    let steps = proptest::collection::vec((1..=most, 0u64..4), axes);
+    let orders = (Just((0..parallel).collect::<Vec<_>>()).prop_shuffle(), any::<bool>());
+    let vector = proptest::option::of((0..axes, 1u32..4));
+    let task = proptest::collection::vec(0u64..6, parallel);
+    (steps, orders, vector, task).prop_map(move |(steps, (order, blocked), vector, task)| {
+        let vector = vector.map(|(axis, log)| (axis, 1u32 << log));
+        let step = |axis: usize| {
+            let lanes = vector.filter(|(at, _)| *at == axis).map_or(1, |(_, lanes)| lanes);
+            // A few vectors or points: the register tile stays small.
+            if lanes > 1 { u64::from(lanes) * (1 + steps[axis].0 / 3) } else { steps[axis].0 }
+        };
+        let mut loops = Vec::new();
+        for axes in [order, (parallel..axes).collect()] {
+            if blocked {
+                loops.extend(axes.iter().map(|&axis| (axis, step(axis) + steps[axis].1 * 4)));
+            }
+            loops.extend(axes.iter().map(|&axis| (axis, step(axis))));
+        }
+        one(&task, &loops, vector)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_schedule_of_a_product_computes_it(
+        schedule in any_schedule(2, 1, 8),
+        extents in (1usize..40, 1usize..40, 1usize..20),
+        symbolic in any::<bool>(),
+    ) {
+        let (m, n, k) = extents;
+        let text = [m, n, k].map(|size| size.to_string());
+        let names = if symbolic { ["m", "n", "k"] } else { text.each_ref().map(String::as_str) };
+        let sizes = [("m", m as i64), ("n", n as i64), ("k", k as i64)];
+        gemm_case(gemm(DType::F32, names, true), &sizes, [m, n, k]).interpret(&schedule);
+    }
+
+    #[test]
+    fn any_schedule_of_a_convolution_computes_it(
+        schedule in any_schedule(3, 3, 3),
+        extents in (1usize..8, 1usize..8, 1usize..5, 1usize..20),
+        symbolic in any::<bool>(),
+    ) {
+        let (h, w, c, m) = extents;
+        convolution_case([h, w, c, m], symbolic).interpret(&schedule);
+    }
+}
+
+#[cfg(feature = "llvm")]
+#[test]
+fn equal_kernels_give_equal_bytes() {
+    use kiln_backends::CodeGenerator;
+    let kernel = gemm(DType::F32, ["m", "n", "k"], true);
+    let schedule = one(&[14, 0], &[(1, 32), (0, 14), (2, 4)], Some((1, 16)));
+    let target = Target::named("znver4").unwrap();
+    let unit = Unit { kernel: &kernel, schedule: &schedule, symbol: "kernel" };
+    let compile = || kiln_backends::Llvm.compile(&[unit], &target).unwrap();
+    assert_eq!(compile(), compile());
 }

@@ -366,12 +366,10 @@ impl<'a> Builder<'a> {
 
     /// The remainder of [`Builder::floor_div`].
     pub(super) fn floor_mod(&mut self, a: ValueId, b: ValueId) -> ValueId {
-        if let (Some(x), Some(y)) = (self.as_const(a), self.as_const(b)) {
-            if y > 0 {
+        if let Some(y) = self.as_const(b).filter(|&y| y > 0) {
+            if let Some(x) = self.as_const(a) {
                 return self.index(x.rem_euclid(y));
             }
-        }
-        if let Some(y) = self.as_const(b).filter(|&y| y > 0) {
             if self.divisor(a) % y == 0 {
                 return self.index(0);
             }

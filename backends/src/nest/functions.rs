@@ -47,7 +47,7 @@ impl Builder<'_> {
     }
 
     /// Register form of what was loaded.
-    pub(super) fn from_memory(&mut self, value: ValueId, dtype: DType) -> ValueId {
+    pub(super) fn register_form(&mut self, value: ValueId, dtype: DType) -> ValueId {
         match dtype {
             DType::Bool => {
                 let zero = self.integer(Element::I8, 0);
@@ -60,7 +60,7 @@ impl Builder<'_> {
     }
 
     /// Memory form of a value.
-    pub(super) fn to_memory(&mut self, value: ValueId, dtype: DType) -> ValueId {
+    pub(super) fn memory_form(&mut self, value: ValueId, dtype: DType) -> ValueId {
         match dtype {
             DType::Bool => self.convert(Conversion::ZeroExtend, value, Element::I8),
             DType::F16 => self.half_of_single(value),

@@ -229,7 +229,7 @@ impl Context<'_> {
         let address = address_of(&place, lanes, build);
         let ty = Type::new(memory_element_of(dtype), lanes);
         let loaded = build.load(access.operand as u32, address, mask, ty);
-        let value = build.from_memory(loaded, dtype);
+        let value = build.register_form(loaded, dtype);
         Some(match (guard, outside) {
             (Some(guard), Some(outside)) if !is_zero(outside) => {
                 let outside = build.scalar(outside, dtype);
@@ -279,7 +279,7 @@ impl Context<'_> {
             }
             let place = self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
             let lanes = if place.is_uniform() { 1 } else { point.lanes };
-            let value = build.to_memory(*value, operand.dtype);
+            let value = build.memory_form(*value, operand.dtype);
             if build.ty(value).lanes > lanes {
                 return Err("lanes of the vector axis are written to one place".to_owned());
             }

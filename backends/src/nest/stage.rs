@@ -39,6 +39,11 @@ struct Lowering<'c> {
     combines: Vec<(Combine, DType)>,
 }
 
+/// Builds what a loop runs over the ranges and tiles that it leaves, from the values that it carries
+/// in to those that it carries on.
+type LoopBody<'b> = dyn FnMut(&[Range], &[Option<Tile>], Vec<ValueId>, &mut Builder) -> Result<Vec<ValueId>, Malformed>
+    + 'b;
+
 /// The accumulators of one result at one point: one for each vector along a reduced vector axis
 /// and, without masks, a scalar one for its rest; else one.
 type Slots = Vec<ValueId>;
@@ -198,10 +203,8 @@ impl<'c> Lowering<'c> {
         for (place, level) in all.iter().enumerate() {
             let innermost = !all[place + 1..].iter().any(|other| other.axis == level.axis);
             let step = i64::try_from(level.step).map_err(|_| "a step is too large".to_owned())?;
-            if let Some(vector) = self.vector.filter(|v| v.axis == level.axis && innermost) {
-                if step % i64::from(vector.lanes) != 0 {
-                    return Err(format!("step {step} is not a whole number of vectors"));
-                }
+            if innermost && step % i64::from(self.lanes(level.axis)) != 0 {
+                return Err(format!("step {step} is not a whole number of vectors"));
             }
             let level = Level { axis: level.axis, step, innermost };
             if self.is_reduction(level.axis) {
@@ -299,12 +302,7 @@ impl<'c> Lowering<'c> {
         tiles: &[Option<Tile>],
         carried: Vec<ValueId>,
         build: &mut Builder,
-        body: &mut dyn FnMut(
-            &[Range],
-            &[Option<Tile>],
-            Vec<ValueId>,
-            &mut Builder,
-        ) -> Result<Vec<ValueId>, Malformed>,
+        body: &mut LoopBody<'_>,
     ) -> Result<Vec<ValueId>, Malformed> {
         let range = &ranges[level.axis];
         if !level.innermost {

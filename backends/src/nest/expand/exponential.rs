@@ -32,7 +32,7 @@ fn inverse_factorials(element: Element, first: u32) -> Vec<f64> {
 /// ln 2 in two parts, the first short enough that its small multiples are exact.
 const fn ln2_parts(element: Element) -> [f64; 2] {
     match element {
-        Element::F64 => [0.69314718055920820916, 7.3710025651677989018e-13],
+        Element::F64 => [0.6931471805592082, 7.371002565167799e-13],
         _ => [0.693145751953125, 1.4286068203094172e-6],
     }
 }

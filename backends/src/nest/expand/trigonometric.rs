@@ -9,12 +9,12 @@ use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
 const fn quarter_turn(element: Element) -> [f64; 4] {
     match element {
         Element::F64 => [
-            1.5707963258028030396,
-            9.9209357916352214346e-10,
-            5.1701829788902495949e-19,
-            2.9038559739793582668e-28,
+            1.570796325802803,
+            9.920935791635221e-10,
+            5.17018297889025e-19,
+            2.9038559739793583e-28,
         ],
-        _ => [1.5703125, 0.00048375129699707031, 7.5495336204767227e-8, 2.5633441515945188e-12],
+        _ => [1.5703125, 0.0004837512969970703, 7.549533620476723e-8, 2.563344151594519e-12],
     }
 }
 
@@ -35,7 +35,7 @@ impl Builder<'_> {
         let last = if element == Element::F64 { 9 } else { 6 };
         let alternating = |first: u32| -> Vec<f64> {
             let factorial = |k: u32| (1..=k).map(f64::from).product::<f64>();
-            let sign = |k: u32| if k % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |k: u32| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
             (0..last).map(|k| sign(k) / factorial(2 * k + first)).collect()
         };
         let sine = self.polynomial(z, &alternating(1));
