@@ -31,8 +31,9 @@ impl Capabilities {
         }
     }
 
-    /// For a code generator that knows 128-bit vectors alone, as Cranelift does on x86-64.
+    /// For a code generator that splits vectors into 128-bit registers and does lane by lane what
+    /// those cannot, as Cranelift does here.
     pub fn narrow(target: &Target) -> Self {
-        Capabilities { fma: target.has("fma"), half: false, masks: false, only_bits: Some(128) }
+        Capabilities { fma: target.has("fma"), half: false, masks: false, only_bits: None }
     }
 }

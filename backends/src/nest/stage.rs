@@ -380,9 +380,6 @@ impl<'c> Lowering<'c> {
         tiles: &[Option<Tile>],
         build: &mut Builder,
     ) -> Result<(), Malformed> {
-        if self.combines.len() != self.stage.body.results.len() {
-            return Err("a stage does not say how each result is combined".to_owned());
-        }
         let points = self.points(tiles, false, build);
         let reduced: Vec<Vec<ValueId>> = if self.reduction.is_empty() {
             let mut reduced = Vec::with_capacity(points.len());
