@@ -8,8 +8,10 @@ pub mod form;
 mod region;
 pub mod simplify;
 mod structure;
+pub mod tile;
 
 pub use egraph::{CostModel, EGraphOptions, Report, optimise};
 pub use error::PassError;
 pub use form::{FormError, Formed, form};
 pub use simplify::simplify;
+pub use tile::{TileTarget, tile};

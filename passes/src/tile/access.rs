@@ -1,0 +1,126 @@
+//! How an access moves through memory along an axis.
+//!
+//! Invariant: `Same` and `Contiguous` are certain; what is not understood counts as scattered.
+
+use kiln_ir::kernel::{Access, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram};
+use kiln_tensor::Dim;
+use std::collections::BTreeSet;
+
+/// Where neighbouring points of an axis lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Along {
+    /// In one place.
+    Same,
+    /// Side by side.
+    Contiguous,
+    /// A few elements apart.
+    Near,
+    /// At a fixed distance.
+    Strided,
+    /// Anywhere.
+    Scattered,
+}
+
+/// A read or write, as the model sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Touch<'k> {
+    pub(super) access: &'k Access,
+    /// Movement along each axis of the stage.
+    pub(super) along: Vec<Along>,
+    /// Whether places may lie outside.
+    pub(super) guarded: bool,
+}
+
+/// Every read of a program.
+pub(super) fn reads<'k>(
+    kernel: &Kernel,
+    program: &'k ScalarProgram,
+    axes: usize,
+) -> Vec<Touch<'k>> {
+    let code = program.code.iter();
+    code.filter_map(|(op, _)| match op {
+        ScalarOp::Read { access, outside } => Some(Touch {
+            access,
+            along: (0..axes).map(|axis| along(kernel, program, access, axis)).collect(),
+            guarded: outside.is_some(),
+        }),
+        _ => None,
+    })
+    .collect()
+}
+
+/// Every write of a stage.
+pub(super) fn writes<'k>(kernel: &Kernel, writes: &'k [Access], axes: usize) -> Vec<Touch<'k>> {
+    let none = ScalarProgram::default();
+    let touch = |access: &'k Access| Touch {
+        access,
+        along: (0..axes).map(|axis| along(kernel, &none, access, axis)).collect(),
+        guarded: false,
+    };
+    writes.iter().map(touch).collect()
+}
+
+fn along(kernel: &Kernel, program: &ScalarProgram, access: &Access, axis: usize) -> Along {
+    let Some(operand) = kernel.operands.get(access.operand) else { return Along::Scattered };
+    if operand.role == Role::Temporary && axis < kernel.outer.len() {
+        // A copy for each point of the task, the last axis fastest.
+        let single = operand.shape.is_empty() && axis + 1 == kernel.outer.len();
+        return if single { Along::Contiguous } else { Along::Strided };
+    }
+    let mut stride = Dim::default();
+    let mut row = Dim::from(1i64);
+    for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
+        if let Some(affine) = index.affine() {
+            stride = stride + affine.coefficient(axis) * row.clone();
+        } else if depends(index, program, axis) {
+            return Along::Scattered;
+        }
+        row = row * extent.clone();
+    }
+    match stride.as_const() {
+        Some(0) => Along::Same,
+        Some(1) => Along::Contiguous,
+        Some(2..=8) => Along::Near,
+        _ => Along::Strided,
+    }
+}
+
+/// Whether an index has other values at other points of an axis.
+pub(super) fn depends(index: &Index, program: &ScalarProgram, axis: usize) -> bool {
+    match index {
+        Index::Axis(number) => *number == axis,
+        Index::Dim(_) => false,
+        Index::Scalar(id) => computed_from(program, *id, axis, &mut BTreeSet::new()),
+        Index::Add(a, b) => depends(a, program, axis) || depends(b, program, axis),
+        Index::Mul(a, _) | Index::FloorDiv(a, _) | Index::Mod(a, _) | Index::Clamp(a, ..) => {
+            depends(a, program, axis)
+        }
+    }
+}
+
+fn computed_from(
+    program: &ScalarProgram,
+    id: ScalarId,
+    axis: usize,
+    seen: &mut BTreeSet<ScalarId>,
+) -> bool {
+    if !seen.insert(id) {
+        return false;
+    }
+    let Some((op, _)) = program.code.get(id.0 as usize) else { return true };
+    match op {
+        ScalarOp::Constant(_) | ScalarOp::Dim(_) => false,
+        ScalarOp::Index(index) => depends(index, program, axis),
+        ScalarOp::Read { access, .. } => {
+            access.index.iter().any(|index| depends(index, program, axis))
+        }
+        ScalarOp::Reduced(_) => true,
+        ScalarOp::Unary(_, a) | ScalarOp::Cast(a) => computed_from(program, *a, axis, seen),
+        ScalarOp::Binary(_, a, b) => {
+            computed_from(program, *a, axis, seen) || computed_from(program, *b, axis, seen)
+        }
+        ScalarOp::Select(c, a, b) => {
+            [c, a, b].into_iter().any(|id| computed_from(program, *id, axis, seen))
+        }
+    }
+}

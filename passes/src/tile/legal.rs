@@ -1,0 +1,183 @@
+//! Which schedules a kernel may have.
+//!
+//! Invariant: a schedule that passes can be followed by every backend; a backend that cannot use all
+//! of it (vectors that it lacks) computes the same without.
+
+use kiln_ir::kernel::{AxisKind, Kernel, Role, Stage};
+use kiln_ir::schedule::{Packing, Part, Schedule, StageSchedule};
+use thiserror::Error;
+
+/// Points of a register tile, vectors counted once, beyond which code would only grow.
+pub const MOST_POINTS: u64 = 1024;
+
+/// Why a kernel cannot have a schedule.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Illegal {
+    /// There are entries for more or fewer outer axes than the kernel has.
+    #[error("tasks are given for {given} outer axes, but there are {axes}")]
+    Tasks {
+        /// Entries.
+        given: usize,
+        /// Outer axes of the kernel.
+        axes: usize,
+    },
+    /// There are more stages than the kernel has.
+    #[error("{given} stages are scheduled, but there are {stages}")]
+    Stages {
+        /// Entries.
+        given: usize,
+        /// Stages of the kernel.
+        stages: usize,
+    },
+    /// A stage names an axis that it does not have.
+    #[error("stage {stage} has no axis {axis}")]
+    Axis {
+        /// The stage.
+        stage: usize,
+        /// The axis number.
+        axis: usize,
+    },
+    /// An axis whose points run in order cannot be tiled inside a stage or vectorised.
+    #[error("stage {stage} tiles axis `{axis}`, which is sequential")]
+    Sequential {
+        /// The stage.
+        stage: usize,
+        /// The axis.
+        axis: String,
+    },
+    /// Steps of one axis must fall from loop to loop and be at least 1.
+    #[error("stage {stage}: the steps of axis `{axis}` do not fall")]
+    Steps {
+        /// The stage.
+        stage: usize,
+        /// The axis.
+        axis: String,
+    },
+    /// A loop over a parallel axis stands inside one over a reduction axis.
+    #[error("stage {stage}: parallel axis `{axis}` is looped over inside of a reduction")]
+    InsideReduction {
+        /// The stage.
+        stage: usize,
+        /// The axis.
+        axis: String,
+    },
+    /// Lanes must be a power of two, and the innermost step of the vector axis a multiple of them.
+    #[error("stage {stage}: {lanes} lanes do not fit axis `{axis}`")]
+    Lanes {
+        /// The stage.
+        stage: usize,
+        /// The axis.
+        axis: String,
+        /// The lanes.
+        lanes: u32,
+    },
+    /// The register tile has more than [`MOST_POINTS`] points.
+    #[error("stage {stage}: the register tile has {points} points")]
+    Tile {
+        /// The stage.
+        stage: usize,
+        /// Points, vectors counted once.
+        points: u64,
+    },
+    /// An operand that cannot be packed like this.
+    #[error("operand {operand} cannot be packed: {reason}")]
+    Packing {
+        /// The operand.
+        operand: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+/// Checks a schedule against a kernel.
+pub fn legal(kernel: &Kernel, schedule: &Schedule) -> Result<(), Illegal> {
+    if schedule.task.len() != kernel.outer.len() {
+        return Err(Illegal::Tasks { given: schedule.task.len(), axes: kernel.outer.len() });
+    }
+    if schedule.stages.len() > kernel.stages.len() {
+        return Err(Illegal::Stages { given: schedule.stages.len(), stages: kernel.stages.len() });
+    }
+    for (number, (stage, how)) in kernel.stages.iter().zip(&schedule.stages).enumerate() {
+        of_stage(kernel, stage, how, number)?;
+    }
+    schedule.packing.iter().try_for_each(|packing| of_packing(kernel, packing))
+}
+
+fn of_stage(
+    kernel: &Kernel,
+    stage: &Stage,
+    how: &StageSchedule,
+    number: usize,
+) -> Result<(), Illegal> {
+    let axes: Vec<_> = kernel.axes(stage).collect();
+    let named = |axis: usize| match axes.get(axis) {
+        None => Err(Illegal::Axis { stage: number, axis }),
+        Some(found) if found.kind == AxisKind::Sequential => {
+            Err(Illegal::Sequential { stage: number, axis: found.name.clone() })
+        }
+        Some(found) => Ok(*found),
+    };
+    let mut innermost = vec![None; axes.len()];
+    let mut reducing = false;
+    for level in &how.loops {
+        let axis = named(level.axis)?;
+        let name = || axis.name.clone();
+        if level.step == 0 || innermost[level.axis].is_some_and(|step| step < level.step) {
+            return Err(Illegal::Steps { stage: number, axis: name() });
+        }
+        innermost[level.axis] = Some(level.step);
+        match axis.kind {
+            AxisKind::Reduction => reducing = true,
+            _ if reducing => {
+                return Err(Illegal::InsideReduction { stage: number, axis: name() });
+            }
+            _ => {}
+        }
+    }
+    if let Some(vector) = how.vector {
+        let axis = named(vector.axis)?;
+        let step = innermost[vector.axis].unwrap_or(u64::from(vector.lanes));
+        if !vector.lanes.is_power_of_two() || !step.is_multiple_of(u64::from(vector.lanes)) {
+            let axis = axis.name.clone();
+            return Err(Illegal::Lanes { stage: number, axis, lanes: vector.lanes });
+        }
+        innermost[vector.axis] = Some(step / u64::from(vector.lanes));
+    }
+    let points = innermost.into_iter().flatten().fold(1u64, u64::saturating_mul);
+    if points > MOST_POINTS {
+        return Err(Illegal::Tile { stage: number, points });
+    }
+    Ok(())
+}
+
+fn of_packing(kernel: &Kernel, packing: &Packing) -> Result<(), Illegal> {
+    let illegal = |reason| Illegal::Packing { operand: packing.operand, reason };
+    let operand = kernel.operands.get(packing.operand).ok_or(illegal("it does not exist"))?;
+    if operand.role != Role::Input {
+        return Err(illegal("only inputs can be"));
+    }
+    for dim in 0..operand.shape.len() {
+        let parts: Vec<Part> = packing
+            .layout
+            .levels
+            .iter()
+            .filter(|(of, _)| *of == dim)
+            .map(|(_, part)| *part)
+            .collect();
+        let whole = match parts.as_slice() {
+            [Part::Whole] => true,
+            [Part::Outer(outer), Part::Inner(inner)] => outer == inner && *outer > 0,
+            _ => false,
+        };
+        if !whole {
+            return Err(illegal("each dimension must be whole, or in blocks of one size"));
+        }
+    }
+    if packing.layout.levels.iter().any(|(dim, _)| *dim >= operand.shape.len()) {
+        return Err(illegal("it has fewer dimensions"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Default schedules, by an analytic model of registers, caches and cores.
+//!
+//! Invariant: a pure function of kernel, constants and target; what comes out is [`legal`].
+//!
+//! Each stage gets a vector axis (where most accesses are contiguous), a register tile (as many
+//! accumulators as fit, so that loads are shared), and a loop order. Constant operands are laid out
+//! in the order in which the tile reads them. The parallel outer axes are cut into tasks that each
+//! take some tens of microseconds and whose temporaries stay in a cache.
+
+mod access;
+mod legal;
+mod packing;
+mod register;
+mod stage;
+mod task;
+mod text;
+
+pub use legal::{Illegal, legal};
+pub use packing::pack;
+pub use text::describe;
+
+use kiln_ir::kernel::Kernel;
+use kiln_ir::schedule::Schedule;
+use kiln_tensor::{Dim, Symbol, SymbolTable};
+use std::collections::BTreeSet;
+
+/// What the model knows of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TileTarget {
+    /// Bits of a vector register.
+    pub vector_bits: u32,
+    /// Number of vector registers.
+    pub vector_registers: u32,
+    /// Whether products are added in one operation.
+    pub fma: bool,
+    /// Bytes of first-level data cache of a core.
+    pub l1: u64,
+    /// Bytes of second-level cache of a core.
+    pub l2: u64,
+    /// Bytes of third-level cache for a core.
+    pub l3: u64,
+    /// Cores that share the work.
+    pub cores: u32,
+}
+
+impl TileTarget {
+    /// A core with AVX-512 and caches as servers have them.
+    pub const fn avx512(cores: u32) -> Self {
+        let (l1, l2, l3) = (32 << 10, 1 << 20, 2 << 20);
+        TileTarget { vector_bits: 512, vector_registers: 32, fma: true, l1, l2, l3, cores }
+    }
+
+    /// Lanes of a vector of elements of this many bytes.
+    pub(crate) fn lanes(&self, bytes: usize) -> u32 {
+        (self.vector_bits / 8 / bytes.max(1) as u32).max(1)
+    }
+
+    /// Vector multiply-adds that start in one cycle: two narrow units or one wide one.
+    fn multiply_adds(&self) -> f64 {
+        if self.vector_bits >= 512 { 1.0 } else { 2.0 }
+    }
+}
+
+/// What an unknown size is taken for.
+const UNKNOWN: i64 = 64;
+
+/// The size that a dimension is taken for.
+fn expected(dim: &Dim, symbols: &SymbolTable) -> f64 {
+    if let Some(size) = dim.as_const() {
+        return size.max(0) as f64;
+    }
+    let guess = |symbol: &Symbol| {
+        let bounds = symbols.get(symbol).copied().unwrap_or_default();
+        let most = bounds.max.unwrap_or(UNKNOWN);
+        Some(Dim::from(UNKNOWN.min(most).max(bounds.min)))
+    };
+    dim.substitute(&guess).as_const().unwrap_or(UNKNOWN).max(1) as f64
+}
+
+/// A schedule for a kernel whose operands in `constants` (by number) may be laid out as it likes.
+pub fn tile(kernel: &Kernel, constants: &BTreeSet<usize>, target: &TileTarget) -> Schedule {
+    let stages: Vec<stage::Plan> = (0..kernel.stages.len())
+        .map(|number| stage::plan(kernel, number, constants, target))
+        .collect();
+    let task = task::boxes(kernel, &stages, target);
+    let packing = packing::choose(kernel, &stages, constants);
+    let stages = stages.into_iter().map(|plan| plan.schedule).collect();
+    let schedule = Schedule { task, stages, packing };
+    match legal(kernel, &schedule) {
+        Ok(()) => schedule,
+        // One point after the other is always possible.
+        Err(_) => Schedule {
+            task: vec![kiln_ir::schedule::WHOLE; kernel.outer.len()],
+            ..Schedule::default()
+        },
+    }
+}

@@ -1,0 +1,300 @@
+//! One stage: its vector axis, the axes of its register tile, and its loop order.
+//!
+//! Invariant: parallel loops stand outside of reduction loops, and every axis named here may be
+//! tiled (sequential axes never are).
+
+use super::access::{Along, Touch, reads, writes};
+use super::register::{self, Shape};
+use super::{TileTarget, expected};
+use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, ScalarOp, ScalarProgram};
+use kiln_ir::schedule::{LoopLevel, StageSchedule, VectorAxis};
+use kiln_tensor::DType;
+use std::collections::BTreeSet;
+
+/// How a stage is run, and what tasks and packing need to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) schedule: StageSchedule,
+    /// Points of the register tile along each axis of the stage.
+    pub(super) tile: Vec<u64>,
+    /// The axis whose vectors constants are laid out for, and how many points of it stand together.
+    pub(super) panel: Option<(usize, u64)>,
+    /// Reduction axes in loop order.
+    pub(super) reductions: Vec<usize>,
+    /// Whether the stage is a product that reads each operand along only one side of the tile.
+    pub(super) product: bool,
+}
+
+/// The facts that choices rest on.
+struct Facts<'k> {
+    axes: Vec<&'k Axis>,
+    sizes: Vec<f64>,
+    body: Vec<Touch<'k>>,
+    finish: Vec<Touch<'k>>,
+    writes: Vec<Touch<'k>>,
+    /// Bytes of the widest element that is read or written.
+    width: usize,
+    constants: &'k BTreeSet<usize>,
+}
+
+pub(super) fn plan(
+    kernel: &Kernel,
+    number: usize,
+    constants: &BTreeSet<usize>,
+    target: &TileTarget,
+) -> Plan {
+    let stage = &kernel.stages[number];
+    let axes: Vec<&Axis> = kernel.axes(stage).collect();
+    let count = axes.len();
+    let facts = Facts {
+        sizes: axes.iter().map(|axis| expected(&axis.extent, &kernel.symbols)).collect(),
+        axes,
+        body: reads(kernel, &stage.body, count),
+        finish: reads(kernel, &stage.finish, count),
+        writes: writes(kernel, &stage.writes, count),
+        width: width(kernel, number),
+        constants,
+    };
+    let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
+    let mut plan = Plan {
+        schedule: StageSchedule::default(),
+        tile: vec![1; count],
+        panel: None,
+        reductions,
+        product: false,
+    };
+    let ordered = stage.combine.iter().any(|how| !matches!(how, Combine::Reduce(_)));
+    let lanes = target.lanes(facts.width);
+    let Some(vector) = facts.vector_axis(lanes, ordered) else { return plan };
+    plan.schedule.vector = Some(VectorAxis { axis: vector, lanes });
+    if facts.is_reduction(vector) {
+        facts.dot_products(&mut plan, vector, lanes, target);
+    } else if plan.reductions.is_empty() {
+        facts.pointwise(&mut plan, vector, lanes, &stage.finish);
+    } else {
+        facts.accumulators(&mut plan, vector, lanes, target);
+    }
+    plan
+}
+
+/// Bytes of the widest element that a stage reads or writes.
+fn width(kernel: &Kernel, stage: usize) -> usize {
+    let stage = &kernel.stages[stage];
+    let accesses = stage.body.reads().chain(stage.finish.reads()).chain(&stage.writes);
+    let operands = accesses.filter_map(|access| kernel.operands.get(access.operand));
+    let computed = |dtype: DType| match dtype {
+        DType::F16 | DType::BF16 => DType::F32.size(),
+        other => other.size(),
+    };
+    // Index tensors do not set the pace where something else is computed.
+    let widths: Vec<usize> = operands.map(|operand| computed(operand.dtype)).collect();
+    let written = stage.writes.iter().filter_map(|access| kernel.operands.get(access.operand));
+    let written = written.map(|operand| computed(operand.dtype)).max().unwrap_or(4);
+    let floats = stage.body.code.iter().chain(&stage.finish.code);
+    let narrow = floats.clone().any(|(_, dtype)| *dtype == DType::F32)
+        && !floats.clone().any(|(op, dtype)| {
+            *dtype == DType::F64 && !matches!(op, ScalarOp::Cast(_) | ScalarOp::Constant(_))
+        });
+    let widest = widths.into_iter().max().unwrap_or(4);
+    if narrow { written.max(4).min(widest.max(4)) } else { widest.max(written) }
+}
+
+impl Facts<'_> {
+    fn is_reduction(&self, axis: usize) -> bool {
+        self.axes[axis].kind == AxisKind::Reduction
+    }
+
+    fn is_parallel(&self, axis: usize) -> bool {
+        self.axes[axis].kind == AxisKind::Parallel
+    }
+
+    fn is_constant(&self, touch: &Touch) -> bool {
+        self.constants.contains(&touch.access.operand) && !touch.guarded
+    }
+
+    /// How a read moves along an axis, once constants are laid out for it.
+    fn packed(&self, touch: &Touch, axis: usize) -> Along {
+        match touch.along[axis] {
+            Along::Near | Along::Strided if self.is_constant(touch) => Along::Contiguous,
+            other => other,
+        }
+    }
+
+    /// Points of work that one round of the finish stands for.
+    fn reduced(&self) -> f64 {
+        let each = (0..self.axes.len()).filter(|&axis| self.is_reduction(axis));
+        each.map(|axis| self.sizes[axis]).product::<f64>().max(1.0)
+    }
+
+    /// The axis along which vectors pay most, if any does.
+    fn vector_axis(&self, lanes: u32, ordered: bool) -> Option<usize> {
+        let wide = f64::from(lanes);
+        if lanes == 1 {
+            return None;
+        }
+        let reduced = self.reduced();
+        let cost = |touch: &Touch, axis: usize, packed: bool| {
+            let along = if packed { self.packed(touch, axis) } else { touch.along[axis] };
+            match along {
+                Along::Same => 0.3,
+                Along::Contiguous => 1.0,
+                Along::Near => 0.6 * wide,
+                Along::Strided => 0.9 * wide,
+                Along::Scattered => 1.5 * wide,
+            }
+        };
+        let mut best: Option<(f64, usize)> = None;
+        // Later axes first: they win ties.
+        for axis in (0..self.axes.len()).rev() {
+            let reduction = self.is_reduction(axis);
+            if !(reduction && !ordered || self.is_parallel(axis)) || self.axes[axis].extent.is(1) {
+                continue;
+            }
+            // A write that stays in place along a parallel axis has no vector form.
+            if !reduction && self.writes.iter().any(|touch| touch.along[axis] == Along::Same) {
+                continue;
+            }
+            let size = self.sizes[axis];
+            let filled = size / ((size / wide).ceil() * wide).max(1.0);
+            let mut work = 1.0;
+            work += self.body.iter().map(|touch| cost(touch, axis, true)).sum::<f64>();
+            let mut once: f64 = self.finish.iter().map(|touch| cost(touch, axis, false)).sum();
+            // Stores to many places cost more than loads from them.
+            once += 1.5 * self.writes.iter().map(|touch| cost(touch, axis, false)).sum::<f64>();
+            if reduction {
+                // The finish runs for single points, after lanes are combined.
+                once = (self.finish.len() + self.writes.len()) as f64 * wide + 8.0 * wide;
+            }
+            work += once / reduced;
+            let gain = wide * filled / work;
+            if best.is_none_or(|(most, _)| gain > most * 1.001) {
+                best = Some((gain, axis));
+            }
+        }
+        best.filter(|(gain, _)| *gain > 0.3).map(|(_, axis)| axis)
+    }
+
+    /// Vectors along a reduction: several accumulators for each of a few results.
+    fn dot_products(&self, plan: &mut Plan, vector: usize, lanes: u32, target: &TileTarget) {
+        let wide = u64::from(lanes);
+        let vectors = (self.sizes[vector] / f64::from(lanes)).ceil().max(1.0) as u64;
+        // Both sides of a product of rows are shared by a square tile of results.
+        let sides: Vec<usize> = (0..self.axes.len())
+            .filter(|&axis| self.is_parallel(axis) && self.sizes[axis] > 1.0)
+            .filter(|&axis| self.body.iter().any(|touch| touch.along[axis] == Along::Same))
+            .collect();
+        let square = self.body.len() >= 2 && sides.len() >= 2;
+        if let (true, &[.., a, b]) = (square, sides.as_slice()) {
+            let side = if target.vector_registers >= 32 { 4 } else { 2 };
+            let (a_side, b_side) = (fit(self.sizes[a], side), fit(self.sizes[b], side));
+            (plan.tile[a], plan.tile[b], plan.tile[vector]) = (a_side, b_side, wide);
+            plan.schedule.loops = vec![level(a, a_side), level(b, b_side), level(vector, wide)];
+            return;
+        }
+        let unroll = vectors.min(4) * wide;
+        plan.tile[vector] = unroll;
+        plan.schedule.loops = vec![level(vector, unroll)];
+    }
+
+    /// No reduction: vectors innermost; where a read is contiguous along another axis, that axis runs
+    /// inside of the vectors, so that cache lines are used up.
+    fn pointwise(&self, plan: &mut Plan, vector: usize, lanes: u32, finish: &ScalarProgram) {
+        let wide = u64::from(lanes);
+        let cheap = finish.code.len() <= 8
+            && !finish.code.iter().any(|(op, _)| matches!(op, ScalarOp::Unary(..)));
+        let vectors = if cheap && self.sizes[vector] >= 4.0 * f64::from(lanes) { 2 } else { 1 };
+        plan.tile[vector] = wide * vectors;
+        let across = (0..self.axes.len()).rev().find(|&axis| {
+            axis != vector
+                && self.is_parallel(axis)
+                && self.finish.iter().any(|touch| {
+                    touch.along[axis] == Along::Contiguous && touch.along[vector] >= Along::Near
+                })
+        });
+        match across {
+            Some(across) => {
+                plan.tile[vector] = wide;
+                let unroll = fit(self.sizes[across], 4);
+                plan.tile[across] = unroll;
+                plan.schedule.loops = vec![level(vector, wide), level(across, unroll)];
+            }
+            None => plan.schedule.loops = vec![level(vector, plan.tile[vector])],
+        }
+    }
+
+    /// Vectors along a parallel axis: a tile of accumulators that shares loads.
+    fn accumulators(&self, plan: &mut Plan, vector: usize, lanes: u32, target: &TileTarget) {
+        let wide = f64::from(lanes);
+        let along_vector: Vec<&Touch> =
+            self.body.iter().filter(|touch| touch.along[vector] != Along::Same).collect();
+        // The other side: an axis along which vector loads can be kept.
+        let shared = |axis: usize| {
+            along_vector.iter().filter(|touch| touch.along[axis] == Along::Same).count()
+        };
+        let side = (0..self.axes.len())
+            .filter(|&axis| axis != vector && self.is_parallel(axis) && self.sizes[axis] > 1.0)
+            .filter(|&axis| shared(axis) > 0)
+            .max_by_key(|&axis| (shared(axis), self.tiles_well(axis), axis));
+        let static_size = |axis: usize| self.axes[axis].extent.as_const().map(|size| size as f64);
+        let kept = side.map_or(along_vector.len(), shared) as f64;
+        let shape = Shape {
+            side: side.map(|side| (static_size(side), self.sizes[side])),
+            vectors: (static_size(vector), self.sizes[vector]),
+            lanes: wide,
+            kept,
+            moving: along_vector.len() as f64 - kept,
+            scalars: (self.body.len() - along_vector.len()) as f64,
+            results: 1.0,
+        };
+        let (rows, vectors) = register::choose(&shape, target);
+        let panel = vectors * u64::from(lanes);
+        plan.tile[vector] = panel;
+        plan.panel = Some((vector, panel));
+        plan.product = side.is_some_and(|side| {
+            let both = |touch: &&Touch| {
+                touch.along[vector] != Along::Same && touch.along[side] != Along::Same
+            };
+            !self.body.iter().any(|touch| both(&touch))
+        });
+        let mut loops = Vec::new();
+        if plan.product {
+            // Panel by panel, so that one panel of the vector side serves all rows of the task.
+            loops.push(level(vector, panel));
+            let others = (0..self.axes.len())
+                .filter(|&axis| axis != vector && Some(axis) != side && self.is_parallel(axis));
+            loops.extend(others.map(|axis| level(axis, 1)));
+            loops.extend(side.map(|side| level(side, rows)));
+        } else {
+            loops.extend(side.map(|side| level(side, rows)));
+            loops.push(level(vector, panel));
+        }
+        if let Some(side) = side {
+            plan.tile[side] = rows;
+        }
+        // Few accumulators: a longer body hides the loop.
+        if let (true, Some(&last)) = (rows * vectors <= 8, plan.reductions.last()) {
+            let unroll = fit(self.sizes[last], 4);
+            plan.tile[last] = unroll;
+            loops.extend(
+                plan.reductions
+                    .iter()
+                    .map(|&axis| level(axis, if axis == last { unroll } else { 1 })),
+            );
+        }
+        plan.schedule.loops = loops;
+    }
+
+    /// Axes with more points make better sides of a tile; a few points more than a tile are enough.
+    fn tiles_well(&self, axis: usize) -> u64 {
+        self.sizes[axis].min(14.0) as u64
+    }
+}
+
+/// The largest tile of at most `most` points that fits the size.
+fn fit(size: f64, most: u64) -> u64 {
+    (1..=most).rev().find(|&tile| tile as f64 <= size).unwrap_or(1)
+}
+
+fn level(axis: usize, step: u64) -> LoopLevel {
+    LoopLevel { axis, step }
+}

@@ -1,0 +1,133 @@
+//! Tasks: boxes of outer points, large enough to be worth a hand-over and small enough to share.
+//!
+//! Invariant: a box is a whole number of register tiles along every axis that it cuts, and the
+//! temporaries of one box stay in a cache.
+
+use super::stage::Plan;
+use super::{TileTarget, expected};
+use crate::form::flops;
+use kiln_ir::kernel::{AxisKind, Kernel, Role};
+use kiln_ir::schedule::WHOLE;
+use kiln_tensor::Dim;
+
+/// Seconds below which a task is not worth handing over.
+const LEAST: f64 = 20e-6;
+/// Tasks for each core that even out what cores do.
+const PER_CORE: f64 = 6.0;
+/// Cycles and bytes in a second of one core.
+const CLOCK: f64 = 3e9;
+const BANDWIDTH: f64 = 1e10;
+/// Tiles of rows that share one panel before the next panel is read.
+const ROWS: u64 = 8;
+
+/// Points of each outer axis in one task.
+pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Vec<u64> {
+    let outer = kernel.outer.len();
+    let sizes: Vec<f64> =
+        kernel.outer.iter().map(|axis| expected(&axis.extent, &kernel.symbols)).collect();
+    let points: f64 = sizes.iter().product::<f64>().max(1.0);
+    let each = seconds(kernel, target) / points;
+    let known = kernel.outer.iter().all(|axis| axis.extent.as_const().is_some());
+    let shared = each * points / (f64::from(target.cores.max(1)) * PER_CORE);
+    let wanted = if known { shared.max(LEAST) } else { shared.clamp(LEAST, 4.0 * LEAST) };
+
+    // Least box: one register tile.
+    let unit = |axis: usize| -> u64 {
+        let tiles = stages.iter().filter_map(|plan| plan.tile.get(axis).copied());
+        tiles.max().unwrap_or(1)
+    };
+    let mut points: Vec<f64> = (0..outer)
+        .map(|axis| match kernel.outer[axis].kind {
+            AxisKind::Sequential => sizes[axis],
+            _ => (unit(axis) as f64).min(sizes[axis].max(1.0)),
+        })
+        .collect();
+    let scratch = scratch_bytes(kernel);
+    let room = if stages.iter().any(|plan| plan.product) {
+        target.l2 as f64 / 2.0
+    } else {
+        target.l1 as f64 / 2.0
+    };
+    let fits = |points: &[f64]| {
+        let count: f64 = (0..outer)
+            .filter(|&axis| kernel.outer[axis].kind == AxisKind::Parallel)
+            .map(|axis| points[axis])
+            .product();
+        let tolerable = scratch == 0.0 || count * scratch <= room;
+        tolerable && points.iter().product::<f64>() * each <= wanted
+    };
+    let grow = |axis: usize, most: f64, points: &mut Vec<f64>| {
+        if kernel.outer[axis].kind == AxisKind::Sequential {
+            return;
+        }
+        let step = unit(axis) as f64;
+        // Doubling first, then step by step, keeps this short for large sizes.
+        let mut stride = step;
+        loop {
+            let mut next = points.clone();
+            next[axis] = (points[axis] + stride).min(most);
+            if next[axis] > points[axis] && fits(&next) {
+                *points = next;
+                stride *= 2.0;
+            } else if stride > step {
+                stride = step;
+            } else {
+                return;
+            }
+        }
+    };
+    // Rows of a product first, so that a panel that is read serves several tiles.
+    for plan in stages.iter().filter(|plan| plan.product) {
+        for (axis, &size) in sizes.iter().enumerate() {
+            let panel = plan.panel.is_some_and(|(vector, _)| vector == axis);
+            if plan.tile[axis] > 1 && !panel {
+                grow(axis, size.min((plan.tile[axis] * ROWS) as f64), &mut points);
+            }
+        }
+    }
+    for axis in (0..outer).rev() {
+        grow(axis, sizes[axis], &mut points);
+    }
+    (0..outer)
+        .map(|axis| {
+            let extent = kernel.outer[axis].extent.as_const();
+            let whole = match extent {
+                Some(extent) => points[axis] >= extent as f64,
+                None => false,
+            };
+            if whole || kernel.outer[axis].kind == AxisKind::Sequential {
+                return WHOLE;
+            }
+            let step = unit(axis);
+            let mut points = ((points[axis] as u64).div_ceil(step) * step).max(1);
+            if let Some(extent) = extent.and_then(|extent| u64::try_from(extent).ok()) {
+                // As many boxes, but of equal size.
+                let boxes = extent.div_ceil(points).max(1);
+                points = extent.div_ceil(boxes).div_ceil(step) * step;
+            }
+            points
+        })
+        .collect()
+}
+
+/// Bytes of temporaries for one outer point.
+fn scratch_bytes(kernel: &Kernel) -> f64 {
+    kernel
+        .operands
+        .iter()
+        .filter(|operand| operand.role == Role::Temporary)
+        .map(|operand| {
+            let elements: Dim = operand.shape.iter().cloned().product();
+            expected(&elements, &kernel.symbols) * operand.dtype.size() as f64
+        })
+        .sum()
+}
+
+/// Predicted time of one launch on one core.
+fn seconds(kernel: &Kernel, target: &TileTarget) -> f64 {
+    let lanes = f64::from(target.lanes(4));
+    let computing =
+        expected(&flops(kernel), &kernel.symbols) / (lanes * target.multiply_adds() * CLOCK);
+    let moving = expected(&crate::form::bytes(kernel), &kernel.symbols) / BANDWIDTH;
+    computing.max(moving)
+}
