@@ -88,6 +88,7 @@ pub enum CodegenError {
 }
 
 /// Refuses an object that needs symbols from outside.
+#[cfg(feature = "llvm")]
 pub(crate) fn check_self_contained(
     generator: &'static str,
     bytes: &[u8],

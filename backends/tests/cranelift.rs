@@ -22,11 +22,7 @@ fn schedule(kernel: &Kernel, (task, loops, vector): How<'_>) -> Schedule {
         loops: loops.iter().map(|&(axis, step)| LoopLevel { axis, step }).collect(),
         vector: vector.map(|(axis, lanes)| VectorAxis { axis, lanes }),
     };
-    Schedule {
-        task: task.to_vec(),
-        stages: vec![stage; kernel.stages.len()],
-        packing: Vec::new(),
-    }
+    Schedule { task: task.to_vec(), stages: vec![stage; kernel.stages.len()], packing: Vec::new() }
 }
 
 /// Numbers of an element type: halves from −8 to 8 as floats, small ones as integers.
@@ -213,7 +209,8 @@ fn convolutions_softmax_and_positions() {
             agree(&kernel, &[("r", 5), ("c", 37)], how);
         }
         let kernel = arg_max(dtype, ["r", "c"]);
-        for how in [(&[0][..], &[(0, 2), (1, 4)][..], Some((0, 2))), (&[], &[(1, 4)], Some((1, 4)))] {
+        for how in [(&[0][..], &[(0, 2), (1, 4)][..], Some((0, 2))), (&[], &[(1, 4)], Some((1, 4)))]
+        {
             agree(&kernel, &[("r", 7), ("c", 10)], how);
         }
     }

@@ -67,10 +67,12 @@ impl Isa {
             Architecture::X86_64 => X86_FEATURES,
             Architecture::Aarch64 => &[],
         };
-        if architecture == Architecture::X86_64 {
-            if let Some(missing) = X86_REQUIRED.iter().find(|feature| !target.has(feature)) {
-                return Err(format!("it lacks {missing}"));
-            }
+        let required = match architecture {
+            Architecture::X86_64 => X86_REQUIRED,
+            Architecture::Aarch64 => &[],
+        };
+        if let Some(missing) = required.iter().find(|feature| !target.has(feature)) {
+            return Err(format!("it lacks {missing}"));
         }
         let flags = flags().map_err(|error| error.to_string())?;
         let mut builder = isa::lookup(triple).map_err(|error| error.to_string())?;

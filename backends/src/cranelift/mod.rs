@@ -24,6 +24,13 @@ const NAME: &str = "cranelift";
 pub struct Cranelift;
 
 impl Cranelift {
+    /// The target as schedules for this generator should see it: with vectors of 128 bits, and as
+    /// many registers as a tile can use before accumulators spill. Those are fewer than the machine
+    /// has, for a fused multiply-add here overwrites a factor instead of the sum.
+    pub fn schedule_target(&self, target: &Target) -> Target {
+        Target { vector_bits: 128, vector_registers: 12, ..target.clone() }
+    }
+
     /// The loop nest that is translated for a unit.
     pub fn nest(&self, unit: &Unit<'_>, target: &Target) -> Result<Nest, CodegenError> {
         Ok(nest::lower(unit.kernel, unit.schedule, Capabilities::narrow(target))?)

@@ -12,6 +12,7 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::Function;
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
+use std::fmt::Display;
 
 /// Machine code of one function.
 pub(super) struct Code {
@@ -52,18 +53,21 @@ pub(super) fn compile(
 
 /// Writes functions into one object.
 pub(super) fn write(codes: &[Code], isa: &Isa) -> Result<Object, CodegenError> {
-    let writing = |error: &dyn std::fmt::Display| library("writing an object", error.to_string());
     let isa = isa.cranelift.clone();
     let signature = signature(isa.default_call_conv());
-    let builder = ObjectBuilder::new(isa, "kernels", default_libcall_names());
-    let mut module = ObjectModule::new(builder.map_err(|error| writing(&error))?);
+    let builder = ObjectBuilder::new(isa, "kernels", default_libcall_names()).map_err(writing)?;
+    let mut module = ObjectModule::new(builder);
     for code in codes {
-        let id = module.declare_function(&code.symbol, Linkage::Export, &signature);
-        id.and_then(|id| module.define_function_bytes(id, code.alignment, &code.bytes, &[]))
-            .map_err(|error| writing(&error))?;
+        let id =
+            module.declare_function(&code.symbol, Linkage::Export, &signature).map_err(writing)?;
+        module.define_function_bytes(id, code.alignment, &code.bytes, &[]).map_err(writing)?;
     }
-    let bytes = module.finish().emit().map_err(|error| writing(&error))?;
+    let bytes = module.finish().emit().map_err(writing)?;
     Ok(Object { bytes })
+}
+
+fn writing(error: impl Display) -> CodegenError {
+    library("writing an object", error.to_string())
 }
 
 fn library(phase: &'static str, message: String) -> CodegenError {

@@ -1,6 +1,8 @@
 //! Loops, carried values and branches.
 
-use super::{Draft, Numbers, Run, check, draft};
+use super::draft::{Draft, draft};
+use super::numbers::Numbers;
+use super::{Run, check};
 use crate::nest::{
     Address, BinaryOp, Carried, Conversion, Element, For, If, Op, Place, Predicate, Stmt, Store,
     Type, ValueId,
@@ -70,7 +72,9 @@ fn carried_accumulators() {
     }
     let mut numbers = Numbers(20);
     let mut small = |count: usize| -> Vec<u8> {
-        (0..count).flat_map(|_| ((numbers.below(201) as f32 - 100.0) / 16.0).to_le_bytes()).collect()
+        (0..count)
+            .flat_map(|_| ((numbers.below(201) as f32 - 100.0) / 16.0).to_le_bytes())
+            .collect()
     };
     let buffers = vec![small(rows * depth), small(depth * columns), vec![0; rows * columns * 4]];
     check(&[Run::new(nest.finish("product"), buffers)]);

@@ -1,6 +1,8 @@
 //! Every kind of address, with and without masks, for every element and vectors of all kinds.
 
-use super::{Draft, Numbers, Run, check, draft, dtype_of};
+use super::draft::{Draft, draft};
+use super::numbers::Numbers;
+use super::{Run, check, dtype_of};
 use crate::nest::{Address, BinaryOp, Element, Nest, Op, Predicate, Stmt, Store, Type, ValueId};
 use kiln_tensor::Symbol;
 
@@ -39,8 +41,14 @@ enum Masked {
     Odd,
 }
 
-const MASKS: [Masked; 6] =
-    [Masked::No, Masked::First(0), Masked::First(2), Masked::First(5), Masked::First(99), Masked::Odd];
+const MASKS: [Masked; 6] = [
+    Masked::No,
+    Masked::First(0),
+    Masked::First(2),
+    Masked::First(5),
+    Masked::First(99),
+    Masked::Odd,
+];
 
 impl Draft {
     /// Where lanes lie, from `start`; those that a mask leaves out are sent far away.
@@ -49,9 +57,7 @@ impl Draft {
         match kind {
             Kind::Contiguous => Address::Contiguous(first),
             Kind::Strided(stride) => Address::Strided(first, self.index(stride)),
-            Kind::StridedByParam(_) => {
-                Address::Strided(first, self.op(Type::INDEX, Op::Param(0)))
-            }
+            Kind::StridedByParam(_) => Address::Strided(first, self.op(Type::INDEX, Op::Param(0))),
             Kind::Scattered => {
                 let ty = Type::new(Element::I64, lanes);
                 let splat = |nest: &mut Draft, value| {

@@ -4,7 +4,9 @@
 //! this machine and compiled for the other architectures.
 
 mod control;
+mod draft;
 mod memory;
+mod numbers;
 mod operations;
 mod refusals;
 
@@ -12,77 +14,12 @@ use super::isa::Isa;
 use super::translate::translate;
 use super::{NAME, object};
 use crate::codegen::{CodegenError, Object};
-use crate::nest::{
-    Address, Block, Buffer, Element, Nest, Op, Place, Stmt, Store, Type, ValueId, interpret,
-};
+use crate::nest::{Block, Element, Nest, Op, Stmt, Type, interpret};
 use crate::target::Target;
 use cranelift_frontend::FunctionBuilderContext;
+use draft::draft;
 use kiln_runtime::loader::LoadedCode;
-use kiln_tensor::{DType, Dim, Symbol};
-
-/// Builds nests by hand.
-#[derive(Default)]
-struct Draft {
-    types: Vec<Type>,
-    buffers: Vec<Buffer>,
-    params: Vec<Symbol>,
-    body: Block,
-}
-
-fn draft() -> Draft {
-    Draft::default()
-}
-
-impl Draft {
-    /// A new value of a type, not yet defined.
-    fn value(&mut self, ty: Type) -> ValueId {
-        self.types.push(ty);
-        ValueId(self.types.len() as u32 - 1)
-    }
-
-    fn op(&mut self, ty: Type, op: Op) -> ValueId {
-        let value = self.value(ty);
-        self.body.push(Stmt::Let(value, op));
-        value
-    }
-
-    fn index(&mut self, value: i64) -> ValueId {
-        self.op(Type::INDEX, Op::Constant(value as u64))
-    }
-
-    fn buffer(&mut self, dtype: DType, length: usize, written: bool) -> u32 {
-        let number = self.buffers.len() as u32;
-        self.buffers.push(Buffer {
-            name: format!("b{number}"),
-            dtype,
-            length: Dim::from(length),
-            place: Place::Bound { slot: number, written },
-        });
-        number
-    }
-
-    fn load(&mut self, ty: Type, buffer: u32, start: ValueId) -> ValueId {
-        let address = Address::Contiguous(start);
-        self.op(ty, Op::Load { buffer, address, mask: None })
-    }
-
-    fn store(&mut self, buffer: u32, start: ValueId, value: ValueId) {
-        let address = Address::Contiguous(start);
-        self.body.push(Stmt::Store(Store { buffer, address, value, mask: None }));
-    }
-
-    fn finish(self, name: &str) -> Nest {
-        Nest {
-            name: name.to_owned(),
-            params: self.params,
-            buffers: self.buffers,
-            tasks: Dim::from(1usize),
-            scratch: Dim::from(256usize),
-            types: self.types,
-            body: self.body,
-        }
-    }
-}
+use kiln_tensor::DType;
 
 /// Memory as the runtime gives it to kernels.
 #[derive(Clone, Copy)]
@@ -132,8 +69,11 @@ impl Run {
 fn check(runs: &[Run]) {
     let nests: Vec<Nest> = runs.iter().map(|run| run.nest.clone()).collect();
     for target in other_targets() {
-        let nests: Vec<Nest> =
-            nests.iter().filter(|nest| target.has("fma") || !uses_fma(&nest.body)).cloned().collect();
+        let nests: Vec<Nest> = nests
+            .iter()
+            .filter(|nest| target.has("fma") || !uses_fma(&nest.body))
+            .cloned()
+            .collect();
         compile(&nests, &target).unwrap_or_else(|error| panic!("{}: {error}", target.triple));
     }
     let host = Target::host().unwrap();
@@ -263,73 +203,6 @@ fn element_of(dtype: DType) -> Element {
         (_, 2) => Element::I16,
         (_, 4) => Element::I32,
         _ => Element::I64,
-    }
-}
-
-/// The same numbers on every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// The bits of a number: often one at an edge, else any.
-    fn bits(&mut self, element: Element) -> u64 {
-        let any = self.next();
-        let pick = self.below(4);
-        match element {
-            Element::Mask => any & 1,
-            Element::F32 => {
-                const EDGES: [f32; 18] = [
-                    0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 127.5, 300.0, -70000.0, 3e9, -3e9,
-                    1e30, 1e-40, f32::INFINITY, f32::NEG_INFINITY, f32::NAN,
-                ];
-                let value = match pick {
-                    0 => EDGES[self.below(EDGES.len())],
-                    1 => f32::from_bits(any as u32),
-                    _ => (any as i32 as f32) * 2f32.powi(self.below(40) as i32 - 40),
-                };
-                u64::from(value.to_bits())
-            }
-            Element::F64 => {
-                const EDGES: [f64; 18] = [
-                    0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, 127.5, 300.0, -70000.0, 5e9, -1e19,
-                    1e300, 1e-310, f64::INFINITY, f64::NEG_INFINITY, f64::NAN,
-                ];
-                let value = match pick {
-                    0 => EDGES[self.below(EDGES.len())],
-                    1 => f64::from_bits(any),
-                    _ => (any as i64 as f64) * 2f64.powi(self.below(80) as i32 - 80),
-                };
-                value.to_bits()
-            }
-            _ => {
-                let width = element.bits();
-                let keep = u64::MAX >> (64 - width);
-                let edges = [0, 1, 2, keep, keep >> 1, (keep >> 1) + 1, keep - 1];
-                match pick {
-                    0 => edges[self.below(edges.len())],
-                    1 => any % 32,
-                    _ => any & keep,
-                }
-            }
-        }
-    }
-
-    /// This many elements as they lie in memory.
-    fn bytes(&mut self, element: Element, count: usize) -> Vec<u8> {
-        let size = dtype_of(element).size();
-        (0..count).flat_map(|_| self.bits(element).to_le_bytes()[..size].to_vec()).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Every operation on every element, for scalars and for vectors that are short, whole, long and odd.
 
-use super::{Draft, Numbers, Run, check, draft, dtype_of};
+use super::draft::{Draft, draft};
+use super::numbers::Numbers;
+use super::{Run, check, dtype_of};
 use crate::cranelift::translate::{compares, converts, is_associative, is_defined};
 use crate::nest::{
     BinaryOp, Carried, Conversion, Element, For, Op, Predicate, Stmt, Type, UnaryOp, ValueId,
@@ -118,8 +120,7 @@ fn case(
         nest.buffer(dtype_of(ty.element), ROUNDS * ty.lanes as usize, false);
         buffers.push(numbers(number));
     }
-    let result =
-        nest.buffer(dtype_of(out.element), ROUNDS * out.lanes as usize, true);
+    let result = nest.buffer(dtype_of(out.element), ROUNDS * out.lanes as usize, true);
     buffers.push(vec![0xee; ROUNDS * out.lanes as usize * dtype_of(out.element).size()]);
 
     let [from, to] = [0, ROUNDS as i64].map(|bound| nest.index(bound));
@@ -392,9 +393,7 @@ fn lanes_made_of_scalars() {
                 nest.op(ty, Op::Splat(v[0]))
             }));
             if !element.is_float() && element != Element::Mask {
-                runs.push(case("lanes", &[], ty, none, |nest, _| {
-                    nest.op(ty, Op::LaneNumbers)
-                }));
+                runs.push(case("lanes", &[], ty, none, |nest, _| nest.op(ty, Op::LaneNumbers)));
             }
         }
         let (index, out) = (Type::INDEX, Type::new(Element::Mask, lanes));

@@ -1,6 +1,7 @@
 //! Nests that are malformed, or say what Cranelift cannot, are refused with the statement.
 
-use super::{Draft, compile, draft};
+use super::compile;
+use super::draft::{Draft, draft};
 use crate::codegen::CodegenError;
 use crate::nest::{Address, BinaryOp, Conversion, Element, For, If, Op, Stmt, Type, ValueId};
 use crate::target::Target;
@@ -89,7 +90,7 @@ fn malformed_nests_are_refused_by_statement() {
     let target = Target::named("haswell").unwrap();
     for (said, nest) in cases() {
         let nest = nest.finish("broken");
-        match compile(&[nest.clone()], &target) {
+        match compile(std::slice::from_ref(&nest), &target) {
             Err(CodegenError::Statement { kernel, statement, reason, .. }) => {
                 assert_eq!(kernel, "broken");
                 assert!(!statement.is_empty());
@@ -109,7 +110,7 @@ fn no_library_stands_in_for_a_missing_instruction() {
     let value = nest.op(FLOAT, Op::Fma(value, value, value));
     nest.store(0, zero, value);
     let nest = nest.finish("fused");
-    assert!(compile(&[nest.clone()], &Target::named("haswell").unwrap()).is_ok());
+    assert!(compile(std::slice::from_ref(&nest), &Target::named("haswell").unwrap()).is_ok());
     let message = compile(&[nest], &Target::named("x86-64-v2").unwrap()).unwrap_err().to_string();
     assert!(message.contains("no fused multiply-add") && message.contains("fused"), "{message}");
 }

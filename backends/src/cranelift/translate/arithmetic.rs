@@ -79,9 +79,7 @@ impl Translator<'_, '_> {
             {
                 self.by_lanes([a, b], ty, a.bits, |this, [a, b]| Ok(this.binary_value(op, a, b)))
             }
-            _ => self.by_parts([a, b], ty, a.bits, |this, [a, b]| {
-                Ok(this.binary_value(op, a, b))
-            }),
+            _ => self.by_parts([a, b], ty, a.bits, |this, [a, b]| Ok(this.binary_value(op, a, b))),
         }
     }
 
@@ -215,17 +213,10 @@ impl Translator<'_, '_> {
         })
     }
 
-    pub(super) fn select(
-        &mut self,
-        mask: &Datum,
-        a: &Datum,
-        b: &Datum,
-    ) -> Result<Datum, Failure> {
+    pub(super) fn select(&mut self, mask: &Datum, a: &Datum, b: &Datum) -> Result<Datum, Failure> {
         let b = &self.mask_like(b, a);
         let mask = self.mask_of_width(mask, a.bits);
-        self.by_parts([&mask, a, b], a.ty, a.bits, |this, [mask, a, b]| {
-            Ok(this.choose(mask, a, b))
-        })
+        self.by_parts([&mask, a, b], a.ty, a.bits, |this, [mask, a, b]| Ok(this.choose(mask, a, b)))
     }
 
     /// A mask with lanes as wide as those of another; other values as they are.
@@ -258,14 +249,10 @@ impl Translator<'_, '_> {
             part = self.binary_value(op, part, high);
             lanes /= 2;
         }
-        let rest = Datum {
-            ty: Type::new(element, a.lanes_per_part()),
-            bits: a.bits,
-            parts: vec![part],
-        };
-        let scalars = (0..lanes)
-            .map(|lane| self.lane(&rest, lane))
-            .collect::<Result<Vec<_>, _>>()?;
+        let rest =
+            Datum { ty: Type::new(element, a.lanes_per_part()), bits: a.bits, parts: vec![part] };
+        let scalars =
+            (0..lanes).map(|lane| self.lane(&rest, lane)).collect::<Result<Vec<_>, _>>()?;
         let value = self.combine(op, scalars)?;
         Ok(Datum::new(ty, vec![value]))
     }

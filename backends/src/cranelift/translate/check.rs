@@ -193,10 +193,9 @@ pub(in crate::cranelift) fn is_associative(op: BinaryOp) -> bool {
 pub(in crate::cranelift) fn compares(predicate: Predicate, element: Element) -> bool {
     match predicate {
         Predicate::Equal | Predicate::NotEqual => true,
-        Predicate::Less
-        | Predicate::LessEqual
-        | Predicate::Greater
-        | Predicate::GreaterEqual => element != Element::Mask,
+        Predicate::Less | Predicate::LessEqual | Predicate::Greater | Predicate::GreaterEqual => {
+            element != Element::Mask
+        }
         Predicate::LessUnsigned
         | Predicate::LessEqualUnsigned
         | Predicate::GreaterUnsigned
@@ -206,11 +205,7 @@ pub(in crate::cranelift) fn compares(predicate: Predicate, element: Element) -> 
 }
 
 /// Whether a conversion goes from one element to another.
-pub(in crate::cranelift) fn converts(
-    conversion: Conversion,
-    from: Element,
-    to: Element,
-) -> bool {
+pub(in crate::cranelift) fn converts(conversion: Conversion, from: Element, to: Element) -> bool {
     let integers = is_integer(from) && is_integer(to);
     match conversion {
         Conversion::SignExtend => integers && from.bits() < to.bits(),

@@ -304,9 +304,8 @@ impl Translator<'_, '_> {
         let narrow = self.builder.ins().ireduce(types::I32, clamped);
         let count = self.builder.ins().splat(types::I32X4, narrow);
         let numbers = self.lane_numbers(Type::new(Element::I32, lanes));
-        let compare = |this: &mut Self, number| {
-            this.builder.ins().icmp(IntCC::SignedLessThan, number, count)
-        };
+        let compare =
+            |this: &mut Self, number| this.builder.ins().icmp(IntCC::SignedLessThan, number, count);
         let parts = numbers.parts.iter().map(|part| compare(self, *part)).collect();
         Ok(Datum::mask(lanes, 32, parts))
     }

@@ -109,8 +109,12 @@ impl Translator<'_, '_> {
         let bits = ty.element.bits();
         if ty.lanes == 1 {
             let flags = ACCESS.with_aligned();
-            let value =
-                self.builder.ins().load(scalar_type(ty.element), flags, place.pointer, place.offset);
+            let value = self.builder.ins().load(
+                scalar_type(ty.element),
+                flags,
+                place.pointer,
+                place.offset,
+            );
             return Ok(Datum::new(ty, vec![value]));
         }
         let register = super::value::part_type(ty, bits);
@@ -127,8 +131,7 @@ impl Translator<'_, '_> {
         }
         parts.push(match whole(lanes * bits) {
             Some((integer, vector)) => {
-                let bits =
-                    self.builder.ins().load(integer, ACCESS, place.pointer, place.offset);
+                let bits = self.builder.ins().load(integer, ACCESS, place.pointer, place.offset);
                 let vector = self.builder.ins().scalar_to_vector(vector, bits);
                 self.bitcast(register, vector)
             }
@@ -236,12 +239,7 @@ impl Translator<'_, '_> {
     }
 
     /// The place of each lane.
-    fn places(
-        &mut self,
-        ty: Type,
-        buffer: u32,
-        address: Address,
-    ) -> Result<Vec<Place>, Failure> {
+    fn places(&mut self, ty: Type, buffer: u32, address: Address) -> Result<Vec<Place>, Failure> {
         match address {
             Address::Contiguous(start) => {
                 let place = self.place(ty, buffer, start)?;

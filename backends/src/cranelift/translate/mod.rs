@@ -73,14 +73,13 @@ pub(super) fn translate(
         signature(convention),
     );
     let builder = FunctionBuilder::new(&mut function, context);
-    let mut translator = Translator::new(nest, isa, builder).map_err(|reason| {
-        CodegenError::Statement {
+    let mut translator =
+        Translator::new(nest, isa, builder).map_err(|reason| CodegenError::Statement {
             generator: NAME,
             kernel: nest.name.clone(),
             statement: "entry".to_owned(),
             reason,
-        }
-    })?;
+        })?;
     translator.statements(&nest.body)?;
     translator.builder.ins().return_(&[]);
     translator.builder.seal_all_blocks();
@@ -89,11 +88,7 @@ pub(super) fn translate(
 }
 
 impl<'n, 'f> Translator<'n, 'f> {
-    fn new(
-        nest: &'n Nest,
-        isa: &Isa,
-        mut builder: FunctionBuilder<'f>,
-    ) -> Result<Self, Failure> {
+    fn new(nest: &'n Nest, isa: &Isa, mut builder: FunctionBuilder<'f>) -> Result<Self, Failure> {
         let entry = builder.create_block();
         builder.append_block_params_for_function_params(entry);
         builder.switch_to_block(entry);
@@ -149,8 +144,7 @@ impl<'n, 'f> Translator<'n, 'f> {
                     defined.push(*value);
                 }
                 Stmt::Store(store) => {
-                    let result =
-                        check::store(self.nest, store).and_then(|()| self.store(store));
+                    let result = check::store(self.nest, store).and_then(|()| self.store(store));
                     result.map_err(|reason| self.refuse(format!("{store:?}"), reason))?;
                 }
                 Stmt::For(l) => {
@@ -189,10 +183,11 @@ impl<'n, 'f> Translator<'n, 'f> {
                 Ok(Datum::scalar(ty.element, value))
             }
             Op::Splat(a) => {
-                if let Some(&Op::Constant(bits)) = self.definition(*a) {
-                    if ty.lanes > 1 && ty.element != Element::Mask {
-                        return Ok(self.constant_lanes(ty, bits));
-                    }
+                if let Some(&Op::Constant(bits)) = self.definition(*a)
+                    && ty.lanes > 1
+                    && ty.element != Element::Mask
+                {
+                    return Ok(self.constant_lanes(ty, bits));
                 }
                 let a = self.get(*a)?.single()?;
                 // Words are the likeliest width that a mask will be used with.

@@ -57,7 +57,7 @@ impl Datum {
 
     /// Whether every lane of every register is used.
     pub(super) fn is_full(&self) -> bool {
-        self.ty.lanes % self.lanes_per_part() == 0
+        self.ty.lanes.is_multiple_of(self.lanes_per_part())
     }
 
     /// The Cranelift type of a part.
