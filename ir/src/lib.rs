@@ -3,10 +3,12 @@
 //! Invariant: no I/O, no backend, no file format; everything here is plain data with a text form,
 //! a verifier and a reference evaluator.
 
+pub mod evaluate;
 pub mod graph;
 pub mod kernel;
 pub mod op;
 pub mod schedule;
 
+pub use evaluate::{EvaluateError, evaluate};
 pub use graph::{Graph, GraphError, Node, NodeId, Producer, TensorType, Value, ValueId};
 pub use op::{Op, OpError};

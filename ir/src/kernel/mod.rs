@@ -5,7 +5,7 @@
 
 mod evaluate;
 mod index;
-mod number;
+pub(crate) mod number;
 mod scalar;
 mod text;
 mod verify;

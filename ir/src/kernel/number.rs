@@ -10,7 +10,7 @@ use kiln_tensor::DType;
 
 /// A value of an element type. `bool` is carried as the integers 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     Float(f64),
     Int(i128),
 }
@@ -18,7 +18,7 @@ pub(super) enum Number {
 use Number::{Float, Int};
 
 impl Number {
-    pub(super) fn of(scalar: Scalar, dtype: DType) -> Number {
+    pub(crate) fn of(scalar: Scalar, dtype: DType) -> Number {
         match scalar {
             Scalar::Float(value) => Float(value).rounded(dtype),
             Scalar::Int(value) => Int(i128::from(value)).rounded(dtype),
@@ -32,14 +32,14 @@ impl Number {
         }
     }
 
-    pub(super) fn int(self) -> i128 {
+    pub(crate) fn int(self) -> i128 {
         match self {
             Float(value) => value as i128,
             Int(value) => value,
         }
     }
 
-    pub(super) fn is_true(self) -> bool {
+    pub(crate) fn is_true(self) -> bool {
         self != Int(0) && self != Float(0.0)
     }
 
@@ -48,8 +48,8 @@ impl Number {
         match dtype {
             DType::F64 => Float(self.float()),
             DType::F32 => Float(f64::from(self.float() as f32)),
-            DType::F16 => Float(f16::from_f64(self.float()).to_f64()),
-            DType::BF16 => Float(bf16::from_f64(self.float()).to_f64()),
+            DType::F16 => Float(f16::from_f32(odd(self.float())).to_f64()),
+            DType::BF16 => Float(bf16::from_f32(odd(self.float())).to_f64()),
             DType::Bool => Int(i128::from(self.is_true())),
             _ => {
                 let bits = dtype.size() as u32 * 8;
@@ -61,7 +61,7 @@ impl Number {
     }
 
     /// Conversion: floats to integers truncate and saturate, NaN gives 0, non-zero is true.
-    pub(super) fn cast(self, to: DType) -> Number {
+    pub(crate) fn cast(self, to: DType) -> Number {
         match self {
             Float(value) if to.is_integer() => {
                 let (least, most) = range(to);
@@ -72,7 +72,7 @@ impl Number {
     }
 
     /// Reads the element of this type at the start of `bytes` (little-endian).
-    pub(super) fn load(dtype: DType, bytes: &[u8]) -> Option<Number> {
+    pub(crate) fn load(dtype: DType, bytes: &[u8]) -> Option<Number> {
         fn part<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
             bytes.get(..N)?.try_into().ok()
         }
@@ -94,23 +94,30 @@ impl Number {
     }
 
     /// The bytes of the number as this type.
-    pub(super) fn store(self, dtype: DType) -> Vec<u8> {
+    pub(crate) fn store(self, dtype: DType) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(dtype.size());
+        self.append(dtype, &mut bytes);
+        bytes
+    }
+
+    /// Appends the bytes of the number as this type.
+    pub(crate) fn append(self, dtype: DType, to: &mut Vec<u8>) {
         let (float, int) = (self.float(), self.int());
         match dtype {
-            DType::Bool => vec![u8::from(self.is_true())],
-            DType::U8 | DType::I8 => vec![int as u8],
-            DType::U16 | DType::I16 => (int as u16).to_le_bytes().into(),
-            DType::U32 | DType::I32 => (int as u32).to_le_bytes().into(),
-            DType::U64 | DType::I64 => (int as u64).to_le_bytes().into(),
-            DType::F16 => f16::from_f64(float).to_le_bytes().into(),
-            DType::BF16 => bf16::from_f64(float).to_le_bytes().into(),
-            DType::F32 => (float as f32).to_le_bytes().into(),
-            DType::F64 => float.to_le_bytes().into(),
+            DType::Bool => to.push(u8::from(self.is_true())),
+            DType::U8 | DType::I8 => to.push(int as u8),
+            DType::U16 | DType::I16 => to.extend((int as u16).to_le_bytes()),
+            DType::U32 | DType::I32 => to.extend((int as u32).to_le_bytes()),
+            DType::U64 | DType::I64 => to.extend((int as u64).to_le_bytes()),
+            DType::F16 => to.extend(f16::from_f32(odd(float)).to_le_bytes()),
+            DType::BF16 => to.extend(bf16::from_f32(odd(float)).to_le_bytes()),
+            DType::F32 => to.extend((float as f32).to_le_bytes()),
+            DType::F64 => to.extend(float.to_le_bytes()),
         }
     }
 
     /// A function of one number of type `dtype`.
-    pub(super) fn unary(f: UnaryFn, x: Number, dtype: DType) -> Number {
+    pub(crate) fn unary(f: UnaryFn, x: Number, dtype: DType) -> Number {
         let result = f.result(dtype).unwrap_or(dtype);
         match x {
             Float(x) => float_unary(f, x),
@@ -129,7 +136,7 @@ impl Number {
 
     /// A function of two numbers of type `dtype`. An integer divided by zero has no value that
     /// anything may depend on: it is taken as divided by one.
-    pub(super) fn binary(f: BinaryFn, a: Number, b: Number, dtype: DType) -> Number {
+    pub(crate) fn binary(f: BinaryFn, a: Number, b: Number, dtype: DType) -> Number {
         let result = f.result(dtype).unwrap_or(dtype);
         let truth = |truth: bool| Int(i128::from(truth));
         match (a, b) {
@@ -194,7 +201,7 @@ impl Number {
     }
 
     /// What a reduction starts from.
-    pub(super) fn neutral(f: ReduceFn, dtype: DType) -> Number {
+    pub(crate) fn neutral(f: ReduceFn, dtype: DType) -> Number {
         let (least, most) = range(dtype);
         let float = dtype.is_float();
         match f {
@@ -208,7 +215,7 @@ impl Number {
     }
 
     /// Two values of a reduction as one.
-    pub(super) fn combine(f: ReduceFn, a: Number, b: Number, dtype: DType) -> Number {
+    pub(crate) fn combine(f: ReduceFn, a: Number, b: Number, dtype: DType) -> Number {
         let function = match f {
             ReduceFn::Sum | ReduceFn::Mean => BinaryFn::Add,
             ReduceFn::Max => BinaryFn::Max,
@@ -219,6 +226,22 @@ impl Number {
         };
         Number::binary(function, a, b, dtype)
     }
+}
+
+/// The number in binary32, rounded to odd: rounding that once more to a 16-bit type gives what
+/// rounding the number itself would give (Boldo and Melquiond, 2008), which rounding to nearest
+/// twice does not.
+fn odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    let back = f64::from(nearest);
+    if back == value || !nearest.is_finite() || nearest.to_bits() & 1 == 1 {
+        return nearest;
+    }
+    // The neighbour on the other side of the value has an odd last bit. Bits of floats of one
+    // sign are ordered by magnitude.
+    let toward_zero = back.abs() > value.abs();
+    let bits = nearest.to_bits();
+    f32::from_bits(if toward_zero { bits - 1 } else { bits + 1 })
 }
 
 /// Least and greatest value of an exact type.
@@ -335,6 +358,19 @@ mod tests {
             assert!((erf(x) - expected).abs() < 1e-14, "erf({x}) = {}", erf(x));
             assert!((erf(-x) + expected).abs() < 1e-14, "erf(-{x})");
         }
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_16_bits_once() {
+        let half_unit = 2f64.powi(-11);
+        let above = 1.0 + half_unit + 2f64.powi(-40);
+        assert_eq!(Float(1.0 + half_unit).rounded(DType::F16), Float(1.0));
+        assert_eq!(Float(above).rounded(DType::F16), Float(1.0 + 2.0 * half_unit));
+        assert_eq!(Float(-above).rounded(DType::F16), Float(-1.0 - 2.0 * half_unit));
+        let above = 1.0 + 2f64.powi(-8) + 2f64.powi(-40);
+        assert_eq!(Float(above).rounded(DType::BF16), Float(1.0 + 2f64.powi(-7)));
+        assert_eq!(Float(1e300).rounded(DType::BF16), Float(f64::INFINITY));
+        assert_eq!(Float(1e-300).rounded(DType::F16), Float(0.0));
     }
 
     #[test]

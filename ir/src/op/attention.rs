@@ -2,10 +2,13 @@
 //!
 //! Invariant: the scores exist only inside the operation, so a kernel need never store them.
 
+use super::elements::pack_floats;
+use super::normalisation::softmax;
+use super::places::{stretched, walk};
 use super::typing::{between, broadcasts_to, element, equal_dims, float, rank, same_element};
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::DType;
+use kiln_tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e][, mask] → softmax(scale·q·kᵀ + mask)·v [b,h,s,e]`.
@@ -53,5 +56,50 @@ impl Operation for Attention {
         }
         let shape = [&q.shape[..3], &v.shape[3..]].concat();
         Ok(vec![TensorType::new(q.dtype, shape)])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let [q, k, v] = [0, 1, 2].map(|operand| inputs[operand].to_f64());
+        let &[batches, heads, queries, width] = sizes.as_slice() else {
+            return Err(OpError::new("the result must have rank 4"));
+        };
+        let (depth, key_heads) = (inputs[0].sizes()[3], inputs[1].sizes()[1]);
+        let keys = inputs[1].sizes()[2];
+        let mask = inputs.get(3).map(Tensor::to_f64);
+        let mask_strides = inputs.get(3).map(|mask| stretched(mask.sizes(), 4)).unwrap_or_default();
+        let hides = inputs.get(3).is_some_and(|mask| mask.dtype() == DType::Bool);
+        let mut results = Vec::with_capacity(sizes.iter().product());
+        walk(&[batches, heads, queries], |at| {
+            let &[batch, head, query] = at else { return Ok(()) };
+            let key_head = batch * key_heads + head / (heads / key_heads);
+            let q = &q[((batch * heads + head) * queries + query) * depth..][..depth];
+            let mut scores: Vec<f64> = Vec::with_capacity(keys);
+            for key in 0..keys {
+                let k = &k[(key_head * keys + key) * depth..][..depth];
+                let mut score = q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() * self.scale;
+                if let Some(mask) = &mask {
+                    let place = [batch, head, query, key].into_iter().zip(&mask_strides);
+                    let place: usize = place.map(|(at, &stride)| at * stride as usize).sum();
+                    match (hides, mask[place] != 0.0) {
+                        (true, true) => {}
+                        (true, false) => score = f64::NEG_INFINITY,
+                        (false, _) => score += mask[place],
+                    }
+                }
+                if self.causal && key + queries > query + keys {
+                    score = f64::NEG_INFINITY;
+                }
+                scores.push(score);
+            }
+            softmax(&mut scores);
+            let v = &v[key_head * keys * width..][..keys * width];
+            results.extend((0..width).map(|column| {
+                let values = v.iter().skip(column).step_by(width);
+                scores.iter().zip(values).map(|(score, v)| score * v).sum::<f64>()
+            }));
+            Ok::<(), OpError>(())
+        })?;
+        Ok(vec![pack_floats(dtype, sizes, &results)?])
     }
 }

@@ -3,13 +3,17 @@
 //! Invariant: a label occurs at most once in an operand and in the result, so a contraction has
 //! batch, row, column and reduction dimensions and nothing else.
 
+use super::elements::{MOST_ELEMENTS, pack_floats, pack_integers};
+use super::places::{gathered, strides};
 use super::typing::{element, equal_dims, exactly, is_numeric, rank, same_element};
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Dim;
+use kiln_tensor::{Dim, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::Wrapping;
+use std::ops::{Add, Mul};
 use std::str::FromStr;
 
 /// Which dimensions meet, as in `bmk,bkn->bmn`: a label a dimension.
@@ -127,5 +131,103 @@ impl Operation for Contract {
         }
         let shape = self.spec.out.iter().filter_map(|label| sizes.get(label).copied().cloned());
         Ok(vec![TensorType::new(a.dtype, shape.collect())])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        if dtype.is_float() {
+            let [a, b] = [0, 1].map(|operand| inputs[operand].to_f64());
+            let result = self.contract((&a, inputs[0].sizes()), (&b, inputs[1].sizes()))?;
+            return Ok(vec![pack_floats(dtype, sizes, &result)?]);
+        }
+        // Sums and products modulo 2⁶⁴ are right modulo any smaller power of two.
+        let [a, b] = [0, 1].map(|operand| inputs[operand].to_i64().into_iter().map(Wrapping));
+        let (a, b): (Vec<_>, Vec<_>) = (a.collect(), b.collect());
+        let result = self.contract((&a, inputs[0].sizes()), (&b, inputs[1].sizes()))?;
+        let result: Vec<i64> = result.into_iter().map(|sum| sum.0).collect();
+        Ok(vec![pack_integers(dtype, sizes, &result)?])
+    }
+}
+
+/// What sums of products are made of: `f64`, or integers modulo 2⁶⁴.
+pub(super) trait Ring: Copy + Default + Add<Output = Self> + Mul<Output = Self> {}
+impl Ring for f64 {}
+impl Ring for Wrapping<i64> {}
+
+impl Contract {
+    /// Brings the operands into the form of a batched matrix product and the result out of it.
+    fn contract<T: Ring>(
+        &self,
+        (a, a_sizes): (&[T], &[usize]),
+        (b, b_sizes): (&[T], &[usize]),
+    ) -> Result<Vec<T>, OpError> {
+        let ContractSpec { lhs, rhs, out } = &self.spec;
+        let (a_strides, b_strides) = (strides(a_sizes), strides(b_sizes));
+        let size = |label: u8| {
+            let of = |labels: &[u8], sizes: &[usize]| {
+                labels.iter().position(|&other| other == label).map(|place| sizes[place])
+            };
+            of(lhs, a_sizes).or_else(|| of(rhs, b_sizes)).unwrap_or(1)
+        };
+        // A label that an operand lacks does not move in it.
+        let stride = |labels: &[u8], strides: &[isize], label: u8| {
+            labels.iter().position(|&other| other == label).map_or(0, |place| strides[place])
+        };
+        let among = |accepts: &dyn Fn(u8) -> bool| -> Vec<u8> {
+            out.iter().copied().filter(|&label| accepts(label)).collect()
+        };
+        let batch = among(&|label| lhs.contains(&label) && rhs.contains(&label));
+        let rows = among(&|label| !rhs.contains(&label));
+        let columns = among(&|label| !lhs.contains(&label));
+        let summed = self.spec.summed();
+        let product =
+            |labels: &[u8]| -> usize { labels.iter().map(|&label| size(label)).product() };
+        let (m, n, k) = (product(&rows), product(&columns), product(&summed));
+        let packed = [m * k, k * n].map(|block| block.checked_mul(product(&batch)));
+        if packed.iter().any(|count| count.is_none_or(|count| count > MOST_ELEMENTS)) {
+            return Err(OpError::new(format!("{} is too large to evaluate", self.spec)));
+        }
+        let ordered = |data: &[T], labels: &[u8], strides: &[isize], order: [&[u8]; 3]| {
+            let order = order.concat();
+            let sizes: Vec<usize> = order.iter().map(|&label| size(label)).collect();
+            let strides: Vec<isize> =
+                order.iter().map(|&label| stride(labels, strides, label)).collect();
+            gathered(data, &sizes, &strides)
+        };
+        let a = ordered(a, lhs, &a_strides, [&batch, &rows, &summed]);
+        let b = ordered(b, rhs, &b_strides, [&batch, &summed, &columns]);
+        let mut products = vec![T::default(); product(&batch) * m * n];
+        for (number, result) in products.chunks_mut((m * n).max(1)).enumerate() {
+            matrix_product((m, k, n), &a[number * m * k..], &b[number * k * n..], result);
+        }
+        let order = [batch.as_slice(), &rows, &columns].concat();
+        let sizes: Vec<usize> = order.iter().map(|&label| size(label)).collect();
+        let product_strides = strides(&sizes);
+        let sizes: Vec<usize> = out.iter().map(|&label| size(label)).collect();
+        let strides: Vec<isize> =
+            out.iter().map(|&label| stride(&order, &product_strides, label)).collect();
+        Ok(gathered(&products, &sizes, &strides))
+    }
+}
+
+/// Adds the product of `a [m, k]` and `b [k, n]` to `sums [m, n]`.
+pub(super) fn matrix_product<T: Ring>(
+    (m, k, n): (usize, usize, usize),
+    a: &[T],
+    b: &[T],
+    sums: &mut [T],
+) {
+    // Some rows together, so that a row of `b` is read once for all of them.
+    const ROWS: usize = 8;
+    for (block, sums) in sums[..m * n].chunks_mut((ROWS * n).max(1)).enumerate() {
+        for inner in 0..k {
+            let b_row = &b[inner * n..][..n];
+            for (row, sums) in sums.chunks_mut(n).enumerate() {
+                let factor = a[(block * ROWS + row) * k + inner];
+                for (sum, &b) in sums.iter_mut().zip(b_row) {
+                    *sum = *sum + factor * b;
+                }
+            }
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! Invariant: a body sees only its own inputs, so whatever it uses is an operand of the node.
 
 use super::typing::{bodies, equal_types, scalar};
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::{DType, Dim};
+use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `condition bool[], captured… → ` the results of the first body if the condition holds, else of
@@ -37,6 +37,19 @@ impl Operation for If {
             equal_types(a, b, &format!("result {number} of the bodies"))?;
         }
         Ok(first)
+    }
+
+    fn evaluate(
+        &self,
+        inputs: &[Tensor],
+        regions: &[Graph],
+        run: &Run,
+    ) -> Result<Vec<Tensor>, OpError> {
+        bodies(regions, 2)?;
+        let Some((condition, captured)) = inputs.split_first() else {
+            return Err(OpError::new("takes at least 1 operand, got 0"));
+        };
+        run.body(&regions[if truth(condition)? { 0 } else { 1 }], captured)
     }
 }
 
@@ -95,6 +108,49 @@ impl Operation for Loop {
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         vec![&mut self.scan_length]
     }
+
+    fn evaluate(
+        &self,
+        inputs: &[Tensor],
+        regions: &[Graph],
+        run: &Run,
+    ) -> Result<Vec<Tensor>, OpError> {
+        bodies(regions, 1)?;
+        let body = &regions[0];
+        let [trip, condition, values @ ..] = inputs else {
+            return Err(OpError::new(format!("takes at least 2 operands, got {}", inputs.len())));
+        };
+        let results = self.carried.saturating_add(self.scan).saturating_add(1);
+        if values.len() < self.carried || body.outputs().len() != results {
+            return Err(OpError::new("the operands do not fit the body"));
+        }
+        let trip = match trip.to_i64().as_slice() {
+            [trip] => *trip,
+            _ => return Err(OpError::new("the trip count must be one number")),
+        };
+        let (mut condition, mut values) = (condition.clone(), values.to_vec());
+        let mut scans: Vec<Vec<Tensor>> = vec![Vec::new(); self.scan];
+        let mut iteration = 0i64;
+        while iteration < trip && truth(&condition)? {
+            run.count_iteration()?;
+            let mut operands = vec![Tensor::scalar(iteration)?, condition];
+            operands.extend(values.iter().cloned());
+            let mut results = run.body(body, &operands)?.into_iter();
+            condition = results.next().ok_or_else(|| OpError::new("the body has no results"))?;
+            values
+                .iter_mut()
+                .take(self.carried)
+                .zip(&mut results)
+                .for_each(|(old, new)| *old = new);
+            scans.iter_mut().zip(results).for_each(|(scan, value)| scan.push(value));
+            iteration += 1;
+        }
+        values.truncate(self.carried);
+        for (scan, output) in scans.iter().zip(&body.outputs()[1 + self.carried..]) {
+            values.push(stack(scan, body.ty(*output), run)?);
+        }
+        Ok(values)
+    }
 }
 
 /// `captured… →` the results of the body: a part of the graph that becomes one kernel. Made by
@@ -113,6 +169,16 @@ impl Operation for Fused {
         let operands: Vec<TensorType> = inputs.iter().map(|ty| TensorType::clone(ty)).collect();
         takes(&regions[0], &operands, "the body")?;
         Ok(results(&regions[0]))
+    }
+
+    fn evaluate(
+        &self,
+        inputs: &[Tensor],
+        regions: &[Graph],
+        run: &Run,
+    ) -> Result<Vec<Tensor>, OpError> {
+        bodies(regions, 1)?;
+        run.body(&regions[0], inputs)
     }
 }
 
@@ -133,4 +199,34 @@ fn takes(body: &Graph, operands: &[TensorType], what: &str) -> Result<(), OpErro
 
 fn results(body: &Graph) -> Vec<TensorType> {
     body.outputs().iter().map(|id| body.ty(*id).clone()).collect()
+}
+
+/// A condition.
+fn truth(condition: &Tensor) -> Result<bool, OpError> {
+    match (condition.dtype(), condition.bytes()) {
+        (DType::Bool, [value]) => Ok(*value != 0),
+        _ => Err(OpError::new("the condition must be bool[]")),
+    }
+}
+
+/// Tensors of one type along a new first dimension.
+fn stack(tensors: &[Tensor], ty: &TensorType, run: &Run) -> Result<Tensor, OpError> {
+    let Some(first) = tensors.first() else {
+        let sizes = ty.shape.iter().map(|dim| {
+            let size = usize::try_from(dim.evaluate(run.symbols())?).ok();
+            size.ok_or_else(|| OpError::new(format!("dimension `{dim}` is negative")))
+        });
+        let sizes = [vec![0], sizes.collect::<Result<Vec<usize>, _>>()?].concat();
+        return Ok(Tensor::zeros(ty.dtype, sizes)?);
+    };
+    if let Some(other) = tensors.iter().find(|other| other.sizes() != first.sizes()) {
+        return Err(OpError::new(format!(
+            "iterations gave shapes {:?} and {:?}, which do not stack",
+            first.sizes(),
+            other.sizes()
+        )));
+    }
+    let bytes: Vec<u8> = tensors.iter().flat_map(|tensor| tensor.bytes()).copied().collect();
+    let sizes = [&[tensors.len()], first.sizes()].concat();
+    Ok(Tensor::from_bytes(first.dtype(), sizes, &bytes)?)
 }

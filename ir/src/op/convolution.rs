@@ -3,13 +3,17 @@
 //! Invariant: like most of the field, these correlate (the filter is not flipped); a bias is
 //! added by an operation of its own.
 
+use super::contraction::matrix_product;
+use super::elements::pack_floats;
+use super::places::{gathered, strides, walk};
 use super::typing::{
     entries, equal_dims, exactly, float, positive, rank, same_element, window_places,
 };
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Dim;
+use kiln_tensor::{Dim, Tensor};
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 
 /// Where the channels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,6 +87,30 @@ impl Operation for Conv {
         };
         Ok(vec![TensorType::new(x.dtype, shape)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let first = self.layout == ConvLayout::ChannelsFirst;
+        let spatial = sizes.len() - 2;
+        let (x, w) = (inputs[0].to_f64(), inputs[1].to_f64());
+        if first {
+            let result = self.convolve((&x, inputs[0].sizes()), (&w, inputs[1].sizes()), &sizes);
+            return Ok(vec![pack_floats(dtype, sizes, &result)?]);
+        }
+        // The same with the channels first.
+        let to_first: Vec<usize> =
+            [&[0, spatial + 1][..], &(1..=spatial).collect::<Vec<_>>()].concat();
+        let from_first: Vec<usize> =
+            [&[0][..], &(2..spatial + 2).collect::<Vec<_>>(), &[1]].concat();
+        let filter: Vec<usize> =
+            [&[spatial + 1, spatial][..], &(0..spatial).collect::<Vec<_>>()].concat();
+        let (x, x_sizes) = permuted(&x, inputs[0].sizes(), &to_first);
+        let (w, w_sizes) = permuted(&w, inputs[1].sizes(), &filter);
+        let first_sizes: Vec<usize> = to_first.iter().map(|&from| sizes[from]).collect();
+        let result = self.convolve((&x, &x_sizes), (&w, &w_sizes), &first_sizes);
+        let (result, _) = permuted(&result, &first_sizes, &from_first);
+        Ok(vec![pack_floats(dtype, sizes, &result)?])
+    }
 }
 
 /// `x [N, C, spatial…], w [C, M/groups, spatial…] → [N, M, spatial…]`: the transpose of the
@@ -142,6 +170,33 @@ impl Operation for ConvTranspose {
         }
         Ok(vec![TensorType::new(x.dtype, shape)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let (x, w) = (inputs[0].to_f64(), inputs[1].to_f64());
+        let (x_sizes, w_sizes) = (inputs[0].sizes(), inputs[1].sizes());
+        let (channels, filters) = (x_sizes[1], w_sizes[1]);
+        let (x_plane, w_plane, plane): (usize, usize, usize) = (
+            x_sizes[2..].iter().product(),
+            w_sizes[2..].iter().product(),
+            sizes[2..].iter().product(),
+        );
+        let landings = self.landings(&x_sizes[2..], &w_sizes[2..], &sizes[2..]);
+        let mut result = vec![0.0; sizes.iter().product()];
+        for (batch, channel) in (0..x_sizes[0]).flat_map(|b| (0..channels).map(move |c| (b, c))) {
+            let group = channel / (channels / self.groups);
+            let x = &x[(batch * channels + channel) * x_plane..][..x_plane];
+            for filter in 0..filters {
+                let w = &w[(channel * filters + filter) * w_plane..][..w_plane];
+                let out = (batch * self.groups + group) * filters + filter;
+                let out = &mut result[out * plane..][..plane];
+                for &(from, weight, to) in &landings {
+                    out[to] += x[from] * w[weight];
+                }
+            }
+        }
+        Ok(vec![pack_floats(dtype, sizes, &result)?])
+    }
 }
 
 /// The number of spatial dimensions of matching operands.
@@ -161,4 +216,107 @@ fn grouped(number: &Dim, groups: usize, what: &str) -> Result<(), OpError> {
         return Err(OpError::new(format!("{number} {what} do not split into {groups} groups")));
     }
     Ok(())
+}
+
+impl Conv {
+    /// Channels-first convolution: columns of operand elements under the filter, a block of places
+    /// at a time, multiplied with the filters as a matrix.
+    fn convolve(
+        &self,
+        (x, x_sizes): (&[f64], &[usize]),
+        (w, w_sizes): (&[f64], &[usize]),
+        sizes: &[usize],
+    ) -> Vec<f64> {
+        const BLOCK: usize = 1024;
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        let mut elements: Vec<Vec<usize>> = Vec::new();
+        let collect = |sizes: &[usize], to: &mut Vec<Vec<usize>>| {
+            walk(sizes, |at| {
+                to.push(at.to_vec());
+                Ok::<(), Infallible>(())
+            })
+        };
+        let (Ok(()), Ok(())) =
+            (collect(&sizes[2..], &mut places), collect(&w_sizes[2..], &mut elements));
+        let (channels, depth, filters) = (x_sizes[1], w_sizes[1], w_sizes[0]);
+        let per_group = filters / self.groups;
+        let (plane, rows) = (x_sizes[2..].iter().product::<usize>(), depth * elements.len());
+        let mut result = vec![0.0; sizes.iter().product()];
+        for (batch, group) in (0..x_sizes[0]).flat_map(|b| (0..self.groups).map(move |g| (b, g))) {
+            let x = &x[(batch * channels + group * depth) * plane..][..depth * plane];
+            let w = &w[group * per_group * rows..][..per_group * rows];
+            for (block, places_here) in places.chunks(BLOCK).enumerate() {
+                let mut columns = Vec::with_capacity(rows * places_here.len());
+                for channel in x.chunks(plane.max(1)).take(depth) {
+                    for element in &elements {
+                        columns.extend(places_here.iter().map(|place| {
+                            let under = self.under(place, element, &x_sizes[2..]);
+                            under.map_or(0.0, |offset| channel[offset])
+                        }));
+                    }
+                }
+                // A crop can leave nothing of the operand under any filter.
+                columns.resize(rows * places_here.len(), 0.0);
+                let count = places_here.len();
+                let mut sums = vec![0.0; per_group * count];
+                matrix_product((per_group, rows, count), w, &columns, &mut sums);
+                for (filter, sums) in sums.chunks(count).enumerate() {
+                    let out = (batch * filters + group * per_group + filter) * places.len();
+                    result[out + block * BLOCK..][..count].copy_from_slice(sums);
+                }
+            }
+        }
+        result
+    }
+
+    /// The offset in a channel of what lies under an element of the filter; `None` in padding.
+    fn under(&self, place: &[usize], element: &[usize], sizes: &[usize]) -> Option<usize> {
+        let mut offset = 0;
+        for number in 0..sizes.len() {
+            let reach = place[number] * self.strides[number];
+            let reach = reach + element[number] * self.dilations[number];
+            let at = usize::try_from((reach as i64).saturating_sub(self.before[number])).ok()?;
+            offset = offset * sizes[number] + (at < sizes[number]).then_some(at)?;
+        }
+        Some(offset)
+    }
+}
+
+impl ConvTranspose {
+    /// For every element of a channel and of a filter, where in the result their product lands:
+    /// offsets in the channel, the filter and the result.
+    fn landings(
+        &self,
+        x_sizes: &[usize],
+        w_sizes: &[usize],
+        sizes: &[usize],
+    ) -> Vec<(usize, usize, usize)> {
+        let both = [x_sizes, w_sizes].concat();
+        let spatial = sizes.len();
+        let (mut number, mut landings) = (0, Vec::new());
+        let plane: usize = w_sizes.iter().product();
+        let walked = walk(&both, |at| {
+            let mut offset = Some(0);
+            for dimension in 0..spatial {
+                let reach = at[dimension] * self.strides[dimension];
+                let reach = reach + at[spatial + dimension] * self.dilations[dimension];
+                let place = (reach as i64).saturating_sub(self.before[dimension]);
+                let place = usize::try_from(place).ok().filter(|&at| at < sizes[dimension]);
+                offset = offset.zip(place).map(|(sum, place)| sum * sizes[dimension] + place);
+            }
+            landings.extend(offset.map(|offset| (number / plane, number % plane, offset)));
+            number += 1;
+            Ok::<(), Infallible>(())
+        });
+        let Ok(()) = walked;
+        landings
+    }
+}
+
+/// The elements with dimensions permuted, and the sizes in that order.
+fn permuted(data: &[f64], sizes: &[usize], perm: &[usize]) -> (Vec<f64>, Vec<usize>) {
+    let own = strides(sizes);
+    let strides: Vec<isize> = perm.iter().map(|&from| own[from]).collect();
+    let sizes: Vec<usize> = perm.iter().map(|&from| sizes[from]).collect();
+    (gathered(data, &sizes, &strides), sizes)
 }

@@ -3,10 +3,13 @@
 //! Invariant: operands broadcast as in NumPy (aligned at the last dimension, a literal 1 or a
 //! missing dimension stretches); dimensions that are neither equal nor literally 1 are an error.
 
+use super::elements::{numbers, pack};
+use super::places::{offsets, stretched};
 use super::typing::{broadcast, element, exactly, is_numeric, same_element};
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::DType;
+use crate::kernel::number::Number;
+use kiln_tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// A function of one number.
@@ -123,6 +126,13 @@ impl Operation for Unary {
             .ok_or_else(|| OpError::new(format!("{:?} is not defined on {x}", self.f)))?;
         Ok(vec![TensorType::new(dtype, x.shape.clone())])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let of = inputs[0].dtype();
+        let values = numbers(&inputs[0]).into_iter().map(|x| Number::unary(self.f, x, of));
+        Ok(vec![pack(dtype, sizes, values)?])
+    }
 }
 
 /// A function of two numbers.
@@ -134,7 +144,8 @@ pub enum BinaryFn {
     Sub,
     /// a·b; integers wrap.
     Mul,
-    /// a/b; integers truncate, and division of an integer by zero is an error.
+    /// a/b; integers truncate, and an integer divided by zero is divided by one instead (so that
+    /// every backend gives the same).
     Div,
     /// The remainder of the truncated quotient, with the sign of a (C's `%` and `fmod`).
     Rem,
@@ -237,6 +248,16 @@ impl Operation for Binary {
             .ok_or_else(|| OpError::new(format!("{:?} is not defined on {a} and {b}", self.f)))?;
         Ok(vec![TensorType::new(dtype, broadcast(&[a, b])?)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let (a, b, of) = (numbers(&inputs[0]), numbers(&inputs[1]), inputs[0].dtype());
+        let strides = [0, 1].map(|operand| stretched(inputs[operand].sizes(), sizes.len()));
+        let places = offsets(&sizes, [&strides[0], &strides[1]], [0; 2]);
+        let values: Vec<Number> =
+            places.map(|[i, j]| Number::binary(self.f, a[i], b[j], of)).collect();
+        Ok(vec![pack(dtype, sizes, values)?])
+    }
 }
 
 /// `condition, a, b → a` where the condition (`bool`) holds, else `b`; broadcast.
@@ -251,6 +272,16 @@ impl Operation for Select {
         element(condition, "the condition", "bool", |dtype| dtype == DType::Bool)?;
         same_element(a, b)?;
         Ok(vec![TensorType::new(a.dtype, broadcast(&[condition, a, b])?)])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let [condition, a, b] = [0, 1, 2].map(|operand| numbers(&inputs[operand]));
+        let strides = [0, 1, 2].map(|operand| stretched(inputs[operand].sizes(), sizes.len()));
+        let places = offsets(&sizes, [&strides[0], &strides[1], &strides[2]], [0; 3]);
+        let values: Vec<Number> =
+            places.map(|[c, i, j]| if condition[c].is_true() { a[i] } else { b[j] }).collect();
+        Ok(vec![pack(dtype, sizes, values)?])
     }
 }
 
@@ -268,5 +299,11 @@ impl Operation for Cast {
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         let [x] = exactly(inputs)?;
         Ok(vec![TensorType::new(self.to, x.shape.clone())])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let values = numbers(&inputs[0]).into_iter().map(|x| x.cast(dtype));
+        Ok(vec![pack(dtype, sizes, values)?])
     }
 }

@@ -3,10 +3,13 @@
 //! Invariant: indices are `i32` or `i64`, and a negative index counts from the end; one outside
 //! the dimension is an error when the model runs.
 
+use super::elements::{indices, numbers, pack, place, wide};
+use super::places::{moved, strides, walk};
 use super::typing::{axis, equal_dims, equal_shapes, equal_types, exactly, index, numeric};
-use super::{OpError, Operation};
+use super::{BinaryFn, OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Dim;
+use crate::kernel::number::Number;
+use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `data, indices → data.take(indices, axis)`: the dimensions of `indices` in place of `axis`.
@@ -27,6 +30,22 @@ impl Operation for Gather {
         let shape = [outer, &indices.shape, &inner[1..]].concat();
         Ok(vec![TensorType::new(data.dtype, shape)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let data = &inputs[0];
+        let size = data.sizes()[self.axis];
+        let chosen = indices(&inputs[1], size)?;
+        let block = data.sizes()[self.axis + 1..].iter().product::<usize>() * dtype.size();
+        let outer: usize = data.sizes()[..self.axis].iter().product();
+        let mut bytes = Vec::with_capacity(Tensor::byte_length(dtype, &sizes)?);
+        for number in 0..outer {
+            for &index in &chosen {
+                bytes.extend_from_slice(&data.bytes()[(number * size + index) * block..][..block]);
+            }
+        }
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
+    }
 }
 
 /// `data, indices →` for every place in `indices`, the element of `data` at that place with the
@@ -46,6 +65,12 @@ impl Operation for GatherElements {
         index(indices, "the index operand")?;
         inside(data, indices, self.axis)?;
         Ok(vec![TensorType::new(data.dtype, indices.shape.clone())])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        let from = element_places(&inputs[0], &inputs[1], self.axis)?;
+        Ok(vec![moved(&inputs[0], sizes, from.into_iter())?])
     }
 }
 
@@ -70,6 +95,19 @@ impl Operation for GatherNd {
         let shape = [tuples, &data.shape[self.batch_dims + depth..]].concat();
         Ok(vec![TensorType::new(data.dtype, shape)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let (data, tuples) = (&inputs[0], &inputs[1]);
+        let depth = tuples.sizes().last().copied().unwrap_or(0);
+        let block = data.sizes()[self.batch_dims + depth..].iter().product::<usize>();
+        let (starts, blocks) = (tuple_places(data, tuples, self.batch_dims)?, block * dtype.size());
+        let mut bytes = Vec::with_capacity(Tensor::byte_length(dtype, &sizes)?);
+        for start in starts {
+            bytes.extend_from_slice(&data.bytes()[start * dtype.size()..][..blocks]);
+        }
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
+    }
 }
 
 /// How an update meets what is there.
@@ -85,6 +123,19 @@ pub enum ScatterReduction {
     Min,
     /// The larger.
     Max,
+}
+
+impl ScatterReduction {
+    fn combine(self, old: Number, update: Number, dtype: DType) -> Number {
+        let f = match self {
+            ScatterReduction::None => return update,
+            ScatterReduction::Add => BinaryFn::Add,
+            ScatterReduction::Mul => BinaryFn::Mul,
+            ScatterReduction::Min => BinaryFn::Min,
+            ScatterReduction::Max => BinaryFn::Max,
+        };
+        Number::binary(f, old, update, wide(dtype))
+    }
 }
 
 /// `data, indices, updates → data` with, for every place in `indices`, the update of that place
@@ -110,6 +161,16 @@ impl Operation for ScatterElements {
         reducible(data, self.reduction)?;
         Ok(vec![TensorType::clone(data)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let places = element_places(&inputs[0], &inputs[1], self.axis)?;
+        let mut data = numbers(&inputs[0]);
+        for (place, update) in places.into_iter().zip(numbers(&inputs[2])) {
+            data[place] = self.reduction.combine(data[place], update, dtype);
+        }
+        Ok(vec![pack(dtype, sizes, data)?])
+    }
 }
 
 /// `data, indices, updates → data` with slices put in where the tuples in the last dimension of
@@ -133,6 +194,20 @@ impl Operation for ScatterNd {
         equal_types(&expected, updates, "the updates must be one slice for each tuple")?;
         reducible(data, self.reduction)?;
         Ok(vec![TensorType::clone(data)])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let depth = inputs[1].sizes().last().copied().unwrap_or(0);
+        let block: usize = sizes[depth..].iter().product();
+        let (mut data, updates) = (numbers(&inputs[0]), numbers(&inputs[2]));
+        for (number, start) in tuple_places(&inputs[0], &inputs[1], 0)?.into_iter().enumerate() {
+            for element in 0..block {
+                let slot = &mut data[start + element];
+                *slot = self.reduction.combine(*slot, updates[number * block + element], dtype);
+            }
+        }
+        Ok(vec![pack(dtype, sizes, data)?])
     }
 }
 
@@ -169,4 +244,41 @@ fn tuple_length(
 
 fn reducible(data: &TensorType, reduction: ScatterReduction) -> Result<(), OpError> {
     if reduction == ScatterReduction::None { Ok(()) } else { numeric(data, "the data") }
+}
+
+/// For every place in `index`, the offset in `data` with the index for the coordinate of `axis`.
+fn element_places(data: &Tensor, index: &Tensor, axis: usize) -> Result<Vec<usize>, OpError> {
+    let strides = strides(data.sizes());
+    let mut chosen = indices(index, data.sizes()[axis])?.into_iter();
+    let mut places = Vec::with_capacity(index.len());
+    walk(index.sizes(), |at| {
+        let offsets = at.iter().zip(&strides).enumerate();
+        let others = offsets.filter(|(number, _)| *number != axis);
+        let base: usize = others.map(|(_, (&at, &stride))| at * stride as usize).sum();
+        places.extend(chosen.next().map(|index| base + index * strides[axis] as usize));
+        Ok::<(), OpError>(())
+    })?;
+    Ok(places)
+}
+
+/// For every tuple of `index`, the offset in `data` of the slice that it names.
+fn tuple_places(data: &Tensor, index: &Tensor, batch_dims: usize) -> Result<Vec<usize>, OpError> {
+    let strides = strides(data.sizes());
+    let (values, rank) = (index.to_i64(), index.sizes().len());
+    let depth = index.sizes()[rank - 1];
+    let mut tuples = 0..;
+    let mut places = Vec::new();
+    walk(&index.sizes()[..rank - 1], |at| {
+        let batch = at.iter().zip(&strides).take(batch_dims);
+        let mut offset: usize = batch.map(|(&at, &stride)| at * stride as usize).sum();
+        let first = tuples.next().unwrap_or(0) * depth;
+        for number in 0..depth {
+            let dimension = batch_dims + number;
+            let at = place(values[first + number], data.sizes()[dimension])?;
+            offset += at * strides[dimension] as usize;
+        }
+        places.push(offset);
+        Ok::<(), OpError>(())
+    })?;
+    Ok(places)
 }

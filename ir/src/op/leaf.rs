@@ -3,7 +3,7 @@
 //! Invariant: their results depend on attributes and symbols alone.
 
 use super::typing::exactly;
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,11 @@ impl Operation for Constant {
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         exactly::<0>(inputs)?;
         Ok(vec![TensorType::of(&self.tensor)])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        self.result(inputs)?;
+        Ok(vec![self.tensor.clone()])
     }
 }
 
@@ -54,6 +59,14 @@ impl Operation for SizeOf {
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         self.dims.iter_mut().collect()
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        let values = self.dims.iter().map(|dim| {
+            dim.as_const().ok_or_else(|| OpError::new(format!("dimension `{dim}` has no value")))
+        });
+        Ok(vec![Tensor::from_slice(sizes, &values.collect::<Result<Vec<i64>, _>>()?)?])
+    }
 }
 
 /// `() → i64[length]`: 0, 1, 2 and so on.
@@ -73,6 +86,12 @@ impl Operation for Iota {
 
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         vec![&mut self.length]
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        let values: Vec<i64> = (0..).take(sizes[0]).collect();
+        Ok(vec![Tensor::from_slice(sizes, &values)?])
     }
 }
 

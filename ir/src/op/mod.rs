@@ -8,14 +8,17 @@ mod attention;
 mod contraction;
 mod control;
 mod convolution;
+mod elements;
 mod elementwise;
 mod indexing;
 mod leaf;
 mod movement;
 mod normalisation;
+mod places;
 mod recurrent;
 mod reduction;
 mod resize;
+mod run;
 mod typing;
 mod window;
 
@@ -36,7 +39,9 @@ pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};
 
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Dim;
+use elements::MOST_ELEMENTS;
+use kiln_tensor::{DType, Dim, DimError, Symbol, SymbolValues, Tensor, TensorError};
+pub use run::Run;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -55,6 +60,18 @@ impl OpError {
     }
 }
 
+impl From<TensorError> for OpError {
+    fn from(error: TensorError) -> Self {
+        OpError::new(error.to_string())
+    }
+}
+
+impl From<DimError> for OpError {
+    fn from(error: DimError) -> Self {
+        OpError::new(error.to_string())
+    }
+}
+
 /// What one core operation is.
 pub trait Operation {
     /// Name in text forms.
@@ -66,6 +83,42 @@ pub trait Operation {
     /// The dimension expressions among the attributes.
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         Vec::new()
+    }
+
+    /// The results, computed the slow and obvious way: the oracle for everything below. Floats
+    /// are computed in f64 and rounded to their type once, on the way out; integers wrap. The
+    /// symbols among the attributes have their values already.
+    fn evaluate(
+        &self,
+        inputs: &[Tensor],
+        regions: &[Graph],
+        run: &Run,
+    ) -> Result<Vec<Tensor>, OpError>;
+
+    /// Element types and sizes of the results for these very operands, if they are accepted and
+    /// nothing is absurdly large.
+    fn results(&self, inputs: &[Tensor]) -> Result<Vec<(DType, Vec<usize>)>, OpError> {
+        let types: Vec<TensorType> = inputs.iter().map(TensorType::of).collect();
+        let results = self.infer(&types.iter().collect::<Vec<_>>(), &[])?.into_iter();
+        let known = results.map(|ty| {
+            let sizes = ty.static_sizes().ok_or_else(|| {
+                OpError::new(format!("the sizes of the result {ty} are not known"))
+            })?;
+            let bytes = Tensor::byte_length(ty.dtype, &sizes)?;
+            if bytes / ty.dtype.size() > MOST_ELEMENTS && Self::NAME != Constant::NAME {
+                return Err(OpError::new(format!(
+                    "a result {ty} is more than the reference evaluation makes"
+                )));
+            }
+            Ok((ty.dtype, sizes))
+        });
+        known.collect()
+    }
+
+    /// [`Operation::results`] of an operation with one.
+    fn result(&self, inputs: &[Tensor]) -> Result<(DType, Vec<usize>), OpError> {
+        let first = self.results(inputs)?.into_iter().next();
+        first.ok_or_else(|| OpError::new("has no result"))
     }
 }
 
@@ -98,6 +151,38 @@ macro_rules! operations {
             /// The dimension expressions among the attributes.
             pub fn dims_mut(&mut self) -> Vec<&mut Dim> {
                 match self { $(Op::$variant(op) => op.dims_mut(),)* }
+            }
+
+            /// The results, computed the slow and obvious way: the oracle for everything below.
+            /// Floats are computed in f64 and rounded to their type once, on the way out.
+            pub fn evaluate(
+                &self,
+                inputs: &[Tensor],
+                regions: &[Graph],
+                symbols: &SymbolValues,
+            ) -> Result<Vec<Tensor>, OpError> {
+                self.evaluate_in(inputs, regions, &Run::new(symbols))
+            }
+
+            /// [`Op::evaluate`] as a part of a run.
+            pub(crate) fn evaluate_in(
+                &self,
+                inputs: &[Tensor],
+                regions: &[Graph],
+                run: &Run,
+            ) -> Result<Vec<Tensor>, OpError> {
+                let op = self.substitute(&|symbol| run.symbols().get(symbol).copied().map(Dim::from));
+                match op { $(Op::$variant(op) => op.evaluate(inputs, regions, run),)* }
+            }
+
+            /// The operation with symbols among its attributes replaced. Bodies are not part of
+            /// an operation and stay as they are.
+            pub fn substitute(&self, replace: &impl Fn(&Symbol) -> Option<Dim>) -> Op {
+                let mut op = self.clone();
+                for dim in op.dims_mut() {
+                    *dim = dim.substitute(replace);
+                }
+                op
             }
         }
 

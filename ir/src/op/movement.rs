@@ -3,12 +3,13 @@
 //! Invariant: every element of a result is an element of an operand (or the padding value), so
 //! all element types are accepted.
 
+use super::places::{moved, offsets, stretched, strides, walk};
 use super::typing::{
     axis, broadcasts_to, entries, equal_dims, exactly, list, same_element, scalar,
 };
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Dim;
+use kiln_tensor::{Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// `x → x` under another shape of as many elements, in row-major order. If symbols keep the
@@ -38,6 +39,11 @@ impl Operation for Reshape {
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         self.shape.iter_mut().collect()
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        Ok(vec![inputs[0].reshaped(sizes)?])
+    }
 }
 
 /// `x → x` with its dimensions permuted: dimension `i` of the result is dimension `perm[i]`.
@@ -64,6 +70,14 @@ impl Operation for Transpose {
         let shape = self.perm.iter().map(|&from| x.shape[from].clone()).collect();
         Ok(vec![TensorType::new(x.dtype, shape)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        let own = strides(inputs[0].sizes());
+        let permuted: Vec<isize> = self.perm.iter().map(|&from| own[from]).collect();
+        let from: Vec<usize> = offsets(&sizes, [&permuted], [0]).map(|[offset]| offset).collect();
+        Ok(vec![moved(&inputs[0], sizes, from.into_iter())?])
+    }
 }
 
 /// `x → x` stretched to exactly this shape, by NumPy's rules.
@@ -84,6 +98,13 @@ impl Operation for Broadcast {
 
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         self.shape.iter_mut().collect()
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (_, sizes) = self.result(inputs)?;
+        let strides = stretched(inputs[0].sizes(), sizes.len());
+        let from: Vec<usize> = offsets(&sizes, [&strides], [0]).map(|[offset]| offset).collect();
+        Ok(vec![moved(&inputs[0], sizes, from.into_iter())?])
     }
 }
 
@@ -137,6 +158,24 @@ impl Operation for Slice {
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         self.starts.iter_mut().chain(&mut self.sizes).collect()
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        if sizes.contains(&0) {
+            return Ok(vec![Tensor::zeros(dtype, sizes)?]);
+        }
+        let own = strides(inputs[0].sizes());
+        let starts = self.starts.iter().zip(&own);
+        let first =
+            starts.map(|(start, stride)| start.as_const().unwrap_or(0) as isize * stride).sum();
+        // A step of a dimension of one element is never taken, however large.
+        let steps = own.iter().zip(&self.steps);
+        let strides: Vec<isize> =
+            steps.map(|(own, &step)| own.wrapping_mul(step as isize)).collect();
+        let from: Vec<usize> =
+            offsets(&sizes, [&strides], [first]).map(|[offset]| offset).collect();
+        Ok(vec![moved(&inputs[0], sizes, from.into_iter())?])
+    }
 }
 
 /// `x₀, x₁, … → ` all of them one after the other along `axis`; at least one.
@@ -169,6 +208,19 @@ impl Operation for Concat {
         }
         Ok(vec![result])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let outer: usize = sizes[..self.axis].iter().product();
+        let mut bytes = Vec::with_capacity(Tensor::byte_length(dtype, &sizes)?);
+        for number in 0..outer {
+            for input in inputs {
+                let block = input.bytes().len() / outer;
+                bytes.extend_from_slice(&input.bytes()[number * block..][..block]);
+            }
+        }
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
+    }
 }
 
 /// What lies around a padded tensor.
@@ -182,6 +234,23 @@ pub enum PadMode {
     Edge,
     /// The tensor again: `b c | a b c | a b`.
     Wrap,
+}
+
+impl PadMode {
+    /// Which coordinate lies at `at` around a dimension of `size`; `None` for the padding value.
+    fn source(self, at: i64, size: i64) -> Option<i64> {
+        match self {
+            _ if (0..size).contains(&at) => Some(at),
+            PadMode::Constant => None,
+            PadMode::Edge => Some(at.clamp(0, size - 1)),
+            PadMode::Wrap => Some(at.rem_euclid(size)),
+            PadMode::Reflect if size == 1 => Some(0),
+            PadMode::Reflect => {
+                let turn = at.rem_euclid(2 * (size - 1));
+                Some(turn.min(2 * (size - 1) - turn))
+            }
+        }
+    }
 }
 
 /// `x → x` with elements added around it; `x, value → …` with a scalar `value` if the mode is
@@ -229,5 +298,32 @@ impl Operation for Pad {
 
     fn dims_mut(&mut self) -> Vec<&mut Dim> {
         self.before.iter_mut().chain(&mut self.after).collect()
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let x = &inputs[0];
+        if x.is_empty() && self.mode != PadMode::Constant && !sizes.contains(&0) {
+            return Err(OpError::new("there are no elements to pad with"));
+        }
+        let before: Vec<i64> = self.before.iter().map(|dim| dim.as_const().unwrap_or(0)).collect();
+        let own = strides(x.sizes());
+        let width = dtype.size();
+        let mut bytes = Vec::with_capacity(Tensor::byte_length(dtype, &sizes)?);
+        walk(&sizes, |at| {
+            let mut offset = Some(0usize);
+            for (number, &coordinate) in at.iter().enumerate() {
+                let wanted = (coordinate as i64).saturating_sub(before[number]);
+                let found = self.mode.source(wanted, x.sizes()[number] as i64);
+                offset =
+                    offset.zip(found).map(|(sum, at)| sum + at as usize * own[number] as usize);
+            }
+            match offset {
+                Some(offset) => bytes.extend_from_slice(&x.bytes()[offset * width..][..width]),
+                None => bytes.extend_from_slice(inputs[1].bytes()),
+            }
+            Ok::<(), OpError>(())
+        })?;
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Invariant: the result has the type of the first operand.
 
+use super::elements::pack_floats;
 use super::typing::{axis, between, equal_types, exactly, float};
-use super::{OpError, Operation};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
+use kiln_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// `x → exp(x − max x)/Σ exp(x − max x)` along `axis`.
@@ -22,6 +24,22 @@ impl Operation for Softmax {
         axis(self.axis, x)?;
         float(x, "the operand")?;
         Ok(vec![TensorType::clone(x)])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let mut values = inputs[0].to_f64();
+        let size = sizes[self.axis];
+        let stride: usize = sizes[self.axis + 1..].iter().product();
+        let outer: usize = sizes[..self.axis].iter().product();
+        for first in (0..outer).flat_map(|o| (0..stride).map(move |i| o * size * stride + i)) {
+            let mut lane: Vec<f64> = (0..size).map(|at| values[first + at * stride]).collect();
+            softmax(&mut lane);
+            lane.into_iter()
+                .enumerate()
+                .for_each(|(at, value)| values[first + at * stride] = value);
+        }
+        Ok(vec![pack_floats(dtype, sizes, &values)?])
     }
 }
 
@@ -53,4 +71,29 @@ impl Operation for Normalize {
         }
         Ok(vec![TensorType::clone(x)])
     }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (dtype, sizes) = self.result(inputs)?;
+        let mut values = inputs[0].to_f64();
+        let count: usize = sizes[self.axis..].iter().product();
+        let scale = inputs.get(1).map_or(vec![1.0; count], Tensor::to_f64);
+        let bias = inputs.get(2).map_or(vec![0.0; count], Tensor::to_f64);
+        for lane in values.chunks_mut(count.max(1)) {
+            let mean = if self.center { lane.iter().sum::<f64>() / count as f64 } else { 0.0 };
+            let variance = lane.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / count as f64;
+            let deviation = (variance + self.epsilon).sqrt();
+            for (x, (scale, bias)) in lane.iter_mut().zip(scale.iter().zip(&bias)) {
+                *x = (*x - mean) / deviation * scale + bias;
+            }
+        }
+        Ok(vec![pack_floats(dtype, sizes, &values)?])
+    }
+}
+
+/// Replaces numbers by their softmax. The maximum is taken off first, so nothing overflows.
+pub(super) fn softmax(lane: &mut [f64]) {
+    let most = lane.iter().fold(f64::NEG_INFINITY, |most, &x| if x > most { x } else { most });
+    lane.iter_mut().for_each(|x| *x = (*x - most).exp());
+    let sum: f64 = lane.iter().sum();
+    lane.iter_mut().for_each(|x| *x /= sum);
 }
