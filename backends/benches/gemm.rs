@@ -56,10 +56,19 @@ fn schedule(target: &Target) -> Schedule {
     }
 }
 
-/// Multiply-adds of the same register tile whose operands never change: nothing is fetched from
-/// further away than the first-level cache, and nothing waits.
-fn peak_kernel(target: &Target) -> (Kernel, Schedule) {
-    let [rows, columns, _] = tile(target);
+/// Rows and columns of register tiles that have enough accumulators to hide the latency and leave
+/// registers for the operands; the best of them is the peak.
+fn peak_tiles(target: &Target) -> Vec<[u64; 2]> {
+    let lanes = u64::from(target.vector_bits / 32);
+    let tiles: &[[u64; 2]] =
+        if target.vector_registers >= 32 { &[[5, 4], [4, 5]] } else { &[[3, 3], [2, 5], [3, 4]] };
+    tiles.iter().map(|[rows, vectors]| [*rows, vectors * lanes]).collect()
+}
+
+/// Multiply-adds of a register tile whose operands never change: nothing is fetched, and enough
+/// accumulators that nothing waits.
+fn peak_kernel(target: &Target, [rows, columns]: [u64; 2]) -> (Kernel, Schedule) {
+    let lanes = target.vector_bits / 32;
     let (m, n, k) = (rows.to_string(), columns.to_string(), STEPS.to_string());
     let mut kernel = kernels::gemm(DType::F32, [&m, &n, &k], false);
     for (operand, axis) in [(0, 0), (1, 1)] {
@@ -70,6 +79,14 @@ fn peak_kernel(target: &Target) -> (Kernel, Schedule) {
     let mut schedule = schedule(target);
     schedule.task = vec![0, 0];
     schedule.packing.clear();
+    schedule.stages = vec![StageSchedule {
+        loops: vec![
+            LoopLevel { axis: 1, step: columns },
+            LoopLevel { axis: 0, step: rows },
+            LoopLevel { axis: 2, step: 4 },
+        ],
+        vector: Some(VectorAxis { axis: 1, lanes }),
+    }];
     (kernel, schedule)
 }
 
@@ -84,11 +101,11 @@ fn zeros(elements: usize) -> Tensor {
 }
 
 /// Peak in GFLOP/s, as the best of many short runs.
-fn peak(target: &Target) -> f64 {
-    let (kernel, schedule) = peak_kernel(target);
+fn peak_of(target: &Target, tile: [u64; 2]) -> f64 {
+    let (kernel, schedule) = peak_kernel(target, tile);
     let code = code(&kernel, &schedule, target);
     let function = code.entry("kernel").expect("the symbol is there");
-    let [rows, columns, _] = tile(target).map(|size| size as usize);
+    let [rows, columns] = tile.map(|size| size as usize);
     let mut memory = [zeros(rows), zeros(columns), zeros(rows * columns)];
     let pointers = memory.each_mut().map(|tensor| tensor.bytes_mut().as_mut_ptr());
     let flops = 2 * rows * columns * STEPS;
@@ -105,6 +122,10 @@ fn peak(target: &Target) -> f64 {
             (flops * calls) as f64 / start.elapsed().as_secs_f64() / 1e9
         })
         .fold(0.0, f64::max)
+}
+
+fn peak(target: &Target) -> f64 {
+    peak_tiles(target).into_iter().map(|tile| peak_of(target, tile)).fold(0.0, f64::max)
 }
 
 fn gemm(criterion: &mut Criterion) {

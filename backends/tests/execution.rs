@@ -288,11 +288,14 @@ fn packed_matrix_products() {
     both.packing = vec![blocked(0, 0, 14), blocked(1, 1, 32)];
     let mut weights = one(&[0, 0], &[(1, 16), (0, 4)], Some((1, 4)));
     weights.packing = vec![blocked(1, 1, 16)];
+    // Two register tiles share a panel.
+    let mut narrower = one(&[0, 0], &[(1, 16), (0, 4)], Some((1, 8)));
+    narrower.packing = vec![blocked(1, 1, 32)];
     for [m, n, k] in [[14, 32, 8], [31, 77, 5], [1, 16, 40]] {
         let sizes = [("m", m as i64), ("n", n as i64), ("k", k as i64)];
         let text = [m, n, k].map(|size: usize| size.to_string());
         for extents in [["m", "n", "k"], text.each_ref().map(String::as_str)] {
-            for schedule in [&both, &weights] {
+            for schedule in [&both, &weights, &narrower] {
                 let kernel = gemm(DType::F32, extents, true);
                 gemm_case(kernel, &sizes, [m, n, k]).run(schedule);
             }

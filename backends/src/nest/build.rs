@@ -64,7 +64,7 @@ impl OpenFor {
 
 const ANY: Bounds = Bounds { min: i64::MIN, max: None };
 
-fn gcd(a: i64, b: i64) -> i64 {
+pub(super) fn gcd(a: i64, b: i64) -> i64 {
     let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
     while b != 0 {
         (a, b) = (b, a % b);

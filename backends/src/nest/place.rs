@@ -3,7 +3,7 @@
 //! Invariant: an [`Offset`] is exact; whether lanes are equal, adjacent, strided or scattered is read
 //! off its form and never guessed.
 
-use super::build::Builder;
+use super::build::{Builder, gcd};
 use super::{BinaryOp, Element, Op, Predicate, Type, ValueId};
 use kiln_ir::kernel::Index;
 use kiln_ir::schedule::{PackedLayout, Part};
@@ -144,11 +144,40 @@ impl Offset {
             let remainder = build.floor_mod(value, divisor);
             return (Offset::value(build, quotient), Offset::value(build, remainder));
         }
+        if self.stays_in_block(divisor, lanes, build) {
+            // The same for all lanes: the lanes only move on inside the block.
+            let first = Offset { stride: Dim::default(), ..self.clone() };
+            let (quotient, mut remainder) = first.divide(divisor, 1, build);
+            remainder.stride = self.stride.clone();
+            return (quotient, remainder);
+        }
         let value = self.lanes(lanes, build);
         let divisor = build.dim(divisor);
         let (quotient, remainder) = divide_lanes(value, divisor, build);
         let scattered = |value| Offset { scattered: Some(value), ..Offset::default() };
         (scattered(quotient), scattered(remainder))
+    }
+
+    /// Whether all lanes have the same quotient: what is not literal is a multiple of a divisor of
+    /// the block, and the literal leaves the lanes room before the next multiple.
+    fn stays_in_block(&self, block: &Dim, lanes: u32, build: &Builder) -> bool {
+        let (Some(block), Some(stride)) = (block.as_const(), self.stride.as_const()) else {
+            return false;
+        };
+        let literal = literal_part(&self.constant);
+        if self.scattered.is_some() || block <= 0 || !self.constant.is(literal) {
+            return false;
+        }
+        let multiples = self.terms.iter().map(|(value, coefficient)| {
+            let coefficient = coefficient.as_const().unwrap_or(1);
+            build.divisor(*value).checked_mul(coefficient).unwrap_or(1)
+        });
+        let room = multiples.fold(block, gcd);
+        let reach = stride.checked_mul(i64::from(lanes) - 1);
+        let first = literal.rem_euclid(room);
+        reach
+            .and_then(|reach| first.checked_add(reach))
+            .is_some_and(|last| (0..room).contains(&last))
     }
 
     /// Splits off what the divisor divides; the rest must be a literal that, over all lanes, stays
