@@ -254,7 +254,8 @@ impl PadMode {
 }
 
 /// `x → x` with elements added around it; `x, value → …` with a scalar `value` if the mode is
-/// `Constant`. Negative amounts crop. `Reflect` repeats its mirrors for amounts beyond the size.
+/// `Constant`. Negative amounts crop, but what is added comes from the whole operand. `Reflect`
+/// repeats its mirrors for amounts beyond the size.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pad {
     /// How many before the first element, for every dimension.

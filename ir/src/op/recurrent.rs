@@ -127,7 +127,8 @@ pub struct Recurrent {
     pub direction: Direction,
     /// Activation functions, those of the first direction first.
     pub activations: Vec<Activation>,
-    /// The bound to which operands of activations are clipped, on both sides of 0.
+    /// The bound to which the sums that gates are activated with are clipped, on both sides of 0.
+    /// An LSTM's new c is not clipped before its activation.
     pub clip: Option<f64>,
     /// Whether `lengths` is given.
     pub lengths: bool,
@@ -292,7 +293,7 @@ impl Recurrent {
                     let candidate = activate(1, sum(3, unit, &before));
                     c[unit] = forget * c[unit] + input * candidate;
                     let output = activate(0, sum(1, unit, &before) + peep(1, c[unit]));
-                    h[unit] = output * activate(2, c[unit]);
+                    h[unit] = output * weights.activations[2].apply(c[unit]);
                 }
             }
             Cell::Gru { linear_before_reset } => {

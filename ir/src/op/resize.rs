@@ -246,8 +246,8 @@ impl Resize {
         let stretch = if self.antialias { scale.min(1.0) } else { 1.0 };
         let (reach, exclude) = match self.mode {
             ResizeMode::Nearest(mode) => return Ok(vec![(clamp(mode.nearest(x)), 1.0)]),
-            ResizeMode::Linear => (1.0, self.antialias),
-            ResizeMode::Cubic { exclude_outside, .. } => (2.0, exclude_outside || self.antialias),
+            ResizeMode::Linear => (1.0, false),
+            ResizeMode::Cubic { exclude_outside, .. } => (2.0, exclude_outside),
         };
         let reach = reach / stretch;
         if reach > MOST_ELEMENTS as f64 {
@@ -268,7 +268,7 @@ impl Resize {
             return Ok(vec![(clamp(x.round()), 1.0)]);
         }
         // Left as they are where they sum to 1 anyway.
-        if exclude {
+        if exclude || self.antialias {
             neighbours.iter_mut().for_each(|(_, weight)| *weight /= total);
         }
         Ok(neighbours)
