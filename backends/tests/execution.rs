@@ -7,7 +7,7 @@ mod kernels;
 
 use kernels::*;
 use kiln_backends::nest::{Capabilities, interpret, lower};
-use kiln_backends::{Target, Unit};
+use kiln_backends::Target;
 use kiln_ir::kernel::{Kernel, Role};
 use kiln_ir::op::UnaryFn;
 use kiln_ir::schedule::{
@@ -156,7 +156,7 @@ impl Case {
 
     #[cfg(feature = "llvm")]
     fn compiled(&self, schedule: &Schedule) {
-        use kiln_backends::CodeGenerator;
+        use kiln_backends::{CodeGenerator, Unit};
         let tasks = schedule.tasks(&self.kernel).evaluate(&self.sizes).unwrap();
         let unit = Unit { kernel: &self.kernel, schedule, symbol: "kernel" };
         let mut targets = vec![Target::host().unwrap()];
@@ -645,7 +645,7 @@ proptest! {
 #[cfg(feature = "llvm")]
 #[test]
 fn equal_kernels_give_equal_bytes() {
-    use kiln_backends::CodeGenerator;
+    use kiln_backends::{CodeGenerator, Unit};
     let kernel = gemm(DType::F32, ["m", "n", "k"], true);
     let schedule = one(&[14, 0], &[(1, 32), (0, 14), (2, 4)], Some((1, 16)));
     let target = Target::named("znver4").unwrap();

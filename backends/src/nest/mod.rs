@@ -8,6 +8,7 @@
 //! `extern "C" fn(buffers: *const *mut u8, params: *const i64, scratch: *mut u8, begin: i64, end: i64)`
 //! which runs the tasks `begin..end`; the loop over them stands in the nest like any other loop.
 
+mod accumulate;
 mod arith;
 mod build;
 mod capabilities;

@@ -8,7 +8,7 @@ use super::functions::element_of;
 use super::place::Offset;
 use super::scalar::{Context, Malformed, Point};
 use super::tile::{Piece, Range, Tile, pieces};
-use super::{NestError, Op, Predicate, Type, ValueId};
+use super::{NestError, Op, Type, ValueId};
 use kiln_ir::kernel::{Axis, AxisKind, Combine, Index, ScalarId, ScalarOp, Stage};
 use kiln_ir::op::{BinaryFn, ReduceFn};
 use kiln_ir::schedule::{LoopLevel, StageSchedule, VectorAxis};
@@ -18,35 +18,31 @@ use kiln_tensor::{DType, Dim};
 const MOST_POINTS: usize = 1024;
 
 /// One serial loop.
-struct Level {
-    axis: usize,
-    step: i64,
+pub(super) struct Level {
+    pub(super) axis: usize,
+    pub(super) step: i64,
     /// Whether the register tile takes all of the step.
     innermost: bool,
 }
 
 /// A stage while it is lowered.
-struct Lowering<'c> {
-    context: &'c Context<'c>,
-    stage: &'c Stage,
+pub(super) struct Lowering<'c> {
+    pub(super) context: &'c Context<'c>,
+    pub(super) stage: &'c Stage,
     axes: Vec<&'c Axis>,
     extents: Vec<Dim>,
     parallel: Vec<Level>,
-    reduction: Vec<Level>,
-    vector: Option<VectorAxis>,
+    pub(super) reduction: Vec<Level>,
+    pub(super) vector: Option<VectorAxis>,
     /// Products that are added up by fused multiply-add and not computed apart.
-    fused: Vec<ScalarId>,
-    combines: Vec<(Combine, DType)>,
+    pub(super) fused: Vec<ScalarId>,
+    pub(super) combines: Vec<(Combine, DType)>,
 }
 
 /// Builds what a loop runs over the ranges and tiles that it leaves, from the values that it carries
 /// in to those that it carries on.
 type LoopBody<'b> = dyn FnMut(&[Range], &[Option<Tile>], Vec<ValueId>, &mut Builder) -> Result<Vec<ValueId>, Malformed>
     + 'b;
-
-/// The accumulators of one result at one point: one for each vector along a reduced vector axis
-/// and, without masks, a scalar one for its rest; else one.
-type Slots = Vec<ValueId>;
 
 impl Context<'_> {
     /// Builds a stage over the given ranges of the outer axes.
@@ -233,11 +229,11 @@ impl<'c> Lowering<'c> {
         Ok(())
     }
 
-    fn is_reduction(&self, axis: usize) -> bool {
+    pub(super) fn is_reduction(&self, axis: usize) -> bool {
         self.axes[axis].kind == AxisKind::Reduction
     }
 
-    fn reduces_vector(&self) -> bool {
+    pub(super) fn reduces_vector(&self) -> bool {
         self.vector.is_some_and(|vector| self.is_reduction(vector.axis))
     }
 
@@ -295,7 +291,7 @@ impl<'c> Lowering<'c> {
 
     /// Runs `body` for each block of an outer loop or each tile of an innermost one; `carried` are
     /// handed from iteration to iteration.
-    fn over(
+    pub(super) fn over(
         &self,
         level: &Level,
         ranges: &[Range],
@@ -406,7 +402,7 @@ impl<'c> Lowering<'c> {
 
     /// Every point (or vector of points) of the register tile along the axes that have a tile;
     /// along reduction axes only if `reduction`.
-    fn points(
+    pub(super) fn points(
         &self,
         tiles: &[Option<Tile>],
         reduction: bool,
@@ -447,200 +443,6 @@ impl<'c> Lowering<'c> {
         }
         points
     }
-
-    /// Combined values of every point.
-    fn reduce(
-        &self,
-        points: &[Point],
-        ranges: &[Range],
-        tiles: &[Option<Tile>],
-        build: &mut Builder,
-    ) -> Result<Vec<Vec<ValueId>>, Malformed> {
-        let slots = self.slots(build.capabilities.masks);
-        let mut start = Vec::new();
-        for point in points {
-            for (combine, dtype) in &self.combines {
-                let neutral = match combine {
-                    Combine::Reduce(f) => build.neutral(*f, *dtype),
-                    Combine::ArgMax { .. } => build.neutral(ReduceFn::Max, *dtype),
-                    Combine::ArgMin { .. } => build.neutral(ReduceFn::Min, *dtype),
-                    Combine::Follow => build.neutral(ReduceFn::Sum, *dtype),
-                };
-                for lanes in &slots {
-                    start.push(build.widen(neutral, lanes.unwrap_or(point.lanes)));
-                }
-            }
-        }
-        let end = self.reduction(0, ranges, tiles, start, build)?;
-        let mut all = end.chunks(slots.len());
-        let mut reduced = Vec::with_capacity(points.len());
-        for _ in points {
-            let mut values = Vec::with_capacity(self.combines.len());
-            for (combine, dtype) in &self.combines {
-                let slots: Slots = all.next().map(<[_]>::to_vec).unwrap_or_default();
-                values.push(self.gather_slots(*combine, *dtype, &slots, build));
-            }
-            reduced.push(values);
-        }
-        Ok(reduced)
-    }
-
-    /// Lanes of each accumulator of one result at one point; `None` for those of the point.
-    fn slots(&self, masks: bool) -> Vec<Option<u32>> {
-        match self.vector.filter(|_| self.reduces_vector()) {
-            Some(vector) => {
-                let step = self.reduction.iter().rev().find(|level| level.axis == vector.axis);
-                let vectors = step.map_or(1, |level| level.step / i64::from(vector.lanes));
-                let rest = (!masks).then_some(Some(1));
-                (0..vectors).map(|_| Some(vector.lanes)).chain(rest).collect()
-            }
-            None => vec![None],
-        }
-    }
-
-    /// The accumulators of one result as one value.
-    fn gather_slots(
-        &self,
-        combine: Combine,
-        dtype: DType,
-        slots: &Slots,
-        build: &mut Builder,
-    ) -> ValueId {
-        let Combine::Reduce(f) = combine else { return slots[0] };
-        let op = Builder::combiner(f, dtype);
-        let (mut wide, mut narrow): (Vec<ValueId>, Vec<ValueId>) =
-            slots.iter().partition(|slot| self.reduces_vector() && build.ty(**slot).lanes > 1);
-        // Halve the vectors pairwise, then their lanes.
-        while wide.len() > 1 {
-            wide = wide
-                .chunks(2)
-                .map(|pair| match pair {
-                    [a, b] => build.binary(op, *a, *b),
-                    _ => pair[0],
-                })
-                .collect();
-        }
-        for value in wide {
-            let scalar = Type::new(build.ty(value).element, 1);
-            narrow.push(build.pure(Op::Reduce(op, value), scalar));
-        }
-        let first = narrow[0];
-        narrow[1..].iter().fold(first, |sum, value| build.binary(op, sum, *value))
-    }
-
-    fn reduction(
-        &self,
-        depth: usize,
-        ranges: &[Range],
-        tiles: &[Option<Tile>],
-        carried: Vec<ValueId>,
-        build: &mut Builder,
-    ) -> Result<Vec<ValueId>, Malformed> {
-        let Some(level) = self.reduction.get(depth) else {
-            return self.accumulate(tiles, carried, build);
-        };
-        self.over(level, ranges, tiles, carried, build, &mut |ranges, tiles, carried, build| {
-            self.reduction(depth + 1, ranges, tiles, carried, build)
-        })
-    }
-
-    /// Evaluates the body over the whole register tile and adds it to the accumulators.
-    fn accumulate(
-        &self,
-        tiles: &[Option<Tile>],
-        mut carried: Vec<ValueId>,
-        build: &mut Builder,
-    ) -> Result<Vec<ValueId>, Malformed> {
-        let slots = self.slots(build.capabilities.masks).len();
-        let results = self.combines.len();
-        let parallel: usize = tiles
-            .iter()
-            .enumerate()
-            .filter(|(axis, _)| !self.is_reduction(*axis))
-            .map(|(_, tile)| tile.map_or(1, |tile| tile.count as usize))
-            .product();
-        // Axes count outer first, so reduction points vary fastest unless a parallel axis stands
-        // behind one; `place` numbers the parallel part of each point.
-        let places = self.parallel_places(tiles);
-        debug_assert!(places.iter().all(|place| *place < parallel));
-        let points = self.points(tiles, true, build);
-        // Evaluate in the order reduction point, then parallel point: independent accumulators
-        // follow each other.
-        let mut order: Vec<usize> = (0..points.len()).collect();
-        let mut seen = vec![0usize; parallel];
-        let mut rounds = vec![0usize; points.len()];
-        for (number, place) in places.iter().enumerate() {
-            rounds[number] = seen[*place];
-            seen[*place] += 1;
-        }
-        order.sort_by_key(|number| (rounds[*number], places[*number]));
-        for number in order {
-            let point = &points[number];
-            let values = self.context.evaluate(&self.stage.body, point, &[], &self.fused, build)?;
-            let slot = point.slot.map_or(0, |slot| slot.min(slots - 1));
-            let at = |result: usize| (places[number] * results + result) * slots + slot;
-            let mut wins = None;
-            for (result, (combine, dtype)) in self.combines.iter().enumerate() {
-                let Some(old) = carried.get(at(result)).copied() else {
-                    return Err("accumulators do not fit".to_owned());
-                };
-                let id = self.stage.body.results[result];
-                let new = match combine {
-                    Combine::Reduce(f) => {
-                        let product = self
-                            .fused
-                            .contains(&id)
-                            .then(|| &self.stage.body.code[id.0 as usize].0);
-                        match product {
-                            Some(ScalarOp::Binary(_, a, b)) => {
-                                let (a, b) = (value(&values, *a)?, value(&values, *b)?);
-                                build.fma(a, b, old)
-                            }
-                            _ => {
-                                let op = Builder::combiner(*f, *dtype);
-                                build.binary(op, old, value(&values, id)?)
-                            }
-                        }
-                    }
-                    Combine::ArgMax { .. } | Combine::ArgMin { .. } => {
-                        let key = value(&values, id)?;
-                        let better = build.compare(key_predicate(*combine, *dtype), key, old);
-                        wins = Some(better);
-                        build.select(better, key, old)
-                    }
-                    Combine::Follow => {
-                        let better = wins.ok_or("a carried value follows no key")?;
-                        build.select(better, value(&values, id)?, old)
-                    }
-                };
-                let lanes = build.ty(old).lanes;
-                let new = build.widen(new, lanes);
-                let reduces_vector = point.slot.is_some();
-                carried[at(result)] = match point.tail.filter(|_| reduces_vector) {
-                    Some(tail) => build.select(tail, new, old),
-                    None => new,
-                };
-            }
-        }
-        Ok(carried)
-    }
-
-    /// For each point of the whole register tile in order, the number of its parallel part.
-    fn parallel_places(&self, tiles: &[Option<Tile>]) -> Vec<usize> {
-        let mut places = vec![0usize];
-        for (axis, tile) in tiles.iter().enumerate() {
-            let count = tile.map_or(1, |tile| tile.count as usize);
-            let reduction = self.is_reduction(axis);
-            places = places
-                .into_iter()
-                .flat_map(|place| {
-                    (0..count)
-                        .map(move |number| if reduction { place } else { place * count + number })
-                })
-                .collect();
-        }
-        places
-    }
 }
 
 /// The mask of lanes that lie inside the range, for the vector that starts `first` points in.
@@ -653,20 +455,6 @@ fn tail(tile: &Tile, first: i64, build: &mut Builder) -> Option<ValueId> {
     }
     let mask = Type::new(super::Element::Mask, tile.lanes);
     Some(build.pure(Op::FirstLanes(rest), mask))
-}
-
-fn key_predicate(combine: Combine, dtype: DType) -> Predicate {
-    let signed = dtype.is_signed();
-    match combine {
-        Combine::ArgMin { last: false } if signed => Predicate::Less,
-        Combine::ArgMin { last: true } if signed => Predicate::LessEqual,
-        Combine::ArgMin { last: false } => Predicate::LessUnsigned,
-        Combine::ArgMin { last: true } => Predicate::LessEqualUnsigned,
-        Combine::ArgMax { last: true } if signed => Predicate::GreaterEqual,
-        Combine::ArgMax { last: true } => Predicate::GreaterEqualUnsigned,
-        _ if signed => Predicate::Greater,
-        _ => Predicate::GreaterUnsigned,
-    }
 }
 
 fn mentions(index: &Index, axis: usize) -> bool {
@@ -682,7 +470,7 @@ fn mentions(index: &Index, axis: usize) -> bool {
     }
 }
 
-fn value(values: &[ValueId], id: ScalarId) -> Result<ValueId, Malformed> {
+pub(super) fn value(values: &[ValueId], id: ScalarId) -> Result<ValueId, Malformed> {
     values.get(id.0 as usize).copied().ok_or_else(|| format!("there is no scalar {}", id.0))
 }
 
