@@ -7,7 +7,10 @@ pub mod evaluate;
 pub mod graph;
 pub mod kernel;
 pub mod op;
+#[cfg(any(test, feature = "testing"))]
+pub mod random;
 pub mod schedule;
+pub mod text;
 
 pub use evaluate::{EvaluateError, evaluate};
 pub use graph::{Graph, GraphError, Node, NodeId, Producer, TensorType, Value, ValueId};

@@ -4,6 +4,7 @@
 //! dropped), so that equal polynomials compare equal.
 
 mod bounds;
+mod form;
 mod text;
 
 pub use bounds::{Bounds, SymbolTable};
@@ -87,7 +88,7 @@ pub enum Atom {
 pub type Monomial = Vec<Atom>;
 
 /// A dimension: a sum of integer multiples of monomials.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dim {
     terms: Vec<(Monomial, i64)>,
 }
