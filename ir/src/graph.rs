@@ -137,11 +137,11 @@ pub struct Graph {
     pub name: String,
     /// Every symbol that occurs in a type, with what is known of it.
     pub symbols: SymbolTable,
-    inputs: Vec<ValueId>,
-    outputs: Vec<ValueId>,
-    output_names: Vec<Arc<str>>,
-    nodes: Vec<Node>,
-    values: Vec<Value>,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) outputs: Vec<ValueId>,
+    pub(crate) output_names: Vec<Arc<str>>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Graph {

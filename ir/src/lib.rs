@@ -3,6 +3,7 @@
 //! Invariant: no I/O, no backend, no file format; everything here is plain data with a text form,
 //! a verifier and a reference evaluator.
 
+pub mod accuracy;
 pub mod evaluate;
 pub mod graph;
 pub mod kernel;
@@ -11,7 +12,9 @@ pub mod op;
 pub mod random;
 pub mod schedule;
 pub mod text;
+pub mod verify;
 
 pub use evaluate::{EvaluateError, evaluate};
 pub use graph::{Graph, GraphError, Node, NodeId, Producer, TensorType, Value, ValueId};
 pub use op::{Op, OpError};
+pub use verify::{VerifyError, verify};
