@@ -250,6 +250,8 @@ mod tests {
     use super::*;
     use crate::random;
 
+    type Breaking = fn(&mut Graph);
+
     fn small() -> Graph {
         let text = "graph \"g\" {\n symbols n: 0..\n %0 \"x\": f32[n, 2] = input\n\
             %1: f32[n, 2] = Unary(f: Neg) %0\n %2: f32[n, 2] = Binary(f: Add) %0, %1\n\
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn every_broken_rule_is_found() {
-        let cases: [(&str, fn(&mut Graph)); 12] = [
+        let cases: [(&str, Breaking); 12] = [
             ("output 0 refers to value %99, which does not exist", |g| {
                 g.outputs[0] = ValueId(99);
             }),

@@ -22,7 +22,7 @@ impl Operation for If {
             return Err(OpError::new("takes at least 1 operand, got 0"));
         };
         scalar(condition, DType::Bool, "the condition")?;
-        let captured: Vec<TensorType> = captured.iter().map(|ty| TensorType::clone(ty)).collect();
+        let captured: Vec<TensorType> = captured.iter().map(|&ty| ty.clone()).collect();
         takes(&regions[0], &captured, "the first body")?;
         takes(&regions[1], &captured, "the second body")?;
         let (first, second) = (results(&regions[0]), results(&regions[1]));
@@ -81,7 +81,7 @@ impl Operation for Loop {
         }
         scalar(inputs[0], DType::I64, "the trip count")?;
         scalar(inputs[1], DType::Bool, "the condition")?;
-        let operands: Vec<TensorType> = inputs.iter().map(|ty| TensorType::clone(ty)).collect();
+        let operands: Vec<TensorType> = inputs.iter().map(|&ty| ty.clone()).collect();
         takes(&regions[0], &operands, "the body")?;
         let results = results(&regions[0]);
         if results.len() != self.carried.saturating_add(self.scan).saturating_add(1) {
@@ -166,7 +166,7 @@ impl Operation for Fused {
 
     fn infer(&self, inputs: &[&TensorType], regions: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         bodies(regions, 1)?;
-        let operands: Vec<TensorType> = inputs.iter().map(|ty| TensorType::clone(ty)).collect();
+        let operands: Vec<TensorType> = inputs.iter().map(|&ty| ty.clone()).collect();
         takes(&regions[0], &operands, "the body")?;
         Ok(results(&regions[0]))
     }

@@ -88,10 +88,10 @@ fn places_outside_and_uncovered_outputs_are_found() {
     let x = Tensor::from_slice(vec![2, 3], &[0f32; 6]).unwrap();
     let mut kernel = row_sums();
     kernel.outer[0].extent = Dim::named("n") + Dim::from(1i64);
-    let error = run(&kernel, 2, &[x.clone()]).unwrap_err();
+    let error = run(&kernel, 2, std::slice::from_ref(&x)).unwrap_err();
     assert!(matches!(error, KernelError::OutOfBounds { .. }), "{error}");
     kernel.outer[0].extent = Dim::from(1i64);
-    let error = run(&kernel, 2, &[x.clone()]).unwrap_err();
+    let error = run(&kernel, 2, std::slice::from_ref(&x)).unwrap_err();
     assert!(matches!(error, KernelError::Coverage { times: 0, element: 1, .. }), "{error}");
     assert!(matches!(run(&row_sums(), 3, &[x]), Err(KernelError::Input { .. })));
 }
