@@ -1,6 +1,6 @@
 //! The text form of graphs, `.kir`: printed for people, parsed for tests.
 //!
-//! Invariant: parsing what [`print`] printed gives an equal graph, and no text makes the parser
+//! Invariant: parsing what [`print()`] printed gives an equal graph, and no text makes the parser
 //! panic.
 //!
 //! ```text

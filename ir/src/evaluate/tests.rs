@@ -146,3 +146,42 @@ fn random_graphs_evaluate_to_their_types() {
     // The others index or reshape out of bounds, or lie outside of their symbols' bounds.
     assert!(evaluated > 100, "only {evaluated} of 300 graphs evaluate");
 }
+
+#[test]
+fn channels_last_is_channels_first_transposed() {
+    let text = r#"graph "g" {
+        %x "x": f32[2, 4, 5, 6] = input
+        %w "w": f32[6, 2, 3, 2] = input
+        %first = Conv(strides: [1, 2], dilations: [2, 1], before: [1, 0], after: [0, 1], groups: 2, layout: ChannelsFirst) %x, %w
+        %expected = Transpose(perm: [0, 2, 3, 1]) %first
+        %xl = Transpose(perm: [0, 2, 3, 1]) %x
+        %wl = Transpose(perm: [2, 3, 1, 0]) %w
+        %last = Conv(strides: [1, 2], dilations: [2, 1], before: [1, 0], after: [0, 1], groups: 2, layout: ChannelsLast) %xl, %wl
+        return %expected as "expected", %last as "last" }"#;
+    let graph = graph(text);
+    let results = evaluate(&graph, &random::inputs(&graph, 1)).unwrap();
+    assert_eq!(results[0], results[1]);
+    assert!(results[0].to_f64().iter().any(|&value| value != 0.0));
+}
+
+#[test]
+fn integers_wrap_and_16_bit_floats_round_once_an_operation() {
+    let text = r#"graph "g" {
+        %a: u8[1, 3] = Constant [200, 100, 7]
+        %b: u8[3, 1] = Constant [3, 2, 1]
+        %ab = Contract(spec: "mk,kn->mn") %a, %b
+        %s = Reduce(f: Sum, axes: [1], keep: false) %a
+        %m = Reduce(f: Mean, axes: [1], keep: false) %a
+        %big: u64[2] = Constant [18446744073709551615, 2]
+        %p = Reduce(f: Prod, axes: [0], keep: false) %big
+        %h: f16[3] = Constant [2048, 1, 1]
+        %hs = Reduce(f: Sum, axes: [0], keep: false) %h
+        return %ab as "ab", %s as "s", %m as "m", %p as "p", %hs as "hs" }"#;
+    let results = evaluate(&graph(text), &[]).unwrap();
+    assert_eq!(results[0].bytes(), [((200 * 3 + 100 * 2 + 7) % 256) as u8]);
+    assert_eq!(results[1].bytes(), [(307 % 256) as u8]);
+    assert_eq!(results[2].bytes(), [102]);
+    assert_eq!(results[3].to_vec::<u64>().unwrap(), [u64::MAX - 1]);
+    // Adding one at a time would stay at 2048.
+    assert_eq!(results[4].to_f64(), [2050.0]);
+}

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 /// Iterations of all loops together.
-const MOST_ITERATIONS: u64 = 10_000_000;
+const MOST_ITERATIONS: u64 = 1_000_000;
 
 /// One reference evaluation, or one body of it.
 pub struct Run<'a> {

@@ -36,7 +36,7 @@ pub fn print_operation(op: &Op) -> String {
     attribute_notation().to_string_pretty(op, pretty).unwrap_or_else(|error| error.to_string())
 }
 
-/// As [`print`] does.
+/// As [`print()`] does.
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&print(self))
