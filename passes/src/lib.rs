@@ -5,6 +5,7 @@
 pub mod egraph;
 mod error;
 pub mod form;
+pub mod plan;
 mod region;
 pub mod simplify;
 mod structure;
@@ -13,5 +14,6 @@ pub mod tile;
 pub use egraph::{CostModel, EGraphOptions, Report, optimise};
 pub use error::PassError;
 pub use form::{FormError, Formed, form};
+pub use plan::{Plan, PlanError, PlanOptions, Weight, plan};
 pub use simplify::simplify;
 pub use tile::{TileTarget, tile};

@@ -1,0 +1,68 @@
+//! What symbols hide until the model runs: element counts of reshapes and ends of slices.
+//!
+//! Invariant: no kernel reads outside of its operands because of a size that the compiler could not
+//! see: whatever is not certain is checked before the step that relies on it.
+
+use super::scope::Scope;
+use kiln_ir::op::Op;
+use kiln_ir::{Graph, Node};
+use kiln_program::Step;
+use kiln_tensor::{Dim, SymbolTable};
+
+/// Checks that a node relies on, those in a fused body included.
+pub(super) fn of(scope: &mut Scope, node: &Node, steps: &mut Vec<Step>) {
+    let mut found = Vec::new();
+    let symbols = &scope.graph.symbols;
+    node_checks(scope.graph, node, symbols, &mut found);
+    if let (Op::Fused(_), [body]) = (&node.op, node.regions.as_slice()) {
+        for (_, inner) in body.nodes() {
+            node_checks(body, inner, symbols, &mut found);
+        }
+    }
+    let source = node.source.as_deref().map_or_else(|| label(node), str::to_owned);
+    for (left, right) in found {
+        if scope.checked.insert((left.clone(), right.clone())) {
+            steps.push(Step::CheckEqual { left, right, source: source.clone() });
+        }
+    }
+}
+
+fn label(node: &Node) -> String {
+    match &node.op {
+        Op::Fused(fused) => fused.label.clone(),
+        op => op.name().to_owned(),
+    }
+}
+
+fn node_checks(graph: &Graph, node: &Node, symbols: &SymbolTable, found: &mut Vec<(Dim, Dim)>) {
+    let at_most = |low: Dim, high: &Dim, found: &mut Vec<(Dim, Dim)>| {
+        if (high.clone() - low.clone()).bounds(symbols).min < 0 {
+            found.push((low.minimum(high), low));
+        }
+    };
+    match &node.op {
+        Op::Reshape(_) => {
+            let [from, to] = [node.inputs[0], node.outputs[0]].map(|id| graph.ty(id).elements());
+            if from != to {
+                found.push((from, to));
+            }
+        }
+        Op::Slice(slice) => {
+            let shape = &graph.ty(node.inputs[0]).shape;
+            for (dim, extent) in shape.iter().enumerate() {
+                let (start, size) = (&slice.starts[dim], &slice.sizes[dim]);
+                let one = Dim::from(1i64);
+                let reach = (size.clone() - one.clone()) * Dim::from(slice.steps[dim]);
+                let last = start.clone() + reach;
+                let (low, high) =
+                    if slice.steps[dim] > 0 { (start, &last) } else { (&last, start) };
+                if size.is(0) {
+                    continue;
+                }
+                at_most(Dim::default(), low, found);
+                at_most(high.clone() + one, extent, found);
+            }
+        }
+        _ => {}
+    }
+}

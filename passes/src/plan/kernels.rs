@@ -1,0 +1,120 @@
+//! Kernels of a program: formed and scheduled once each, however often they occur.
+//!
+//! Invariant: two launches share an entry only if kernel, schedule and layouts are equal; names play
+//! no part.
+
+use crate::form::{FormError, Formed, form};
+use crate::tile::{TileTarget, tile};
+use kiln_ir::kernel::Kernel;
+use kiln_ir::schedule::{PackedLayout, Schedule};
+use kiln_ir::{Graph, NodeId};
+use kiln_program::{BufferId, Coverage, KernelEntry, Step};
+use kiln_tensor::{Dim, Symbol, Tensor};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+pub(super) struct Kernels {
+    target: TileTarget,
+    keep_layouts: bool,
+    entries: Vec<KernelEntry>,
+    kernels: Vec<(Kernel, Schedule)>,
+    known: HashMap<String, usize>,
+}
+
+/// One use of a kernel.
+pub(super) struct Launch {
+    number: usize,
+    formed: Formed,
+    schedule: Schedule,
+    pub(super) name: String,
+}
+
+impl Kernels {
+    pub(super) fn new(target: TileTarget, keep_layouts: bool) -> Self {
+        let (entries, kernels) = (Vec::new(), Vec::new());
+        Kernels { target, keep_layouts, entries, kernels, known: HashMap::new() }
+    }
+
+    /// The kernel of a node, some of whose operands are constants.
+    pub(super) fn launch(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        constants: &[Option<Tensor>],
+    ) -> Result<Launch, FormError> {
+        let formed = form(graph, id)?;
+        let name = formed.kernel.name.clone();
+        let fixed: BTreeSet<usize> = (0..constants.len())
+            .filter(|&number| constants[number].is_some() && !self.keep_layouts)
+            .collect();
+        let key = key(&formed.kernel, &fixed);
+        let number = match self.known.get(&key) {
+            Some(&number) => number,
+            None => {
+                let schedule = tile(&formed.kernel, &fixed, &self.target);
+                let number = self.kernels.len();
+                let bound = formed.kernel.bound_operands().count();
+                self.entries.push(KernelEntry {
+                    name: name.clone(),
+                    symbol: symbol(number, &name),
+                    operands: bound as u32,
+                    params: formed.kernel.symbols.len() as u32,
+                });
+                self.kernels.push((formed.kernel.clone(), schedule));
+                self.known.insert(key, number);
+                number
+            }
+        };
+        let schedule = self.kernels[number].1.clone();
+        Ok(Launch { number, formed, schedule, name })
+    }
+
+    pub(super) fn finish(self) -> (Vec<KernelEntry>, Vec<(Kernel, Schedule)>) {
+        (self.entries, self.kernels)
+    }
+}
+
+/// What makes two kernels the same. A kernel's text says everything but the bits of NaN constants.
+fn key(kernel: &Kernel, fixed: &BTreeSet<usize>) -> String {
+    let text = kernel.to_string();
+    let body = text.split_once('(').map_or(text.as_str(), |(_, rest)| rest);
+    format!("{fixed:?} {body}")
+}
+
+/// A name that every object format takes: numbered, so that it is unique.
+fn symbol(number: usize, name: &str) -> String {
+    let clean: String = name
+        .chars()
+        .take(48)
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .collect();
+    format!("kiln_{number}_{clean}")
+}
+
+impl Launch {
+    /// How an operand lies in memory, with the sizes that the kernel gives it; row-major if `None`.
+    pub(super) fn layout(&self, operand: usize) -> Option<(Vec<usize>, PackedLayout)> {
+        let packing = self.schedule.packing.iter().find(|packing| packing.operand == operand)?;
+        let shape = &self.formed.kernel.operands.get(operand)?.shape;
+        let sizes: Option<Vec<usize>> =
+            shape.iter().map(|dim| usize::try_from(dim.as_const()?).ok()).collect();
+        Some((sizes?, packing.layout.clone()))
+    }
+
+    pub(super) fn step(self, operands: Vec<(BufferId, Coverage)>, source: String) -> Step {
+        let kernel = &self.formed.kernel;
+        let params: BTreeMap<&Symbol, &Dim> =
+            kernel.symbols.keys().zip(&self.formed.params).collect();
+        let in_graph =
+            |dim: Dim| dim.substitute(&|symbol: &Symbol| params.get(symbol).copied().cloned());
+        Step::Launch {
+            kernel: self.number as u32,
+            operands,
+            params: self.formed.params.clone(),
+            tasks: in_graph(self.schedule.tasks(kernel)),
+            scratch: in_graph(self.schedule.scratch(kernel).bytes),
+            flops: self.formed.flops.clone(),
+            bytes: self.formed.bytes.clone(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Values of one graph or body, and the buffers that hold them.
+//!
+//! Invariant: a reshape has no buffer of its own; it names the bytes of what it reshapes.
+
+use super::error::PlanError;
+use super::{Planner, checks};
+use kiln_ir::op::Op;
+use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
+use kiln_program::{BufferId, Coverage, Step};
+use kiln_tensor::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a value is held by.
+#[derive(Clone, Debug)]
+pub(super) enum Bound {
+    /// A buffer.
+    Buffer(BufferId),
+    /// A constant, which becomes a buffer in the layout in which it is used.
+    Constant(Tensor),
+}
+
+/// A graph while it is planned.
+pub(super) struct Scope<'g> {
+    pub(super) graph: &'g Graph,
+    bound: BTreeMap<ValueId, Bound>,
+    /// Buffers that values should be made in.
+    wanted: BTreeMap<ValueId, BufferId>,
+    /// Checks that were made already.
+    pub(super) checked: BTreeSet<(kiln_tensor::Dim, kiln_tensor::Dim)>,
+}
+
+impl<'g> Scope<'g> {
+    /// A graph whose inputs are held like this.
+    pub(super) fn new(graph: &'g Graph, inputs: Vec<Bound>) -> Self {
+        let bound = graph.inputs().iter().copied().zip(inputs).collect();
+        Scope { graph, bound, wanted: BTreeMap::new(), checked: BTreeSet::new() }
+    }
+
+    /// The value whose bytes a value is, through reshapes.
+    fn root(&self, mut value: ValueId) -> ValueId {
+        while let Producer::Node { node, .. } = self.graph.value(value).producer {
+            match (&self.graph.node(node).op, self.graph.node(node).inputs.as_slice()) {
+                (Op::Reshape(_), &[input]) => value = input,
+                _ => break,
+            }
+        }
+        value
+    }
+
+    /// Whether a value is an input or a constant of the graph, as it is.
+    pub(super) fn is_given(&self, value: ValueId) -> bool {
+        matches!(self.graph.value(value).producer, Producer::Input(_))
+            || self.graph.constant_of(value).is_some()
+    }
+
+    /// Asks that a value be made in a buffer; if it is made by a node, and not wanted elsewhere too,
+    /// it will be.
+    pub(super) fn want(&mut self, value: ValueId, buffer: BufferId) {
+        let root = self.root(value);
+        if !self.is_given(root) {
+            self.wanted.entry(root).or_insert(buffer);
+        }
+    }
+
+    pub(super) fn bind(&mut self, value: ValueId, held: Bound) {
+        self.bound.insert(value, held);
+    }
+
+    pub(super) fn held(&self, value: ValueId) -> Option<&Bound> {
+        self.bound.get(&value)
+    }
+}
+
+impl Planner {
+    /// The steps of a graph.
+    pub(super) fn nodes(
+        &mut self,
+        scope: &mut Scope,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), PlanError> {
+        let graph = scope.graph;
+        for (id, node) in graph.nodes() {
+            self.node(scope, id, node, steps)?;
+        }
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        scope: &mut Scope,
+        id: NodeId,
+        node: &Node,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), PlanError> {
+        checks::of(scope, node, steps);
+        match &node.op {
+            Op::Constant(constant) => {
+                scope.bind(node.outputs[0], Bound::Constant(constant.tensor.clone()));
+                Ok(())
+            }
+            Op::Reshape(_) => {
+                let held = self.held(scope, node, node.inputs[0])?;
+                scope.bind(node.outputs[0], held);
+                Ok(())
+            }
+            Op::SizeOf(size) => {
+                let buffer = self.target(scope, node.outputs[0]);
+                steps.push(Step::Sizes { buffer, dims: size.dims.clone() });
+                Ok(())
+            }
+            Op::If(_) => self.branch(scope, node, steps),
+            Op::Loop(op) => self.repeat(scope, node, op, steps),
+            _ => self.launch(scope, id, node, steps),
+        }
+    }
+
+    /// Makes a new buffer for a value, or the one that it is wanted in.
+    pub(super) fn target(&mut self, scope: &mut Scope, value: ValueId) -> BufferId {
+        let wanted = scope.wanted.get(&value).copied();
+        let buffer = wanted.unwrap_or_else(|| self.arena(scope.graph.ty(value)));
+        scope.bind(value, Bound::Buffer(buffer));
+        buffer
+    }
+
+    pub(super) fn held(
+        &self,
+        scope: &Scope,
+        node: &Node,
+        value: ValueId,
+    ) -> Result<Bound, PlanError> {
+        scope.held(value).cloned().ok_or_else(|| PlanError::Malformed {
+            op: node.op.name(),
+            source_node: node.source.clone(),
+            reason: format!("value %{} is used before it is computed", value.0),
+        })
+    }
+
+    /// The buffer that holds a value in row-major order.
+    pub(super) fn value_buffer(
+        &mut self,
+        scope: &mut Scope,
+        value: ValueId,
+    ) -> Result<BufferId, PlanError> {
+        match scope.held(value).cloned() {
+            Some(Bound::Buffer(buffer)) => Ok(buffer),
+            Some(Bound::Constant(tensor)) => self.plain_constant(&tensor),
+            None => Err(PlanError::Malformed {
+                op: "output",
+                source_node: scope.graph.value(value).name.clone(),
+                reason: "nothing computes it".into(),
+            }),
+        }
+    }
+
+    fn launch(
+        &mut self,
+        scope: &mut Scope,
+        id: NodeId,
+        node: &Node,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), PlanError> {
+        let constant = |&value: &ValueId| match scope.held(value) {
+            Some(Bound::Constant(tensor)) => Some(tensor.clone()),
+            _ => None,
+        };
+        let constants: Vec<Option<Tensor>> = node.inputs.iter().map(constant).collect();
+        let launch = self.kernels.launch(scope.graph, id, &constants)?;
+        let mut operands = Vec::with_capacity(node.inputs.len() + node.outputs.len());
+        for (number, (&input, tensor)) in node.inputs.iter().zip(&constants).enumerate() {
+            let buffer = match tensor {
+                Some(tensor) => self.constant(tensor, launch.layout(number))?,
+                None => match self.held(scope, node, input)? {
+                    Bound::Buffer(buffer) => buffer,
+                    Bound::Constant(tensor) => self.plain_constant(&tensor)?,
+                },
+            };
+            operands.push((buffer, Coverage::Read));
+        }
+        for &output in &node.outputs {
+            operands.push((self.target(scope, output), Coverage::Write));
+        }
+        let source = node.source.as_deref().map_or_else(|| launch.name.clone(), str::to_owned);
+        steps.push(launch.step(operands, source));
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line: subcommands and flags, declared once.
+//!
+//! Invariant: whatever can be refused by looking at the words alone is refused here, as misuse.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Compiles ONNX models to machine code and runs them.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a model if need be and run it once
+    Run(RunArguments),
+    /// Compile an ONNX model into one file that the runtime loads at once
+    Compile(CompileArguments),
+    /// Check a compiled file completely, its weights included
+    Verify {
+        /// The compiled model
+        file: PathBuf,
+        #[command(flatten)]
+        report: ReportArguments,
+    },
+    /// Show what a model becomes at one of the compiler's levels
+    Inspect(InspectArguments),
+    /// Measure latency, memory and compile time of a model
+    Bench(BenchArguments),
+    /// Run folders with ONNX test cases and compare the results with theirs
+    Check(CheckArguments),
+}
+
+/// What every command takes that compiles.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArguments {
+    /// Code generator (default: llvm where it is built in, else cranelift)
+    #[arg(long, value_enum)]
+    pub backend: Option<BackendArgument>,
+    /// Threads to run with (default: the cores that this process may use)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Fix a symbolic dimension, e.g. `--dim batch=1`; may be given several times
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
+    pub dims: Vec<(String, u64)>,
+    /// CPU to compile for: `host` or a name such as x86-64-v3, skylake-avx512, znver4
+    #[arg(long, value_name = "CPU", default_value = "host")]
+    pub target: String,
+    #[command(flatten)]
+    pub report: ReportArguments,
+}
+
+/// Where the machine-readable report goes.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArguments {
+    /// Also write the report as JSON to this file (`-` for standard output)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Code generators by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArgument {
+    /// MLIR and LLVM: the fastest code
+    Llvm,
+    /// Cranelift: the fastest to compile
+    Cranelift,
+    /// The reference evaluator: slow and obvious, no code generated
+    Reference,
+}
+
+/// Where inputs come from.
+#[derive(Args, Clone, Debug)]
+pub struct InputArguments {
+    /// An input tensor from an .npy or .pb file; may be given several times
+    #[arg(long = "input", value_name = "NAME=FILE", value_parser = parse_input)]
+    pub inputs: Vec<(String, PathBuf)>,
+    /// A folder with input_0.pb, input_1.pb … in the model's order
+    #[arg(long = "inputs", value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Seed for inputs that are made up because none were given
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `kiln run`
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// The model: .onnx or .kiln
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub input: InputArguments,
+    /// Write output_0, output_1 … in the model's order into this folder
+    #[arg(long, value_name = "DIR")]
+    pub outputs: Option<PathBuf>,
+    /// Format of the output files
+    #[arg(long, value_enum, default_value = "npy")]
+    pub format: FormatArgument,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// Tensor file formats by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArgument {
+    /// NumPy array files
+    Npy,
+    /// ONNX TensorProto files
+    Pb,
+}
+
+/// `kiln compile`
+#[derive(Args, Debug)]
+pub struct CompileArguments {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// `kiln inspect`
+#[derive(Args, Debug)]
+pub struct InspectArguments {
+    /// The model: .onnx or .kiln
+    pub model: PathBuf,
+    /// Which level to show
+    #[arg(long, value_enum)]
+    pub at: LevelArgument,
+    /// Only what came from the nodes whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// Levels of the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LevelArgument {
+    /// The typed graph, as imported and simplified
+    Graph,
+    /// What the e-graph did: rules, regions, costs, and the fused graph
+    Egraph,
+    /// Kernels with their schedules
+    Kernels,
+    /// The MLIR that kernels are lowered to
+    Mlir,
+    /// LLVM IR after optimisation
+    Llvm,
+    /// Assembly
+    Asm,
+    /// Steps, buffers and memory
+    Plan,
+}
+
+/// `kiln bench`
+#[derive(Args, Debug)]
+pub struct BenchArguments {
+    /// The model: .onnx or .kiln
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub input: InputArguments,
+    /// Timed runs
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub runs: u32,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+/// `kiln check`
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    /// Folders with model.onnx and test_data_set_*, or folders of such folders
+    #[arg(required = true, value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+fn parse_dim(text: &str) -> Result<(String, u64), String> {
+    let (name, size) = text.split_once('=').ok_or("expected NAME=N")?;
+    let size = size.parse::<u64>().map_err(|_| format!("`{size}` is not a size"))?;
+    if name.is_empty() || size > i64::MAX as u64 {
+        return Err("expected NAME=N".to_owned());
+    }
+    Ok((name.to_owned(), size))
+}
+
+fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("expected NAME=FILE".to_owned()),
+    }
+}

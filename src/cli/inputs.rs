@@ -1,0 +1,74 @@
+//! Where a command's input tensors come from: files, a folder, or made up.
+//!
+//! Invariant: what was made up is said; what does not fit the model is an error before it runs.
+
+use super::arguments::InputArguments;
+use kiln::{Model, Tensor, TensorInfo, check, random_tensor, tensor_file};
+use miette::{Result, miette};
+
+/// The inputs of one run, and what to tell the user about them.
+pub struct Inputs {
+    /// One tensor for each input of the model, in its order.
+    pub tensors: Vec<Tensor>,
+    /// A line for each input that was made up.
+    pub notes: Vec<String>,
+}
+
+/// Sizes given to dimensions that nothing else decides, when inputs are made up.
+const MADE_UP_SIZE: i64 = 1;
+
+/// Collects the inputs of `model`.
+pub fn gather(arguments: &InputArguments, model: &Model) -> Result<Inputs> {
+    let infos = model.inputs();
+    let mut given: Vec<Option<Tensor>> = vec![None; infos.len()];
+    if let Some(folder) = &arguments.folder {
+        let tensors = check::numbered_tensors(folder, "input").map_err(|e| miette!("{e}"))?;
+        if tensors.is_empty() {
+            return Err(miette!("{}: there is no input_0.pb", folder.display()));
+        }
+        if tensors.len() > infos.len() {
+            return Err(miette!(
+                help = input_list(infos),
+                "{}: {} tensors for a model with {} inputs",
+                folder.display(),
+                tensors.len(),
+                infos.len()
+            ));
+        }
+        for (slot, tensor) in given.iter_mut().zip(tensors) {
+            *slot = Some(tensor);
+        }
+    }
+    for (name, file) in &arguments.inputs {
+        let position = infos.iter().position(|info| info.name == *name).ok_or_else(|| {
+            miette!(help = input_list(infos), "the model has no input named `{name}`")
+        })?;
+        given[position] = Some(tensor_file::read(file).map_err(|e| miette!("{e}"))?);
+    }
+    let mut sizes = model.bind(&given).map_err(miette::Report::new)?;
+    let mut notes = Vec::new();
+    let mut tensors = Vec::with_capacity(infos.len());
+    for (index, (slot, info)) in given.into_iter().zip(infos).enumerate() {
+        let tensor = match slot {
+            Some(tensor) => tensor,
+            None => {
+                let shape = info
+                    .sizes(&mut sizes, MADE_UP_SIZE)
+                    .map_err(|e| miette!("input `{}`: {e}", info.name))?;
+                notes.push(format!(
+                    "input `{}` was not given: random {} of shape {shape:?}",
+                    info.name, info.dtype
+                ));
+                random_tensor(info.dtype, shape, arguments.seed.wrapping_add(index as u64))
+                    .map_err(|e| miette!("input `{}`: {e}", info.name))?
+            }
+        };
+        tensors.push(tensor);
+    }
+    Ok(Inputs { tensors, notes })
+}
+
+fn input_list(infos: &[TensorInfo]) -> String {
+    let lines: Vec<String> = infos.iter().map(|info| format!("  {info}")).collect();
+    format!("its inputs are:\n{}", lines.join("\n"))
+}
