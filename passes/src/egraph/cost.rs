@@ -64,7 +64,7 @@ impl CostModel {
         match (op, bodies) {
             (Op::Constant(_) | Op::SizeOf(_), _) => 0.0,
             // A view: nothing runs. The trifle makes fewer of them better.
-            (Op::Reshape(_), _) => self.overhead * 1e-3,
+            (Op::Reshape(_) | Op::Assume(_), _) => self.overhead * 1e-3,
             (Op::Fused(_), [body]) => {
                 let work: f64 = body
                     .nodes()
@@ -94,7 +94,7 @@ impl CostModel {
         let alone = self.kernel(op, bodies, inputs, out);
         match kind(op) {
             Kind::Pointwise => 0.3 * alone + self.work(op, inputs, out),
-            Kind::Movement if !matches!(op, Op::Reshape(_)) => 0.7 * alone,
+            Kind::Movement if !matches!(op, Op::Reshape(_) | Op::Assume(_)) => 0.7 * alone,
             _ => alone,
         }
     }
@@ -184,7 +184,7 @@ impl CostModel {
             Op::Reshape(_) | Op::Slice(_) | Op::Broadcast(_) | Op::Pad(_) => {
                 0.25 * results / self.elementwise
             }
-            Op::Constant(_) | Op::SizeOf(_) => 0.0,
+            Op::Constant(_) | Op::SizeOf(_) | Op::Assume(_) => 0.0,
             _ => 4.0 * results.max(first) / self.elementwise,
         }
     }

@@ -1,6 +1,6 @@
 //! Values of one graph or body, and the buffers that hold them.
 //!
-//! Invariant: a reshape has no buffer of its own; it names the bytes of what it reshapes.
+//! Invariant: a reshape or assumption has no buffer of its own; it names the bytes of its operand.
 
 use super::error::PlanError;
 use super::{Planner, checks};
@@ -40,7 +40,7 @@ impl<'g> Scope<'g> {
     fn root(&self, mut value: ValueId) -> ValueId {
         while let Producer::Node { node, .. } = self.graph.value(value).producer {
             match (&self.graph.node(node).op, self.graph.node(node).inputs.as_slice()) {
-                (Op::Reshape(_), &[input]) => value = input,
+                (Op::Reshape(_) | Op::Assume(_), &[input]) => value = input,
                 _ => break,
             }
         }
@@ -98,7 +98,7 @@ impl Planner {
                 scope.bind(node.outputs[0], Bound::Constant(constant.tensor.clone()));
                 Ok(())
             }
-            Op::Reshape(_) => {
+            Op::Reshape(_) | Op::Assume(_) => {
                 let held = self.held(scope, node, node.inputs[0])?;
                 scope.bind(node.outputs[0], held);
                 Ok(())
