@@ -291,9 +291,9 @@ fn sizes_that_symbols_hide_are_checked() {
           %x "x": f32[n] = input
           %y "y": f32[m, 2] = input
           %r = Reshape(shape: ["m", 2]) %x
-          %s = Slice(starts: [1], sizes: [3], steps: [2]) %x
+          %t = Slice(starts: [1], sizes: [3], steps: [2]) %x
           %z = Binary(f: Add) %r, %y
-          return %z as "z", %s as "s"
+          return %z as "z", %t as "t"
         }"#,
     );
     for plan in [planned(&graph), compiled(&graph)] {
@@ -304,6 +304,26 @@ fn sizes_that_symbols_hide_are_checked() {
         // Counts that differ, and a slice beyond the end.
         assert!(matches!(run(6, 2), Err(CheckFailed(_))));
         assert!(matches!(run(4, 2), Err(CheckFailed(_))));
+    }
+}
+
+#[test]
+fn nothing_is_written_before_it_is_known_to_fit() {
+    let graph = parsed(
+        r#"graph "g" {
+          symbols n: 0.., m: 0..
+          %x "x": f32[n] = input
+          %y "y": f32[m, 2] = input
+          %s = Softmax(axis: 0) %x
+          %r = Reshape(shape: ["m", 2]) %s
+          return %r as "r"
+        }"#,
+    );
+    for plan in [planned(&graph), compiled(&graph)] {
+        let run = |n: usize, m: usize| interpreter::run(&plan, &[counting(&[n]), counting(&[m, 2])]);
+        let expected = kiln_ir::evaluate(&graph, &[counting(&[6]), counting(&[3, 2])]).unwrap();
+        close(&run(6, 3).unwrap(), &expected, "");
+        assert!(matches!(run(6, 2), Err(CheckFailed(_))));
     }
 }
 
