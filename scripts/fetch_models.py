@@ -124,7 +124,7 @@ def main() -> None:
         return document(check=arguments.check_document)
     known = {package["name"] for package in packages()}
     if unknown := set(arguments.only) - known:
-        raise SystemExit(f"error: no such package: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+        raise SystemExit(f"error: no package {', '.join(sorted(unknown))} in {sorted(known)}")
     for package in packages():
         if not arguments.only or package["name"] in arguments.only:
             fetch(package)
