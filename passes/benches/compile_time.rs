@@ -6,9 +6,7 @@ mod models;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kiln_ir::Graph;
-use kiln_passes::{
-    CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan, simplify,
-};
+use kiln_passes::{CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan, simplify};
 use std::hint::black_box;
 
 fn measure(c: &mut Criterion, name: &str, graph: &Graph) {

@@ -4,9 +4,9 @@
 //! then does not fire.
 
 use super::language::{TensorGraph, add_op};
+use super::pattern::{commutes, uniform};
 use egg::{Id, Language};
 use kiln_ir::TensorType;
-use super::pattern::{commutes, uniform};
 use kiln_ir::op::{Binary, BinaryFn, Constant, Op, Reshape, Transpose, Unary, UnaryFn};
 use kiln_tensor::{Dim, Tensor};
 
@@ -55,11 +55,7 @@ pub fn binary(egraph: &mut TensorGraph, f: BinaryFn, a: Id, b: Id) -> Option<Id>
 
 /// How a constant is made by one operation of a kind, if it is: rules do not look into constants, so
 /// chains of movement are merged as they are built.
-fn constant_made_by(
-    egraph: &TensorGraph,
-    id: Id,
-    wanted: fn(&Op) -> bool,
-) -> Option<(Op, Id)> {
+fn constant_made_by(egraph: &TensorGraph, id: Id, wanted: fn(&Op) -> bool) -> Option<(Op, Id)> {
     let class = &egraph[id];
     class.data.constant.then_some(())?;
     class.nodes.iter().find_map(|node| {

@@ -171,7 +171,9 @@ impl Affine<'_> {
                 let minus_one = Tensor::from_f64(dtype, vec![], &[-1.0])
                     .map_err(|error| self.fault(error.to_string()))?;
                 let minus_one = self.rebuild.new.constant(minus_one);
-                self.scale(minus_one.map_err(|error| PassError::Graph { pass: "collect", error })?)?;
+                self.scale(
+                    minus_one.map_err(|error| PassError::Graph { pass: "collect", error })?,
+                )?;
                 let by = self.rebuild.value(by)?;
                 self.term = Some(self.binary(BinaryFn::Add, self.term, by)?);
             }

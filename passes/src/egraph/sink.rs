@@ -144,11 +144,7 @@ impl Sinking<'_> {
 
     /// The operands as they are before a transpose that all of them are given; `None` if that costs
     /// more than it saves.
-    fn alike(
-        &mut self,
-        node: &Node,
-        perm: &[usize],
-    ) -> Result<Option<Vec<ValueId>>, PassError> {
+    fn alike(&mut self, node: &Node, perm: &[usize]) -> Result<Option<Vec<ValueId>>, PassError> {
         let back = inverse(perm);
         let (mut saved, mut spent) = (0.0, 0.0);
         for &input in &node.inputs {

@@ -7,9 +7,7 @@ mod models;
 
 use kiln_ir::Graph;
 use kiln_ir::op::{ConvLayout, Op};
-use kiln_passes::{
-    CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan, simplify,
-};
+use kiln_passes::{CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan, simplify};
 use kiln_program::Step;
 
 /// What is launched, and what moves or convolves badly.
