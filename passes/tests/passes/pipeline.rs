@@ -87,7 +87,8 @@ fn widened(graph: &Graph) -> Option<Graph> {
     let mut map = vec![ValueId(0); graph.value_count()];
     for &input in graph.inputs() {
         let ty = graph.ty(input);
-        map[input.0 as usize] = new.input(format!("x{}", input.0), TensorType::new(wide(ty.dtype), ty.shape.clone()));
+        map[input.0 as usize] =
+            new.input(format!("x{}", input.0), TensorType::new(wide(ty.dtype), ty.shape.clone()));
     }
     for (_, node) in graph.nodes() {
         let op = match &node.op {
@@ -151,7 +152,8 @@ fn check(seed: u64, nodes: usize, tally: &mut Tally) {
 #[test]
 fn random_graphs_compute_the_same() {
     // More than every test run needs can be asked for.
-    let cases = std::env::var("KILN_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    let cases =
+        std::env::var("KILN_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
     let mut tally = Tally::default();
     for seed in 0..cases {
         check(seed, 4 + seed as usize % 12, &mut tally);
