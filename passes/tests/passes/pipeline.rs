@@ -71,7 +71,10 @@ fn reason(actual: &[Tensor], expected: &[Tensor], factor: f64) -> Option<String>
     actual.iter().zip(expected).find_map(|(a, e)| {
         let plain = Tolerance::for_type(e.dtype(), 64);
         let (relative, absolute) = (factor * plain.relative, factor * plain.absolute);
-        match (Tolerance { relative, absolute, ..plain }).compare(a, e) {
+        // Inputs are about 1: what is far smaller is a difference of such numbers.
+        let largest = e.to_f64().into_iter().filter(|e| e.is_finite()).fold(1.0, f64::max);
+        let tolerance = Tolerance { relative, absolute, ..plain }.with_magnitude(largest);
+        match tolerance.compare(a, e) {
             Ok(comparison) if comparison.agrees() => None,
             Ok(comparison) => Some(format!("{comparison}\n{:?}\n{:?}", a.to_f64(), e.to_f64())),
             Err(Mismatch { actual, expected }) => Some(format!("{actual} instead of {expected}")),
