@@ -28,8 +28,9 @@ struct Value {
     homes: BTreeMap<usize, ValueId>,
 }
 
+/// A graph on its way.
 #[derive(Debug)]
-struct Level {
+pub(super) struct Level {
     number: usize,
     graph: Graph,
 }
@@ -61,8 +62,18 @@ impl Builder {
         graph
     }
 
-    /// Tells a graph and its bodies what became known of symbols.
-    pub(super) fn bound(&self, graph: &mut Graph) {
+    /// Sets the graph in hand aside.
+    pub(super) fn suspend(&mut self) -> Option<Level> {
+        self.levels.pop()
+    }
+
+    /// Goes on with a graph that was set aside.
+    pub(super) fn resume(&mut self, level: Level) {
+        self.levels.push(level);
+    }
+
+    /// Tells a graph what became known of symbols.
+    fn bound(&self, graph: &mut Graph) {
         for (symbol, bounds) in &mut graph.symbols {
             if let Some(known) = self.symbols.get(symbol) {
                 *bounds = *known;

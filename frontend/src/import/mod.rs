@@ -4,10 +4,12 @@
 //! Invariant: importing goes on after a problem, so that one report lists everything that is
 //! wrong; what follows from a problem is not listed again.
 
+mod activation;
 mod bounds;
 mod build;
 mod contents;
 mod contraction;
+mod control;
 mod convolution;
 mod elementwise;
 mod fault;
@@ -17,7 +19,9 @@ mod node;
 mod normalisation;
 mod operator;
 mod pooling;
+mod recurrent;
 mod reduction;
+mod resize;
 mod scalar;
 mod shape;
 mod window;
@@ -36,13 +40,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
     vec![
+        activation::OPERATORS,
         contraction::OPERATORS,
+        control::OPERATORS,
         convolution::OPERATORS,
         elementwise::OPERATORS,
         movement::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
+        recurrent::OPERATORS,
         reduction::OPERATORS,
+        resize::OPERATORS,
         shape::OPERATORS,
     ]
 }
