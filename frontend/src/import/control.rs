@@ -3,15 +3,16 @@
 //! Invariant: a branch that is decided by sizes is imported alone; a body takes what it uses from
 //! around it as inputs, and its results have the same types whichever way it goes.
 
-use super::bounds::{equal, maximum};
+use super::bounds::Facts;
 use super::build::{Level, V};
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use super::scalar::Scalar;
 use crate::resolve::{Attribute, Body};
 use kiln_ir::TensorType;
 use kiln_ir::op;
-use kiln_tensor::{DType, Dim, SymbolTable, Tensor};
+use kiln_tensor::{DType, Dim, Tensor};
 use std::collections::BTreeSet;
 
 type Results = Result<Vec<V>, Fault>;
@@ -60,9 +61,51 @@ fn if_(x: &mut Use<'_, '_, '_>) -> Results {
     {
         return results(x, branches[if decided != 0 { 0 } else { 1 }]);
     }
-    let captured = captures(x, &branches);
+    match either(x, condition, &branches) {
+        Err(fault @ Fault::Problem { .. }) => match assumed(x, condition, branches[0])? {
+            Some(results) => Ok(results),
+            None => Err(fault),
+        },
+        other => other,
+    }
+}
+
+/// The branch that is taken if two sizes are equal, if its results cannot be those of the other
+/// one too: exporters write `squeeze` like that. That they are equal is said of the values that
+/// the branch uses, and checked when the model runs; `None` if there is nothing to say it of.
+fn assumed<'m>(
+    x: &mut Use<'_, '_, 'm>,
+    condition: V,
+    branch: &Body<'m>,
+) -> Result<Option<Vec<V>>, Fault> {
+    let contents = x.importer.build.contents(condition);
+    let Some([Scalar::Equal { a, b }]) = contents.as_deref() else { return Ok(None) };
+    let (open, fixed) = if a.as_const().is_none() { (a, b) } else { (b, a) };
+    let mut before = Vec::new();
+    for &id in &branch.captures {
+        let Some(v) = x.importer.value(id) else { continue };
+        let shape = x.shape(v);
+        if shape.contains(open) {
+            let shape = shape.iter().map(|dim| if dim == open { fixed } else { dim }.clone());
+            let v = x.assume(v, shape.collect())?;
+            before.push((id, x.importer.values.insert(id, Some(v))));
+        }
+    }
+    if before.is_empty() {
+        return Ok(None);
+    }
+    let made = results(x, branch);
+    for (id, v) in before {
+        x.importer.values.insert(id, v.flatten());
+    }
+    made.map(Some)
+}
+
+/// A branch that is decided when the model runs.
+fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) -> Results {
+    let captured = captures(x, branches);
     let mut built: Vec<(Level, Results)> = Vec::with_capacity(2);
-    for (branch, name) in branches.into_iter().zip(["then", "else"]) {
+    for (branch, name) in branches.iter().zip(["then", "else"]) {
         x.importer.build.enter(name);
         let values = captured.iter().try_for_each(|&v| x.importer.build.capture(v));
         let values = values.and_then(|()| results(x, branch));
@@ -110,7 +153,7 @@ fn common_types(
     let pairs = first.iter().zip(second).enumerate();
     let types = pairs.map(|(number, (&a, &b))| {
         let (a, b) = (x.ty(a).clone(), x.ty(b).clone());
-        common_type(&a, &b, x.symbols()).ok_or_else(|| {
+        common_type(&a, &b, x.facts()).ok_or_else(|| {
             Fault::unsupported(
                 format!("result {number} is {a} in one branch and {b} in the other"),
                 "fix sizes with --dim so that the branch is decided, or export the model \
@@ -121,11 +164,11 @@ fn common_types(
     types.collect()
 }
 
-fn common_type(a: &TensorType, b: &TensorType, symbols: &SymbolTable) -> Option<TensorType> {
+fn common_type(a: &TensorType, b: &TensorType, facts: &Facts) -> Option<TensorType> {
     if a.dtype != b.dtype || a.rank() != b.rank() {
         return None;
     }
-    let dims = a.shape.iter().zip(&b.shape).map(|(a, b)| match equal(a, b, symbols) {
+    let dims = a.shape.iter().zip(&b.shape).map(|(a, b)| match facts.equal(a, b) {
         Some(false) => None,
         _ if a.as_const().is_none() && b.as_const().is_some() => Some(b.clone()),
         _ => Some(a.clone()),
@@ -136,7 +179,7 @@ fn common_type(a: &TensorType, b: &TensorType, symbols: &SymbolTable) -> Option<
 /// A result of a loop's body that goes into the next iteration, in the type that it started with.
 fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<V, Fault> {
     let (before, after) = (x.ty(initial).clone(), x.ty(v).clone());
-    let common = common_type(&before, &after, x.symbols());
+    let common = common_type(&before, &after, x.facts());
     if common.is_none() {
         return Err(Fault::unsupported(
             format!(
@@ -199,7 +242,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     let begins = begins.is_some_and(|truth| truth[0].as_integer() == Some(1));
     let count = x.importer.build.contents(trip).and_then(|trip| trip[0].as_dim().cloned());
     let scan_length = match count {
-        Some(count) if begins && goes_on => maximum(&count, &Dim::from(0i64), x.symbols()),
+        Some(count) if begins && goes_on => x.facts().maximum(&count, &Dim::from(0i64)),
         _ => Dim::symbol(x.importer.build.fresh_symbol("iterations")),
     };
     let op = op::Loop { carried: initial.len(), scan, scan_length };

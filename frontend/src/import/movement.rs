@@ -3,7 +3,6 @@
 //! Invariant: what was an attribute in one version and an operand in another is read in one place
 //! each, whatever the version.
 
-use super::bounds::{at_least_of_sizes, maximum, minimum};
 use super::build::V;
 use super::fault::Fault;
 use super::node::{Use, place};
@@ -283,9 +282,11 @@ fn extent(x: &mut Use<'_, '_, '_>, cut: &Cut, size: &Dim) -> (Dim, Dim) {
         (start.clone(), end, start)
     };
     let (start, low, high) = span;
-    let length = match at_least_of_sizes(&high, &low, x.symbols()) {
-        Some(true) => high - low,
-        _ => maximum(&(high - low), &zero, x.symbols()),
+    let length = high - low;
+    let length = if x.facts().at_least_of_sizes(&length, &zero) {
+        length
+    } else {
+        x.facts().maximum(&length, &zero)
     };
     (start, length.ceil_div(&step))
 }
@@ -300,19 +301,14 @@ fn clamped(x: &mut Use<'_, '_, '_>, at: &Dim, size: &Dim, least: &Dim, most: &Di
         Some(at) if at < 0 => size.clone() + Dim::from(at),
         Some(_) => at.clone(),
         // Below zero for all sizes, or taken not to be for any.
-        None => match at.bounds(x.symbols()).max {
-            Some(max) if max < 0 => size.clone() + at.clone(),
+        None => match x.facts().at_least(at, &Dim::from(0i64)) {
+            Some(false) => size.clone() + at.clone(),
             _ => at.clone(),
         },
     };
-    let at = match at_least_of_sizes(&at, least, x.symbols()) {
-        Some(true) => at,
-        _ => maximum(&at, least, x.symbols()),
-    };
-    match at_least_of_sizes(most, &at, x.symbols()) {
-        Some(true) => at,
-        _ => minimum(&at, most, x.symbols()),
-    }
+    let facts = x.facts();
+    let at = if facts.at_least_of_sizes(&at, least) { at } else { facts.maximum(&at, least) };
+    if facts.at_least_of_sizes(most, &at) { at } else { facts.minimum(&at, most) }
 }
 
 fn split(x: &mut Use<'_, '_, '_>) -> Results {

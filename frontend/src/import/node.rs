@@ -5,14 +5,14 @@
 //! functions cannot be made to panic.
 
 use super::Importer;
-use super::bounds;
+use super::bounds::Facts;
 use super::build::V;
 use super::contents::Contents;
 use super::fault::Fault;
 use crate::resolve::{Attribute, Node};
 use kiln_ir::TensorType;
 use kiln_ir::op::{self, BinaryFn, Op, UnaryFn};
-use kiln_tensor::{DType, Dim, SymbolTable, Tensor};
+use kiln_tensor::{DType, Dim, Tensor};
 
 /// A use of an operator.
 pub(super) struct Use<'i, 'r, 'm> {
@@ -141,9 +141,9 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         self.ty(v).rank()
     }
 
-    /// What is known of symbols.
-    pub(super) fn symbols(&mut self) -> &mut SymbolTable {
-        &mut self.importer.build.symbols
+    /// What is known of dimensions.
+    pub(super) fn facts(&mut self) -> &mut Facts {
+        &mut self.importer.build.facts
     }
 
     /// An axis counted from the start, which may be given counted from the end.
@@ -313,7 +313,7 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
     fn meeting(&mut self, v: V, mut shape: Vec<Dim>, target: &[Dim]) -> Result<V, Fault> {
         for (dim, wanted) in shape.iter_mut().rev().zip(target.iter().rev()) {
             // What certainly differs is for the operation to refuse, with its own message.
-            if !dim.is(1) && bounds::equal(dim, wanted, self.symbols()) != Some(false) {
+            if !dim.is(1) && self.facts().equal(dim, wanted) != Some(false) {
                 *dim = wanted.clone();
             }
         }
@@ -340,7 +340,7 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         for (&v, mut shape) in operands.iter().zip(shapes) {
             if shape.len() == target.len() {
                 for (number, (dim, wanted)) in shape.iter_mut().zip(&target).enumerate() {
-                    let same = bounds::equal(dim, wanted, self.symbols());
+                    let same = self.facts().equal(dim, wanted);
                     if !differs(number) && same != Some(false) {
                         *dim = wanted.clone();
                     }
@@ -355,7 +355,7 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
     pub(super) fn with_dim(&mut self, v: V, axis: usize, wanted: &Dim) -> Result<V, Fault> {
         let mut shape = self.shape(v);
         let Some(dim) = shape.get_mut(axis) else { return Ok(v) };
-        if bounds::equal(dim, wanted, self.symbols()) == Some(false) {
+        if self.facts().equal(dim, wanted) == Some(false) {
             return Ok(v);
         }
         *dim = wanted.clone();

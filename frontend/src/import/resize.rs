@@ -39,7 +39,7 @@ fn scaled(size: &Dim, scale: &Scalar) -> Result<Dim, Fault> {
     let Scalar::Exact { num, den } = scale else { return Err(wrong()) };
     match Scalar::quotient(size.clone() * num.clone(), den.clone()) {
         Scalar::Exact { num, den } => Ok(num.floor_div(&den)),
-        Scalar::Float(_) => Err(wrong()),
+        Scalar::Float(_) | Scalar::Equal { .. } => Err(wrong()),
     }
 }
 

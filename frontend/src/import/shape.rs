@@ -141,9 +141,10 @@ fn range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> Result
         _ => start - limit,
     };
     let zero = Dim::from(0i64);
-    let span = match super::bounds::at_least_of_sizes(&span, &zero, x.symbols()) {
-        Some(true) => span,
-        _ => super::bounds::maximum(&span, &zero, x.symbols()),
+    let span = if x.facts().at_least_of_sizes(&span, &zero) {
+        span
+    } else {
+        x.facts().maximum(&span, &zero)
     };
     Ok(span.ceil_div(&Dim::from(step.saturating_abs())))
 }
