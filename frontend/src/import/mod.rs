@@ -7,23 +7,28 @@
 mod activation;
 mod bounds;
 mod build;
+mod compose;
 mod contents;
 mod contraction;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod fault;
 mod inputs;
+mod loops;
 mod movement;
 mod node;
 mod normalisation;
 mod operator;
 mod pooling;
+mod quantisation;
 mod recurrent;
 mod reduction;
 mod resize;
 mod scalar;
 mod shape;
+mod slicing;
 mod window;
 
 pub use operator::{Operator, operators};
@@ -44,14 +49,18 @@ fn families() -> Vec<&'static [operator::Entry]> {
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
+        einsum::OPERATORS,
         elementwise::OPERATORS,
+        loops::OPERATORS,
         movement::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
+        quantisation::OPERATORS,
         recurrent::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
         shape::OPERATORS,
+        slicing::OPERATORS,
     ]
 }
 

@@ -4,7 +4,6 @@
 
 use super::build::V;
 use super::fault::Fault;
-use super::movement::filled;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::resolve::Attribute;
@@ -95,7 +94,7 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
         Some(b) => b,
         None => {
             let rows = hidden.clone() * Dim::from(2 * cell.gates());
-            filled(x, dtype, 0.0, vec![directions.clone(), rows])?
+            x.filled(dtype, 0.0, vec![directions.clone(), rows])?
         }
     };
     let mut operands = vec![operand, w, r, b];
@@ -108,7 +107,7 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
             }
             None => {
                 let shape = vec![directions.clone(), batch.clone(), hidden.clone()];
-                filled(x, dtype, 0.0, shape)?
+                x.filled(dtype, 0.0, shape)?
             }
         });
     }

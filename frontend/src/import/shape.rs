@@ -4,7 +4,6 @@
 
 use super::build::V;
 use super::fault::Fault;
-use super::movement::filled;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::scalar::Scalar;
@@ -163,7 +162,7 @@ fn dropout(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let mask_type = if x.opset() < 10 { x.dtype(operand) } else { DType::Bool };
     let shape = x.shape(operand);
-    let mask = filled(x, mask_type, 1.0, shape)?;
+    let mask = x.filled(mask_type, 1.0, shape)?;
     Ok(vec![operand, mask])
 }
 
