@@ -3,7 +3,7 @@
 //! Invariant: a decision holds whenever the model runs without an error; where it takes sizes of
 //! at least 1, that becomes a bound of the graph, which is checked when the model runs.
 
-use kiln_tensor::{Dim, SymbolTable};
+use kiln_tensor::{Atom, Dim, SymbolTable};
 use std::collections::BTreeMap;
 
 /// What is known of dimensions.
@@ -32,16 +32,25 @@ impl Facts {
         dim.bounds(&self.symbols).min.max(of_sizes.unwrap_or(i64::MIN))
     }
 
+    /// Whether an expression is certainly not negative.
+    fn not_negative(&self, dim: &Dim, depth: usize) -> bool {
+        if self.lower(dim) >= 0 {
+            return true;
+        }
+        // With `x − (d − 1) ≤ d·⌊x/d⌋ ≤ x`, `d` times the expression has one quotient less.
+        depth > 0 && relaxed(dim).any(|relaxed| self.not_negative(&relaxed, depth - 1))
+    }
+
     /// Whether `a ≥ b`, if that can be told.
     pub(super) fn at_least(&self, a: &Dim, b: &Dim) -> Option<bool> {
         let difference = a.clone() - b.clone();
         if let Some(value) = difference.as_const() {
             return Some(value >= 0);
         }
-        if self.lower(&difference) >= 0 {
+        if self.not_negative(&difference, DEPTH) {
             return Some(true);
         }
-        (self.lower(&-difference) > 0).then_some(false)
+        self.not_negative(&(-difference - Dim::from(1i64)), DEPTH).then_some(false)
     }
 
     /// Whether `a = b`, if that can be told.
@@ -50,7 +59,9 @@ impl Facts {
         if let Some(value) = difference.as_const() {
             return Some(value == 0);
         }
-        (self.lower(&difference) > 0 || self.lower(&-difference) > 0).then_some(false)
+        let one = Dim::from(1i64);
+        let positive = |dim: &Dim| self.not_negative(&(dim.clone() - one.clone()), DEPTH);
+        (positive(&difference) || positive(&-difference)).then_some(false)
     }
 
     /// The smaller of two.
@@ -93,6 +104,21 @@ impl Facts {
     }
 }
 
+/// How many quotients of one expression are looked at together.
+const DEPTH: usize = 2;
+
+/// Multiples of the expression, each made smaller by taking one quotient for its bound.
+fn relaxed(dim: &Dim) -> impl Iterator<Item = Dim> + '_ {
+    dim.terms().iter().filter_map(move |(monomial, coefficient)| {
+        let [Atom::FloorDiv(x, divisor)] = monomial.as_slice() else { return None };
+        let d = divisor.as_const().filter(|&d| d > 0)?;
+        let quotient = x.floor_div(divisor) * Dim::from(*coefficient);
+        let rest = (dim.clone() - quotient) * Dim::from(d);
+        let least = if *coefficient > 0 { Dim::from(1 - d) } else { Dim::from(0i64) };
+        Some(rest + (x.as_ref().clone() + least) * Dim::from(*coefficient))
+    })
+}
+
 /// The expression without its constant term, and that.
 fn apart(dim: &Dim) -> (Dim, i64) {
     let constant = dim.terms().iter().find(|(monomial, _)| monomial.is_empty());
@@ -122,6 +148,10 @@ mod tests {
             ("floordiv(n, 2)", "2", Some(true), Some(false)),
             ("2", "floordiv(n, 2)", Some(false), Some(false)),
             ("n", "m", None, None),
+            ("n", "floordiv(n, 2)", Some(true), None),
+            ("floordiv(n, 2)", "n + 1", Some(false), Some(false)),
+            ("2*floordiv(n + 1, 2)", "n", Some(true), None),
+            ("floordiv(n + 7, 8) + floordiv(n, 2)", "floordiv(n, 8)", Some(true), None),
         ] {
             let (a, b) = (dim(a), dim(b));
             assert_eq!(facts.at_least(&a, &b), at_least, "{a} ≥ {b}");
