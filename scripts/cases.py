@@ -1,0 +1,65 @@
+"""Writes test cases as ONNX's backend tests have them: model.onnx and test_data_set_N with
+input_0.pb …, output_0.pb …, in the graph's order.
+
+A case folder appears whole or not at all, and carries a stamp of everything it was made from, so
+that making it again costs nothing.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from onnx import numpy_helper
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "target" / "models"
+
+Tensors = list[np.ndarray]
+
+
+def stamp_of(*sources: Path | str) -> str:
+    """A hash of files' contents and of other text."""
+    digest = hashlib.sha256()
+    for source in sources:
+        data = source.read_bytes() if isinstance(source, Path) else source.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def is_current(folder: Path, stamp: str) -> bool:
+    path = folder / "stamp"
+    return path.is_file() and path.read_text() == stamp
+
+
+def link(source: Path, target: Path) -> None:
+    """A hard link, so that the model lies in the case's folder; a copy on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[Tensors, Tensors]],
+          beside: list[Path] = []) -> None:
+    """Writes a case; `beside` are files that the model refers to."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if isinstance(model, bytes):
+        (partial / "model.onnx").write_bytes(model)
+    else:
+        link(model, partial / "model.onnx")
+    for file in beside:
+        link(file, partial / file.name)
+    for number, (inputs, outputs) in enumerate(data_sets):
+        place = partial / f"test_data_set_{number}"
+        place.mkdir()
+        for kind, tensors in [("input", inputs), ("output", outputs)]:
+            for index, tensor in enumerate(tensors):
+                data = numpy_helper.from_array(tensor).SerializeToString()
+                (place / f"{kind}_{index}.pb").write_bytes(data)
+    (partial / "stamp").write_text(stamp)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
