@@ -59,8 +59,9 @@ pub fn find_cases(folder: &Path) -> std::io::Result<Vec<Case>> {
 }
 
 fn sorted_children(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut children =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let mut children = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
     children.sort();
     Ok(children)
 }

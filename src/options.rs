@@ -20,6 +20,9 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Every backend.
+    pub const ALL: [Backend; 3] = [Backend::Llvm, Backend::Cranelift, Backend::Reference];
+
     /// Whether this build of Kiln has it.
     pub fn is_built_in(self) -> bool {
         self != Backend::Llvm || cfg!(feature = "llvm")

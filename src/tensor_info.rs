@@ -18,16 +18,29 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// The shape under `values`; symbols that have no value yet get `default` and are entered.
+    /// Enters the values that these sizes give the symbols which have none yet. Sizes that do not
+    /// fit are left for the run to refuse.
+    pub fn observe(&self, sizes: &[usize], values: &mut SymbolValues) {
+        for (dim, &size) in self.shape.iter().zip(sizes) {
+            if let (Some(symbol), Ok(size)) = (dim.as_symbol(), i64::try_from(size)) {
+                values.entry(symbol.clone()).or_insert(size);
+            }
+        }
+    }
+
+    /// The shape under `values`; symbols that have no value yet get the default of the first axis
+    /// in which they occur, and are entered.
     pub fn sizes(
         &self,
         values: &mut SymbolValues,
-        default: i64,
+        default: impl Fn(usize) -> i64,
     ) -> Result<Vec<usize>, DimError> {
-        let mut symbols = BTreeSet::new();
-        self.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
-        for symbol in symbols {
-            values.entry(symbol).or_insert(default);
+        for (axis, dim) in self.shape.iter().enumerate() {
+            let mut symbols = BTreeSet::new();
+            dim.collect_symbols(&mut symbols);
+            for symbol in symbols {
+                values.entry(symbol).or_insert_with(|| default(axis));
+            }
         }
         self.shape
             .iter()

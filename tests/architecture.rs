@@ -22,8 +22,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What must never be linked where no compiler is: the runtime's whole dependency closure.
 const COMPILER_CRATES: &[&str] = &[
-    "melior", "mlir-sys", "inkwell", "llvm-sys", "cranelift-codegen", "egg", "prost", "kiln-ir",
-    "kiln-passes", "kiln-backends", "kiln-frontend",
+    "melior",
+    "mlir-sys",
+    "inkwell",
+    "llvm-sys",
+    "cranelift-codegen",
+    "egg",
+    "prost",
+    "kiln-ir",
+    "kiln-passes",
+    "kiln-backends",
+    "kiln-frontend",
 ];
 
 fn metadata() -> Value {

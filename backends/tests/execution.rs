@@ -6,8 +6,8 @@
 mod kernels;
 
 use kernels::*;
-use kiln_backends::nest::{Capabilities, interpret, lower};
 use kiln_backends::Target;
+use kiln_backends::nest::{Capabilities, interpret, lower};
 use kiln_ir::kernel::{Kernel, Role};
 use kiln_ir::op::UnaryFn;
 use kiln_ir::schedule::{

@@ -48,6 +48,8 @@ fn messages_name_the_rule_and_the_types() {
         ("Binary(f: And)", &["f32[2]", "f32[2]"], "And is not defined on f32[2] and f32[2]"),
         ("Select()", &["i8[2]", "f32[2]", "f32[2]"], "the condition must be bool, but is i8[2]"),
         ("Reshape(shape: [4])", &["f32[3]"], "f32[3] has 3 elements, but [4] has 4"),
+        ("Assume(shape: [4])", &["f32[3]"], "f32[3] cannot have the shape [4]"),
+        ("Assume(shape: [\"n\"])", &["f32[3, n]"], "f32[3, n] cannot have the shape [n]"),
         (
             "Transpose(perm: [0, 0])",
             &["f32[3, 2]"],
@@ -177,6 +179,7 @@ fn messages_name_the_rule_and_the_types() {
 fn symbolic_types_are_inferred() {
     let cases: &[(&str, &[&str], &str)] = &[
         ("Binary(f: Less)", &["f32[batch, 1]", "f32[seq]"], "bool[batch, seq]"),
+        ("Assume(shape: [\"2*m\", 8])", &["f32[n, 8]"], "f32[2*m, 8]"),
         ("Reshape(shape: [\"batch*seq\", 8])", &["f32[batch, seq, 8]"], "f32[batch*seq, 8]"),
         ("Concat(axis: 0)", &["f32[n, 2]", "f32[2*n + 1, 2]"], "f32[3*n + 1, 2]"),
         ("Gather(axis: 1)", &["f32[4, n, 5]", "i32[m, 2]"], "f32[4, m, 2, 5]"),

@@ -5,6 +5,7 @@
 pub mod egraph;
 mod error;
 pub mod form;
+mod late;
 pub mod plan;
 mod region;
 pub mod simplify;

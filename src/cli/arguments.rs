@@ -48,9 +48,9 @@ pub struct CommonArguments {
     /// Fix a symbolic dimension, e.g. `--dim batch=1`; may be given several times
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     pub dims: Vec<(String, u64)>,
-    /// CPU to compile for: `host` or a name such as x86-64-v3, skylake-avx512, znver4
-    #[arg(long, value_name = "CPU", default_value = "host")]
-    pub target: String,
+    /// CPU to compile for: `host` (the default) or a name such as x86-64-v3, skylake-avx512, znver4
+    #[arg(long, value_name = "CPU")]
+    pub target: Option<String>,
     #[command(flatten)]
     pub report: ReportArguments,
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariant: what was made up is said; what does not fit the model is an error before it runs.
 
-use super::arguments::InputArguments;
-use kiln::{Model, Tensor, TensorInfo, check, random_tensor, tensor_file};
+use super::arguments::{CommonArguments, InputArguments};
+use kiln::{Model, Symbol, SymbolValues, Tensor, TensorInfo, check, random_tensor, tensor_file};
 use miette::{Result, miette};
 
 /// The inputs of one run, and what to tell the user about them.
@@ -14,11 +14,17 @@ pub struct Inputs {
     pub notes: Vec<String>,
 }
 
-/// Sizes given to dimensions that nothing else decides, when inputs are made up.
-const MADE_UP_SIZE: i64 = 1;
+/// Sizes given to dimensions that nothing else decides, when inputs are made up: one item, and as
+/// many pixels, tokens or samples as most models can take.
+const ITEMS: i64 = 1;
+const LENGTH: i64 = 64;
 
 /// Collects the inputs of `model`.
-pub fn gather(arguments: &InputArguments, model: &Model) -> Result<Inputs> {
+pub fn gather(
+    arguments: &InputArguments,
+    common: &CommonArguments,
+    model: &Model,
+) -> Result<Inputs> {
     let infos = model.inputs();
     let mut given: Vec<Option<Tensor>> = vec![None; infos.len()];
     if let Some(folder) = &arguments.folder {
@@ -45,7 +51,15 @@ pub fn gather(arguments: &InputArguments, model: &Model) -> Result<Inputs> {
         })?;
         given[position] = Some(tensor_file::read(file).map_err(|e| miette!("{e}"))?);
     }
-    let mut sizes = model.bind(&given).map_err(miette::Report::new)?;
+    let mut sizes = SymbolValues::new();
+    for (name, size) in &common.dims {
+        sizes.insert(Symbol::new(name), i64::try_from(*size).unwrap_or(i64::MAX));
+    }
+    for (info, tensor) in infos.iter().zip(&given) {
+        if let Some(tensor) = tensor {
+            info.observe(tensor.sizes(), &mut sizes);
+        }
+    }
     let mut notes = Vec::new();
     let mut tensors = Vec::with_capacity(infos.len());
     for (index, (slot, info)) in given.into_iter().zip(infos).enumerate() {
@@ -53,7 +67,7 @@ pub fn gather(arguments: &InputArguments, model: &Model) -> Result<Inputs> {
             Some(tensor) => tensor,
             None => {
                 let shape = info
-                    .sizes(&mut sizes, MADE_UP_SIZE)
+                    .sizes(&mut sizes, |axis| if axis == 0 { ITEMS } else { LENGTH })
                     .map_err(|e| miette!("input `{}`: {e}", info.name))?;
                 notes.push(format!(
                     "input `{}` was not given: random {} of shape {shape:?}",

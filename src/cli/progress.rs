@@ -23,6 +23,11 @@ impl Progress {
         Self::styled(ProgressBar::new(steps), "{bar:30} {pos}/{len} {msg} [{elapsed}, {eta} left]")
     }
 
+    /// Shows nothing.
+    pub fn hidden() -> Self {
+        Progress { bar: ProgressBar::hidden() }
+    }
+
     fn styled(bar: ProgressBar, template: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -37,6 +42,11 @@ impl Progress {
     /// Says what is being done.
     pub fn say(&self, message: impl Into<String>) {
         self.bar.set_message(message.into());
+    }
+
+    /// Prints something that stays, with the bar out of the way.
+    pub fn hide_while(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
     }
 
     /// One more step is done.

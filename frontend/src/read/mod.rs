@@ -5,6 +5,7 @@
 mod error;
 mod external;
 mod model;
+mod serialised;
 mod source;
 mod tensor;
 mod wire;
@@ -14,4 +15,5 @@ pub(crate) use model::opset_versions;
 pub use model::{
     IR_VERSIONS, MAX_MODEL_BYTES, Model, ONNX_DOMAIN, OPSET_VERSIONS, canonical_domain,
 };
+pub use serialised::{TensorReadError, tensor_from_proto, tensor_to_proto};
 pub use tensor::{TensorProblem, element_type, element_type_name};

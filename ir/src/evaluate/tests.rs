@@ -122,6 +122,20 @@ fn what_does_not_fit_is_a_typed_error() {
 }
 
 #[test]
+fn assumed_sizes_are_checked() {
+    let text = r#"graph "g" {
+        %x "x": f32[n] = input
+        %h "h": f32[m] = input
+        %y = Assume(shape: ["2*m"]) %x
+        return %y as "y" }"#;
+    let graph = graph(text);
+    let (x, y) = (floats(&[4], &[1.0, 2.0, 3.0, 4.0]), floats(&[3], &[0.0; 3]));
+    assert_eq!(evaluate(&graph, &[x.clone(), floats(&[2], &[0.0; 2])]).unwrap(), [x.clone()]);
+    let error = evaluate(&graph, &[x, y]).unwrap_err();
+    assert_eq!(error.to_string(), "Assume: f32[4] cannot have the shape [6]");
+}
+
+#[test]
 fn absurd_sizes_are_errors() {
     for op in ["Iota(length: 9223372036854775807)", "Iota(length: 1000000000)", "Iota(length: -1)"]
     {

@@ -288,22 +288,28 @@ fn covers(kernel: &Kernel, stage: &Stage, access: &Access) -> Check {
         access.index.iter().zip(&kernel.operands[access.operand].shape).enumerate()
     {
         let affine = index.affine().ok_or("is not affine")?;
-        if !affine.offset.is(0) {
-            return Err(format!("starts at {} in dimension {dim}", affine.offset));
-        }
+        let mut start = affine.offset;
         let mut terms: Vec<(usize, Dim)> = affine.coefficients.into_iter().collect();
         // Digits of a mixed-radix number: each counts what all finer ones span.
         let mut span = Dim::from(1i64);
         while !terms.is_empty() {
-            let next = terms.iter().position(|(_, coefficient)| *coefficient == span);
-            let (axis, _) = match next {
+            let back = -span.clone();
+            let next = terms.iter().position(|(_, factor)| *factor == span || *factor == back);
+            let (axis, factor) = match next {
                 Some(position) => terms.remove(position),
                 None => return Err(format!("skips places in dimension {dim}")),
             };
             if std::mem::replace(&mut used[axis], true) {
                 return Err(format!("uses axis `{}` twice", axes[axis].name));
             }
+            if factor == back {
+                // An axis that runs backwards starts at its last place.
+                start = start + back * (axes[axis].extent.clone() - Dim::from(1i64));
+            }
             span = span * axes[axis].extent.clone();
+        }
+        if !start.is(0) {
+            return Err(format!("starts at {start} in dimension {dim}"));
         }
         if span != *extent {
             return Err(format!("visits {span} of {extent} places in dimension {dim}"));

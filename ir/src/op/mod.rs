@@ -31,7 +31,7 @@ pub use indexing::{
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, ScatterReduction,
 };
 pub use leaf::{Constant, Iota, SizeOf};
-pub use movement::{Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
+pub use movement::{Assume, Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
 pub use normalisation::{Normalize, Softmax};
 pub use recurrent::{Activation, Cell, Direction, Recurrent};
 pub use reduction::{ArgReduce, CumSum, Reduce, ReduceFn};
@@ -195,7 +195,7 @@ macro_rules! operations {
 operations! {
     Constant, SizeOf, Iota,
     Unary, Binary, Select, Cast,
-    Reshape, Transpose, Broadcast, Slice, Concat, Pad,
+    Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,
     Reduce, ArgReduce, CumSum, WindowReduce,
     Contract, Conv, ConvTranspose, Resize,

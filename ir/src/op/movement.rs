@@ -46,6 +46,40 @@ impl Operation for Reshape {
     }
 }
 
+/// `x → x` whose dimensions are said to be these. Dimensions that cannot be shown to be equal, but
+/// must be for the model to make sense, are named alike from here on; whether they are equal is
+/// checked when the model runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Assume {
+    /// The shape that `x` has.
+    pub shape: Vec<Dim>,
+}
+
+impl Operation for Assume {
+    const NAME: &'static str = "Assume";
+
+    fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
+        let [x] = exactly(inputs)?;
+        let differ = |(a, b): (&Dim, &Dim)| {
+            (a.clone() - b.clone()).as_const().is_some_and(|difference| difference != 0)
+        };
+        if x.rank() != self.shape.len() || x.shape.iter().zip(&self.shape).any(differ) {
+            return Err(OpError::new(format!("{x} cannot have the shape {}", list(&self.shape))));
+        }
+        Ok(vec![TensorType::new(x.dtype, self.shape.clone())])
+    }
+
+    fn dims_mut(&mut self) -> Vec<&mut Dim> {
+        self.shape.iter_mut().collect()
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        // Sizes that are not those assumed were refused just now.
+        self.result(inputs)?;
+        Ok(vec![inputs[0].clone()])
+    }
+}
+
 /// `x → x` with its dimensions permuted: dimension `i` of the result is dimension `perm[i]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Transpose {

@@ -3,6 +3,7 @@
 //! Invariant: prices are finite, never negative, and a pure function of operation, types and model.
 
 use super::fused::{Kind, kind};
+use crate::tile::TileTarget;
 use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::{Dim, Symbol};
@@ -25,6 +26,20 @@ pub struct CostModel {
 }
 
 impl CostModel {
+    /// A CPU as far as its registers, units and cores tell: 3.2 GHz, and 10 GB/s of memory a core
+    /// until 20 GB/s are reached.
+    pub fn for_cpu(target: &TileTarget) -> Self {
+        let cores = f64::from(target.cores.max(1));
+        let lanes = f64::from(target.vector_bits) / 32.0;
+        let fused = if target.fma { 2.0 } else { 1.0 };
+        CostModel {
+            flops: 3.2e9 * cores * lanes * fused * target.multiply_adds(),
+            elementwise: 0.2 * 3.2e9 * cores * lanes,
+            bandwidth: 1e10 * cores.min(2.0),
+            ..Self::generic_cpu()
+        }
+    }
+
     /// Two cores with 512-bit vectors: 100 GFLOP/s a core, 20 GB/s together.
     pub fn generic_cpu() -> Self {
         CostModel {
@@ -64,7 +79,7 @@ impl CostModel {
         match (op, bodies) {
             (Op::Constant(_) | Op::SizeOf(_), _) => 0.0,
             // A view: nothing runs. The trifle makes fewer of them better.
-            (Op::Reshape(_), _) => self.overhead * 1e-3,
+            (Op::Reshape(_) | Op::Assume(_), _) => self.overhead * 1e-3,
             (Op::Fused(_), [body]) => {
                 let work: f64 = body
                     .nodes()
@@ -94,7 +109,7 @@ impl CostModel {
         let alone = self.kernel(op, bodies, inputs, out);
         match kind(op) {
             Kind::Pointwise => 0.3 * alone + self.work(op, inputs, out),
-            Kind::Movement if !matches!(op, Op::Reshape(_)) => 0.7 * alone,
+            Kind::Movement if !matches!(op, Op::Reshape(_) | Op::Assume(_)) => 0.7 * alone,
             _ => alone,
         }
     }
@@ -184,7 +199,7 @@ impl CostModel {
             Op::Reshape(_) | Op::Slice(_) | Op::Broadcast(_) | Op::Pad(_) => {
                 0.25 * results / self.elementwise
             }
-            Op::Constant(_) | Op::SizeOf(_) => 0.0,
+            Op::Constant(_) | Op::SizeOf(_) | Op::Assume(_) => 0.0,
             _ => 4.0 * results.max(first) / self.elementwise,
         }
     }

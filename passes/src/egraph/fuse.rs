@@ -261,7 +261,8 @@ fn is_cheap(op: &Op) -> bool {
             !matches!(binary.f, BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod | BinaryFn::Pow)
         }
         Op::Select(_) | Op::Cast(_) => true,
-        Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) | Op::Slice(_) => true,
+        Op::Reshape(_) | Op::Assume(_) | Op::Transpose(_) => true,
+        Op::Broadcast(_) | Op::Slice(_) => true,
         _ => false,
     }
 }

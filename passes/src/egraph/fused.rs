@@ -64,7 +64,9 @@ pub fn kind(op: &Op) -> Kind {
     match op {
         Op::Constant(constant) if constant.tensor.len() == 1 => Kind::Leaf,
         Op::SizeOf(_) | Op::Iota(_) => Kind::Leaf,
-        Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_) => Kind::Pointwise,
+        Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_) | Op::Assume(_) => {
+            Kind::Pointwise
+        }
         Op::Pad(pad) if pad.mode == PadMode::Constant => Kind::Movement,
         Op::Reshape(_)
         | Op::Transpose(_)

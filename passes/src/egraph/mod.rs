@@ -19,6 +19,7 @@ mod report;
 pub mod rule;
 pub mod rules;
 mod saturate;
+mod unfold;
 
 pub use cost::CostModel;
 pub use extract::extract;
@@ -80,7 +81,7 @@ pub fn optimise(
     let (fusion, rewriting): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);
     let mut report = Report::default();
-    let simple = simplify(graph)?;
+    let simple = simplify(unfold::unfold(graph)?.as_ref())?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;
     let rewritten = simplify(&rewritten)?;

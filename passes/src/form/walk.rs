@@ -219,6 +219,7 @@ impl<'c> Walk<'c> {
                 let exact = self.push(ScalarOp::Cast(x), cast.to);
                 self.cast(exact, computed_in(cast.to))
             }
+            Op::Assume(_) => self.value(inputs[0], index),
             Op::Reshape(_) => {
                 let from = self.space().reshaped(shape_of(inputs[0]), shape_of(value), index);
                 self.value(inputs[0], &from)

@@ -47,6 +47,12 @@ fn node_checks(graph: &Graph, node: &Node, symbols: &SymbolTable, found: &mut Ve
                 found.push((from, to));
             }
         }
+        Op::Assume(assume) => {
+            let shape = &graph.ty(node.inputs[0]).shape;
+            found.extend(
+                shape.iter().cloned().zip(assume.shape.iter().cloned()).filter(|(a, b)| a != b),
+            );
+        }
         Op::Slice(slice) => {
             let shape = &graph.ty(node.inputs[0]).shape;
             for (dim, extent) in shape.iter().enumerate() {

@@ -89,8 +89,10 @@ impl Planner {
             steps.push(Step::Copy { from, to: own });
             held.push(own);
         }
-        let stacked: Vec<BufferId> =
-            node.outputs[op.carried..].iter().map(|&output| self.target(scope, output)).collect();
+        let stacked: Vec<BufferId> = node.outputs[op.carried..]
+            .iter()
+            .map(|&output| self.shaped_target(scope, output))
+            .collect();
         let mut given = vec![Bound::Buffer(iteration), Bound::Buffer(flag)];
         given.extend(held.iter().map(|&buffer| Bound::Buffer(buffer)));
         for &value in captured {
@@ -112,7 +114,11 @@ impl Planner {
         let mut elements = Vec::with_capacity(op.scan);
         for &value in &new[op.carried..] {
             let element = self.value_buffer(&mut inner, value)?;
-            elements.push(self.kept(&mut block, element, &replaced));
+            // An element must have its own shape, and still be there when carried values are replaced.
+            let shape = self.buffers.get(element.0 as usize).map(|buffer| &buffer.shape);
+            let ty = body.ty(value);
+            let fits = shape == Some(&ty.shape) && !replaced.contains(&element);
+            elements.push(if fits { element } else { self.saved(&mut block, element, ty) });
         }
         // A carried value that moves to another place must be saved before it is replaced there.
         let mut copies = Vec::new();
@@ -121,7 +127,10 @@ impl Planner {
                 continue;
             }
             let overwritten = replaced[..place].contains(&from);
-            let from = if overwritten { self.saved(&mut block, from) } else { from };
+            let from = match outputs.get(place) {
+                Some(&value) if overwritten => self.saved(&mut block, from, body.ty(value)),
+                _ => from,
+            };
             copies.push(Step::Copy { from, to });
         }
         block.extend(copies);
@@ -136,23 +145,9 @@ impl Planner {
         Ok(())
     }
 
-    /// A buffer that still holds an element when carried values are replaced.
-    fn kept(
-        &mut self,
-        block: &mut Vec<Step>,
-        element: BufferId,
-        replaced: &[BufferId],
-    ) -> BufferId {
-        if replaced.contains(&element) { self.saved(block, element) } else { element }
-    }
-
     /// A copy of a buffer.
-    fn saved(&mut self, block: &mut Vec<Step>, from: BufferId) -> BufferId {
-        let (dtype, shape) = match self.buffers.get(from.0 as usize) {
-            Some(buffer) => (buffer.dtype, buffer.shape.clone()),
-            None => return from,
-        };
-        let to = self.arena(&TensorType::new(dtype, shape));
+    fn saved(&mut self, block: &mut Vec<Step>, from: BufferId, ty: &TensorType) -> BufferId {
+        let to = self.arena(ty);
         block.push(Step::Copy { from, to });
         to
     }

@@ -151,6 +151,3 @@ impl Planner {
         Ok(ports)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! Values of one graph or body, and the buffers that hold them.
 //!
-//! Invariant: a reshape has no buffer of its own; it names the bytes of what it reshapes.
+//! Invariant: a reshape or assumption has no buffer of its own; it names the bytes of its operand.
 
 use super::error::PlanError;
 use super::{Planner, checks};
@@ -40,7 +40,7 @@ impl<'g> Scope<'g> {
     fn root(&self, mut value: ValueId) -> ValueId {
         while let Producer::Node { node, .. } = self.graph.value(value).producer {
             match (&self.graph.node(node).op, self.graph.node(node).inputs.as_slice()) {
-                (Op::Reshape(_), &[input]) => value = input,
+                (Op::Reshape(_) | Op::Assume(_), &[input]) => value = input,
                 _ => break,
             }
         }
@@ -53,11 +53,13 @@ impl<'g> Scope<'g> {
             || self.graph.constant_of(value).is_some()
     }
 
-    /// Asks that a value be made in a buffer; if it is made by a node, and not wanted elsewhere too,
-    /// it will be.
+    /// Asks that a value be made in a buffer of its type; if it is made by a node, and not wanted
+    /// elsewhere too, it will be. What is only known to fit once a reshape has been checked is not:
+    /// the bytes are written before.
     pub(super) fn want(&mut self, value: ValueId, buffer: BufferId) {
         let root = self.root(value);
-        if !self.is_given(root) {
+        let fits = self.graph.ty(root).elements() == self.graph.ty(value).elements();
+        if fits && !self.is_given(root) {
             self.wanted.entry(root).or_insert(buffer);
         }
     }
@@ -98,7 +100,7 @@ impl Planner {
                 scope.bind(node.outputs[0], Bound::Constant(constant.tensor.clone()));
                 Ok(())
             }
-            Op::Reshape(_) => {
+            Op::Reshape(_) | Op::Assume(_) => {
                 let held = self.held(scope, node, node.inputs[0])?;
                 scope.bind(node.outputs[0], held);
                 Ok(())
@@ -120,6 +122,16 @@ impl Planner {
         let buffer = wanted.unwrap_or_else(|| self.arena(scope.graph.ty(value)));
         scope.bind(value, Bound::Buffer(buffer));
         buffer
+    }
+
+    /// [`Planner::target`] for a value that needs a buffer of its own shape, not only of its size.
+    pub(super) fn shaped_target(&mut self, scope: &mut Scope, value: ValueId) -> BufferId {
+        let shape = &scope.graph.ty(value).shape;
+        let wanted = scope.wanted.get(&value).and_then(|id| self.buffers.get(id.0 as usize));
+        if wanted.is_some_and(|buffer| buffer.shape != *shape) {
+            scope.wanted.remove(&value);
+        }
+        self.target(scope, value)
     }
 
     pub(super) fn held(

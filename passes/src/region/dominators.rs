@@ -7,14 +7,16 @@
 //! several users costs no fusion, since such a value is stored anyway.
 
 use super::{MAX_NODES, is_constant, is_heavy};
+use crate::late::Late;
 use kiln_ir::{Graph, NodeId, Producer};
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 /// The segment of every node.
 pub(super) fn segments(graph: &Graph) -> Vec<usize> {
-    let early = preamble(graph);
-    let chain = chain(graph, &early);
+    let flow = Flow::of(graph);
+    let early = preamble(&flow);
+    let chain = chain(&flow, &early);
     let uses = graph.uses();
     let users = |id: NodeId| {
         let mut users: Vec<NodeId> = graph
@@ -30,7 +32,7 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
     let feeds_work = |id: NodeId| users(id).iter().any(|&user| is_heavy(graph.node(user)));
     let branches: Vec<NodeId> =
         chain.iter().copied().filter(|&id| users(id).len() >= 2 && feeds_work(id)).collect();
-    let first = assign(graph, &early, &branches);
+    let first = assign(&flow, &early, &branches);
 
     // Segments that are still too long are cut where a contraction follows, every so often.
     let mut sizes = vec![0usize; branches.len() + 2];
@@ -45,24 +47,44 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
     if cuts.len() == branches.len() {
         return first;
     }
-    merge_short(graph, &early, &cuts, &branches)
+    merge_short(&flow, &early, &cuts, &branches)
+}
+
+/// A graph with what each of its nodes depends on: through values, or through sizes alone.
+struct Flow<'g> {
+    graph: &'g Graph,
+    before: Vec<Vec<NodeId>>,
+}
+
+impl<'g> Flow<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        let late = Late::of(graph);
+        let before = graph.nodes().map(|(id, node)| {
+            let producers = node.inputs.iter().filter_map(|&input| {
+                match graph.value(input).producer {
+                    Producer::Node { node, .. } => Some(node),
+                    Producer::Input(_) => None,
+                }
+            });
+            producers.chain(late.on(id).iter().copied()).collect()
+        });
+        Flow { graph, before: before.collect() }
+    }
 }
 
 /// Nodes that depend on no contraction.
-fn preamble(graph: &Graph) -> Vec<bool> {
-    let mut early = vec![true; graph.nodes().len()];
-    for (id, node) in graph.nodes() {
-        let after = node.inputs.iter().any(|&input| match graph.value(input).producer {
-            Producer::Node { node, .. } => !early[node.0 as usize],
-            Producer::Input(_) => false,
-        });
+fn preamble(flow: &Flow) -> Vec<bool> {
+    let mut early = vec![true; flow.before.len()];
+    for (id, node) in flow.graph.nodes() {
+        let after = flow.before[id.0 as usize].iter().any(|before| !early[before.0 as usize]);
         early[id.0 as usize] = !(after || is_heavy(node));
     }
     early
 }
 
 /// The nodes that every path from the first contractions to the outputs goes through, in order.
-fn chain(graph: &Graph, early: &[bool]) -> Vec<NodeId> {
+fn chain(whole: &Flow, early: &[bool]) -> Vec<NodeId> {
+    let graph = whole.graph;
     let mut flow: DiGraph<Option<NodeId>, ()> = DiGraph::new();
     let source = flow.add_node(None);
     let sink = flow.add_node(None);
@@ -72,13 +94,9 @@ fn chain(graph: &Graph, early: &[bool]) -> Vec<NodeId> {
             continue;
         }
         let mut fed = false;
-        for &input in &node.inputs {
-            if let Producer::Node { node: producer, .. } = graph.value(input).producer
-                && !early[producer.0 as usize]
-            {
-                flow.update_edge(indices[producer.0 as usize], indices[id.0 as usize], ());
-                fed = true;
-            }
+        for producer in whole.before[id.0 as usize].iter().filter(|id| !early[id.0 as usize]) {
+            flow.update_edge(indices[producer.0 as usize], indices[id.0 as usize], ());
+            fed = true;
         }
         if !fed {
             flow.update_edge(source, indices[id.0 as usize], ());
@@ -105,7 +123,7 @@ fn chain(graph: &Graph, early: &[bool]) -> Vec<NodeId> {
 
 /// Numbers nodes by the first cut that they lead to; those before any work have number 0, those
 /// after the last cut come last.
-fn assign(graph: &Graph, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
+fn assign(flow: &Flow, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
     let mut segment = vec![cuts.len() + 1; early.len()];
     let mut assigned = early.to_vec();
     segment.iter_mut().zip(early).filter(|(_, early)| **early).for_each(|(slot, _)| *slot = 0);
@@ -116,12 +134,7 @@ fn assign(graph: &Graph, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
                 continue;
             }
             segment[id.0 as usize] = number + 1;
-            pending.extend(graph.node(id).inputs.iter().filter_map(|&input| {
-                match graph.value(input).producer {
-                    Producer::Node { node, .. } => Some(node),
-                    Producer::Input(_) => None,
-                }
-            }));
+            pending.extend(&flow.before[id.0 as usize]);
         }
     }
     segment
@@ -129,8 +142,8 @@ fn assign(graph: &Graph, early: &[bool], cuts: &[NodeId]) -> Vec<usize> {
 
 /// The segments between cuts, where neighbours that are short together count as one. Branches stay
 /// cuts.
-fn merge_short(graph: &Graph, early: &[bool], cuts: &[NodeId], branches: &[NodeId]) -> Vec<usize> {
-    let fine = assign(graph, early, cuts);
+fn merge_short(flow: &Flow, early: &[bool], cuts: &[NodeId], branches: &[NodeId]) -> Vec<usize> {
+    let fine = assign(flow, early, cuts);
     let mut sizes = vec![0usize; cuts.len() + 2];
     fine.iter().for_each(|&segment| sizes[segment] += 1);
     let mut kept = Vec::new();
@@ -143,5 +156,5 @@ fn merge_short(graph: &Graph, early: &[bool], cuts: &[NodeId], branches: &[NodeI
             size = 0;
         }
     }
-    assign(graph, early, &kept)
+    assign(flow, early, &kept)
 }

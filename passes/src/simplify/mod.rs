@@ -3,6 +3,7 @@
 //! Invariant: inputs, outputs and their types stay; each pass is a pure function of the graph, and
 //! the driver stops at a fixed point or after [`MAX_ROUNDS`].
 
+mod fold;
 mod merge_chains;
 mod merge_equal;
 mod rebuild;
@@ -21,9 +22,10 @@ use kiln_ir::{Graph, Op};
 type Pass = fn(&Graph) -> Result<(Graph, bool), PassError>;
 
 /// In the order in which they help each other.
-const PASSES: [(&str, Pass); 6] = [
+const PASSES: [(&str, Pass); 7] = [
     ("remove_dead", remove_dead::remove_dead),
     ("shape_arithmetic", shape_arithmetic::shape_arithmetic),
+    ("fold", fold::fold),
     ("take_branch", take_branch::take_branch),
     ("remove_identity", remove_identity::remove_identity),
     ("merge_chains", merge_chains::merge_chains),

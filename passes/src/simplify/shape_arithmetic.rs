@@ -61,7 +61,7 @@ fn elements(graph: &Graph, known: &[Option<Vec<Dim>>], node: &Node) -> Option<Ve
             Some(constant.tensor.to_i64().into_iter().map(Dim::from).collect())
         }
         Op::SizeOf(size) => Some(size.dims.clone()),
-        Op::Reshape(_) => of(0).cloned(),
+        Op::Reshape(_) | Op::Assume(_) => of(0).cloned(),
         // A cast to a narrower type could wrap, and so could arithmetic in it.
         Op::Cast(cast) if cast.to == DType::I64 => of(0).cloned(),
         Op::Broadcast(_) => {

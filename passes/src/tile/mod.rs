@@ -56,7 +56,7 @@ impl TileTarget {
     }
 
     /// Vector multiply-adds that start in one cycle: two narrow units or one wide one.
-    fn multiply_adds(&self) -> f64 {
+    pub(crate) fn multiply_adds(&self) -> f64 {
         if self.vector_bits >= 512 { 1.0 } else { 2.0 }
     }
 }

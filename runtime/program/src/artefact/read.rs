@@ -2,7 +2,7 @@
 //!
 //! Invariant: an [`Artefact`] exists only if everything but its weights matches its checksums.
 
-use super::layout::{HEAD, Layout, Part};
+use super::layout::{HEAD, Layout, MAGIC, Part};
 use super::{ArtefactError, Manifest};
 use crate::{CodeVariant, Program};
 use kiln_tensor::Storage;
@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +34,15 @@ pub struct Artefact {
 }
 
 impl Artefact {
+    /// Whether a file begins as artefacts do, whatever its name; false if it cannot be read.
+    pub fn is_one(path: &Path) -> bool {
+        let mut start = [0; MAGIC.len()];
+        // Only regular files are opened: opening a pipe could block.
+        path.is_file()
+            && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+            && start == MAGIC
+    }
+
     /// Maps the file and checks everything but the weights.
     ///
     /// The file must not be written or cut short by others while it is in use, as with any

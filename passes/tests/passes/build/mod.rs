@@ -1,7 +1,6 @@
 //! Short forms for writing graphs in tests.
 //!
 //! Invariant: panics on anything malformed, which in a test is the right thing.
-#![allow(dead_code)]
 
 use kiln_ir::op::*;
 use kiln_ir::{Graph, TensorType, ValueId};

@@ -2,9 +2,7 @@
 //!
 //! Invariant: each case names what is left, in order; inputs, outputs and their types stay.
 
-mod build;
-
-use build::*;
+use crate::build::*;
 use kiln_ir::op::*;
 use kiln_ir::{Graph, ValueId};
 use kiln_passes::simplify;

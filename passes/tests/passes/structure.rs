@@ -2,9 +2,7 @@
 //!
 //! Invariant: the expected kernels are spelt out, so that a rule that stops firing is seen.
 
-mod build;
-
-use build::*;
+use crate::build::*;
 use kiln_ir::Graph;
 use kiln_passes::egraph::fused;
 use kiln_passes::{CostModel, EGraphOptions, Report, optimise};

@@ -1,0 +1,295 @@
+//! The graphs being built, from the main one to the body in hand, and the values in them.
+//!
+//! Invariant: a value that is known before the model runs takes up no node until something needs
+//! it as data; in a body it is made anew, everything else from outside is an input of the body.
+
+use super::contents::{self, Contents, Operand};
+use super::fault::Fault;
+use super::scalar::Scalar;
+use kiln_ir::op::{self, BinaryFn, Op};
+use kiln_ir::{Graph, TensorType, ValueId};
+use kiln_tensor::{DType, Dim, Symbol, SymbolTable, Tensor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A value of the model as imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct V(usize);
+
+#[derive(Debug)]
+struct Value {
+    ty: TensorType,
+    name: Option<Arc<str>>,
+    /// The elements, if the value is part of the model.
+    tensor: Option<Tensor>,
+    /// The elements, if they are few and known.
+    contents: Option<Contents>,
+    /// The value in each graph that has it, by the number of the graph.
+    homes: BTreeMap<usize, ValueId>,
+}
+
+#[derive(Debug)]
+struct Level {
+    number: usize,
+    graph: Graph,
+}
+
+/// The graphs being built.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    values: Vec<Value>,
+    /// The main graph and the bodies around and with the one in hand.
+    levels: Vec<Level>,
+    graphs: usize,
+    /// The node that operations come from.
+    pub(super) source: Option<Arc<str>>,
+    /// What is known of every symbol.
+    pub(super) symbols: SymbolTable,
+}
+
+impl Builder {
+    /// Starts a graph inside the one in hand.
+    pub(super) fn enter(&mut self, name: &str) {
+        self.levels.push(Level { number: self.graphs, graph: Graph::new(name) });
+        self.graphs += 1;
+    }
+
+    /// Ends the graph in hand.
+    pub(super) fn leave(&mut self) -> Graph {
+        let mut graph = self.levels.pop().map(|level| level.graph).unwrap_or_default();
+        self.bound(&mut graph);
+        graph
+    }
+
+    /// Tells a graph and its bodies what became known of symbols.
+    pub(super) fn bound(&self, graph: &mut Graph) {
+        for (symbol, bounds) in &mut graph.symbols {
+            if let Some(known) = self.symbols.get(symbol) {
+                *bounds = *known;
+            }
+        }
+    }
+
+    fn level(&mut self) -> Result<&mut Level, Fault> {
+        self.levels.last_mut().ok_or(Fault::Silent)
+    }
+
+    fn number(&self) -> usize {
+        self.levels.last().map_or(0, |level| level.number)
+    }
+
+    fn push(&mut self, ty: TensorType, tensor: Option<Tensor>, contents: Option<Contents>) -> V {
+        let homes = BTreeMap::new();
+        self.values.push(Value { ty, name: None, tensor, contents, homes });
+        V(self.values.len() - 1)
+    }
+
+    fn at_home(&mut self, ty: TensorType, id: ValueId) -> V {
+        let (v, number) = (self.push(ty, None, None), self.number());
+        self.values[v.0].homes.insert(number, id);
+        v
+    }
+
+    /// An input of the graph in hand.
+    pub(super) fn graph_input(&mut self, name: &str, ty: TensorType) -> Result<V, Fault> {
+        for dim in &ty.shape {
+            self.declare(dim);
+        }
+        let graph = &mut self.level()?.graph;
+        let name = input_name(graph, name);
+        let id = graph.input(name, ty.clone());
+        Ok(self.at_home(ty, id))
+    }
+
+    fn declare(&mut self, dim: &Dim) {
+        let mut symbols = Default::default();
+        dim.collect_symbols(&mut symbols);
+        for symbol in symbols {
+            self.symbols.entry(symbol).or_default();
+        }
+    }
+
+    /// A symbol that nothing else means, of this name or one like it.
+    pub(super) fn fresh_symbol(&mut self, name: &str) -> Symbol {
+        let plain = Symbol::new(name);
+        let numbered = (2..).map(|number| Symbol::new(&format!("{name}_{number}")));
+        let mut names = std::iter::once(plain.clone()).chain(numbered);
+        let symbol = names.find(|symbol| !self.symbols.contains_key(symbol)).unwrap_or(plain);
+        self.symbols.insert(symbol.clone(), Default::default());
+        symbol
+    }
+
+    /// Makes a value from outside an input of the graph in hand.
+    pub(super) fn capture(&mut self, v: V) -> Result<(), Fault> {
+        let number = self.number();
+        let value = &self.values[v.0];
+        if value.homes.contains_key(&number) {
+            return Ok(());
+        }
+        let name = value.name.clone().unwrap_or_else(|| "captured".into());
+        let ty = value.ty.clone();
+        let graph = &mut self.level()?.graph;
+        let name = input_name(graph, &name);
+        let id = graph.input(name, ty);
+        self.values[v.0].homes.insert(number, id);
+        Ok(())
+    }
+
+    /// Whether a body makes the value anew instead of taking it from outside.
+    pub(super) fn is_known(&self, v: V) -> bool {
+        self.values[v.0].tensor.is_some() || self.values[v.0].contents.is_some()
+    }
+
+    /// The type.
+    pub(super) fn ty(&self, v: V) -> &TensorType {
+        &self.values[v.0].ty
+    }
+
+    /// Names a value that has no name.
+    pub(super) fn name(&mut self, v: V, name: &str) {
+        if self.values[v.0].name.is_some() || name.is_empty() {
+            return;
+        }
+        let name: Arc<str> = name.into();
+        self.values[v.0].name = Some(name.clone());
+        let number = self.number();
+        if let Some(&id) = self.values[v.0].homes.get(&number)
+            && let Some(level) = self.levels.last_mut()
+            && level.graph.value(id).name.is_none()
+        {
+            level.graph.set_name(id, name);
+        }
+    }
+
+    /// A tensor of the model.
+    pub(super) fn constant(&mut self, tensor: Tensor) -> V {
+        let contents = contents::of_tensor(&tensor);
+        self.push(TensorType::of(&tensor), Some(tensor), contents)
+    }
+
+    /// A value of which every element is known.
+    pub(super) fn known(&mut self, ty: TensorType, contents: Contents) -> V {
+        let tensor = contents::to_tensor(&ty, &contents);
+        self.push(ty, tensor, Some(contents))
+    }
+
+    /// The elements, if they are few and known.
+    pub(super) fn contents(&self, v: V) -> Option<Contents> {
+        self.values[v.0].contents.clone()
+    }
+
+    /// The tensor, if the value is part of the model or does not depend on symbols.
+    pub(super) fn tensor(&self, v: V) -> Option<&Tensor> {
+        self.values[v.0].tensor.as_ref()
+    }
+
+    /// The result of an operation that has one and no bodies.
+    pub(super) fn add(&mut self, op: impl Into<Op>, inputs: &[V]) -> Result<V, Fault> {
+        let op = op.into();
+        let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
+        let results = op.infer(&types, &[]);
+        let mut results = results.map_err(|error| Fault::malformed(error.to_string()))?;
+        let (Some(ty), true) = (results.pop(), results.is_empty()) else {
+            return Err(Fault::malformed(format!("{} has not one result", op.name())));
+        };
+        let operands = inputs.iter().map(|v| self.values[v.0].contents.as_deref());
+        if let Some(all) = operands.collect::<Option<Vec<&[Scalar]>>>() {
+            let with_types = all.into_iter().zip(&types);
+            let operands: Vec<Operand<'_>> =
+                with_types.map(|(contents, &ty)| Operand { ty, contents }).collect();
+            if let Some(contents) = contents::apply(&op, &operands, &ty, &self.symbols) {
+                return Ok(self.known(ty, contents));
+            }
+        }
+        let made = self.add_node(op, inputs, Vec::new())?;
+        made.first().copied().ok_or(Fault::Silent)
+    }
+
+    /// The results of a node of the graph.
+    pub(super) fn add_node(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[V],
+        regions: Vec<Graph>,
+    ) -> Result<Vec<V>, Fault> {
+        let ids = inputs.iter().map(|&v| self.id(v)).collect::<Result<Vec<_>, _>>()?;
+        let source = self.source.clone();
+        let graph = &mut self.level()?.graph;
+        let outputs = graph.add_node(op.into(), &ids, regions, source)?;
+        let types: Vec<TensorType> = outputs.iter().map(|&id| graph.ty(id).clone()).collect();
+        types.iter().flat_map(|ty| &ty.shape).for_each(|dim| self.declare(dim));
+        Ok(types.into_iter().zip(outputs).map(|(ty, id)| self.at_home(ty, id)).collect())
+    }
+
+    /// Declares a value as the next output of the graph in hand.
+    pub(super) fn output(&mut self, v: V, name: &str) -> Result<(), Fault> {
+        let id = self.id(v)?;
+        Ok(self.level()?.graph.output(id, name)?)
+    }
+
+    /// The value in the graph in hand.
+    fn id(&mut self, v: V) -> Result<ValueId, Fault> {
+        let number = self.number();
+        if let Some(&id) = self.values[v.0].homes.get(&number) {
+            return Ok(id);
+        }
+        let (ty, name) = (self.values[v.0].ty.clone(), self.values[v.0].name.clone());
+        let id = match (self.values[v.0].tensor.clone(), self.contents(v)) {
+            (Some(tensor), _) => self.level()?.graph.constant(tensor)?,
+            (None, Some(contents)) => self.sizes(&ty, &contents)?,
+            // Bodies are given what they use when they are entered.
+            (None, None) => return Err(Fault::Silent),
+        };
+        if let (Some(name), Some(level)) = (name, self.levels.last_mut()) {
+            level.graph.set_name(id, name);
+        }
+        self.values[v.0].homes.insert(number, id);
+        Ok(id)
+    }
+
+    /// Contents that depend on symbols, as data.
+    fn sizes(&mut self, ty: &TensorType, contents: &[Scalar]) -> Result<ValueId, Fault> {
+        let parts = contents.iter().map(|scalar| match scalar {
+            Scalar::Exact { num, den } => Some((num.clone(), den.clone())),
+            Scalar::Float(_) => None,
+        });
+        let parts: Option<Vec<(Dim, Dim)>> = parts.collect();
+        let parts = parts.ok_or_else(|| Fault::data_dependent("a size that is multiplied"))?;
+        let (numerators, denominators): (Vec<Dim>, Vec<Dim>) = parts.into_iter().unzip();
+        let source = self.source.clone();
+        let graph = &mut self.level()?.graph;
+        let mut add = |op: Op, inputs: &[ValueId]| -> Result<ValueId, Fault> {
+            let outputs = graph.add_node(op, inputs, Vec::new(), source.clone())?;
+            outputs.first().copied().ok_or(Fault::Silent)
+        };
+        let scalar = ty.rank() == 0;
+        let mut vector = |dims: Vec<Dim>| {
+            let value = add(Op::SizeOf(op::SizeOf { dims, scalar }), &[])?;
+            if ty.dtype == DType::I64 {
+                return Ok(value);
+            }
+            add(Op::Cast(op::Cast { to: ty.dtype }), &[value])
+        };
+        let whole = denominators.iter().all(|den| den.is(1));
+        let mut value = vector(numerators)?;
+        if !whole {
+            let divisor = vector(denominators)?;
+            value = add(Op::Binary(op::Binary { f: BinaryFn::Div }), &[value, divisor])?;
+        }
+        if ty.rank() > 1 {
+            value = add(Op::Reshape(op::Reshape { shape: ty.shape.clone() }), &[value])?;
+        }
+        Ok(value)
+    }
+}
+
+/// The name, or one like it if the graph has an input of that name.
+fn input_name(graph: &Graph, name: &str) -> String {
+    let taken = |name: &str| {
+        let mut names = graph.inputs().iter().map(|&id| graph.value(id).name.as_deref());
+        names.any(|other| other == Some(name))
+    };
+    let numbered = (2..).map(|number| format!("{name}.{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or_else(|| name.to_owned())
+}

@@ -1,0 +1,197 @@
+//! From a resolved model to the graph IR: every operator composed of core operations, shape
+//! arithmetic done on the way.
+//!
+//! Invariant: importing goes on after a problem, so that one report lists everything that is
+//! wrong; what follows from a problem is not listed again.
+
+mod bounds;
+mod build;
+mod contents;
+mod elementwise;
+mod fault;
+mod inputs;
+mod movement;
+mod node;
+mod operator;
+mod scalar;
+mod shape;
+
+pub use operator::{Operator, operators};
+
+use crate::Model;
+use crate::report::{Problem, ProblemKind, Report, Site};
+use crate::resolve::{Body, Node, ValueId, resolve};
+use build::{Builder, V};
+use fault::Fault;
+use kiln_ir::Graph;
+use node::Use;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The operators of each family.
+fn families() -> Vec<&'static [operator::Entry]> {
+    vec![elementwise::OPERATORS, movement::OPERATORS, shape::OPERATORS]
+}
+
+/// What the caller decides about a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Sizes of dimensions that the model leaves open, by the name in the model, by the name of
+    /// the graph's symbol, or, where a dimension has no name, by input and axis: `x_2`.
+    pub dims: BTreeMap<String, u64>,
+}
+
+/// The graph that a model means, or everything that keeps it from being imported.
+pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
+    let (resolved, problems) = resolve(model);
+    let mut importer = Importer {
+        model,
+        names: resolved.names,
+        build: Builder::default(),
+        values: HashMap::new(),
+        problems,
+    };
+    importer.build.enter(model.graph().name());
+    importer.inputs(&resolved.graph, options);
+    importer.body(&resolved.graph);
+    importer.outputs(&resolved.graph);
+    let graph = importer.build.leave();
+    if importer.problems.is_empty() {
+        Ok(graph)
+    } else {
+        Err(Report { problems: importer.problems })
+    }
+}
+
+/// A model on its way into a graph.
+struct Importer<'m> {
+    model: &'m Model,
+    names: Vec<String>,
+    build: Builder,
+    /// What each value became; `None` if its node could not be imported.
+    values: HashMap<ValueId, Option<V>>,
+    problems: Vec<Problem>,
+}
+
+impl<'m> Importer<'m> {
+    fn problem(&mut self, site: Site, kind: ProblemKind, message: String, help: String) {
+        self.problems.push(Problem { site, inputs: Vec::new(), kind, message, help });
+    }
+
+    /// What a value of the model became; `None` if it is not known.
+    fn value(&self, id: ValueId) -> Option<V> {
+        self.values.get(&id).copied().flatten()
+    }
+
+    fn define(&mut self, id: ValueId, v: Option<V>) {
+        if let Some(v) = v {
+            let name = self.names.get(id.index()).cloned().unwrap_or_default();
+            self.build.name(v, &name);
+        }
+        self.values.insert(id, v);
+    }
+
+    /// Imports initializers and nodes of a body whose inputs are there.
+    fn body(&mut self, body: &Body<'m>) {
+        for &(id, tensor) in &body.initializers {
+            let v = match self.model.tensor(tensor) {
+                Ok(tensor) => Some(self.build.constant(tensor)),
+                Err(error) => {
+                    let node = format!("initializer `{}`", tensor.name());
+                    let site = Site { node, ..Site::default() };
+                    let help = error.help().to_owned();
+                    self.problem(site, ProblemKind::Tensor, error.to_string(), help);
+                    None
+                }
+            };
+            self.define(id, v);
+        }
+        for node in &body.nodes {
+            self.node(node);
+        }
+    }
+
+    fn node(&mut self, node: &Node<'m>) {
+        let before = self.build.source.replace(node.site.node.as_str().into());
+        let results = self.results(node);
+        self.build.source = before;
+        let results = match results {
+            Ok(results) => results,
+            Err(fault) => {
+                self.fault(node, fault);
+                Vec::new()
+            }
+        };
+        for (number, id) in node.outputs.iter().enumerate() {
+            if let Some(id) = id {
+                self.define(*id, results.get(number).copied());
+            }
+        }
+    }
+
+    fn results(&mut self, node: &Node<'m>) -> Result<Vec<V>, Fault> {
+        let entry = self.entry(node)?;
+        let inputs = node.inputs.iter().map(|id| match id {
+            None => Ok(None),
+            Some(id) => self.value(*id).map(Some).ok_or(Fault::Silent),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
+        let mut asked = node.outputs.iter().skip(results.len());
+        if asked.any(Option::is_some) {
+            let count = results.len();
+            let message = format!("only the first {count} of its outputs are supported");
+            return Err(Fault::unsupported(message, "leave the others out of the model"));
+        }
+        Ok(results)
+    }
+
+    /// What imports the node.
+    fn entry(&self, node: &Node<'m>) -> Result<&'static operator::Entry, Fault> {
+        let site = &node.site;
+        let Some(entry) = operator::find(&site.domain, &site.op) else {
+            let help = match operator::similar(&site.domain, &site.op) {
+                Some(name) => format!("is `{name}` meant?"),
+                None => "replace the operator by others, or export the model without it".to_owned(),
+            };
+            let message = "the operator is not supported".to_owned();
+            return Err(Fault::Problem { kind: ProblemKind::UnsupportedOperator, message, help });
+        };
+        if entry.operator.versions().contains(&site.opset) {
+            return Ok(entry);
+        }
+        let (first, last) = (entry.operator.first, entry.operator.last);
+        let message = match site.opset {
+            0 => format!("the model imports no operator set of `{}`", site.domain),
+            opset => format!("opset {opset} does not have it: it exists from {first} to {last}"),
+        };
+        let help = "convert the model with onnx.version_converter.convert_version".to_owned();
+        Err(Fault::Problem { kind: ProblemKind::OutsideOpset, message, help })
+    }
+
+    fn fault(&mut self, node: &Node<'m>, fault: Fault) {
+        let Fault::Problem { kind, message, help } = fault else { return };
+        let describe = |id: &Option<ValueId>| match id {
+            None => "none".to_owned(),
+            Some(id) => self.value(*id).map_or("?".to_owned(), |v| self.build.ty(v).to_string()),
+        };
+        let inputs = node.inputs.iter().map(describe).collect();
+        let site = node.site.clone();
+        self.problems.push(Problem { site, inputs, kind, message, help });
+    }
+
+    fn outputs(&mut self, body: &Body<'m>) {
+        let mut names = HashSet::new();
+        for (id, info) in &body.outputs {
+            let site = Site { node: format!("output `{}`", info.name()), ..Site::default() };
+            if !names.insert(info.name()) {
+                let message = "the graph has another output of that name".to_owned();
+                self.problem(site, ProblemKind::Malformed, message, "rename one".to_owned());
+                continue;
+            }
+            let Some(v) = self.value(*id) else { continue };
+            if let Err(Fault::Problem { kind, message, help }) = self.build.output(v, info.name()) {
+                self.problem(site, kind, message, help);
+            }
+        }
+    }
+}

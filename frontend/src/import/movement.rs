@@ -1,0 +1,528 @@
+//! Operators that move elements without looking at them.
+//!
+//! Invariant: what was an attribute in one version and an operand in another is read in one place
+//! each, whatever the version.
+
+use super::bounds::{at_least_of_sizes, maximum, minimum};
+use super::build::V;
+use super::fault::Fault;
+use super::node::{Use, place};
+use super::operator::{Entry, onnx, onnx_until};
+use kiln_ir::op;
+use kiln_tensor::{DType, Dim};
+
+type Results = Result<Vec<V>, Fault>;
+
+pub(super) const OPERATORS: &[Entry] = &[
+    onnx("Concat", 4, concat),
+    onnx("DepthToSpace", 1, depth_to_space),
+    onnx("Expand", 8, expand),
+    onnx("Flatten", 1, flatten),
+    onnx("Gather", 1, gather),
+    onnx("GatherElements", 11, gather_elements),
+    onnx("GatherND", 11, gather_nd),
+    onnx("Pad", 2, pad),
+    onnx("Reshape", 5, reshape),
+    onnx_until("Scatter", 9, 10, scatter_elements),
+    onnx("ScatterElements", 11, scatter_elements),
+    onnx("ScatterND", 11, scatter_nd),
+    onnx("Slice", 1, slice),
+    onnx("SpaceToDepth", 1, space_to_depth),
+    onnx("Split", 2, split),
+    onnx("Squeeze", 1, squeeze),
+    onnx("Tile", 6, tile),
+    onnx("Transpose", 1, transpose),
+    onnx("Unsqueeze", 1, unsqueeze),
+];
+
+/// Integers that are an attribute before opset `since` and operand `number` from there on.
+fn attribute_or_input(
+    x: &Use<'_, '_, '_>,
+    name: &str,
+    since: i64,
+    number: usize,
+) -> Result<Option<Vec<i64>>, Fault> {
+    if x.opset() < since {
+        return Ok(x.ints(name)?.map(<[i64]>::to_vec));
+    }
+    x.optional(number).map(|v| x.integers(v, name)).transpose()
+}
+
+fn concat(x: &mut Use<'_, '_, '_>) -> Results {
+    let operands = x.all_inputs()?;
+    let first = x.input(0)?;
+    let axis = x.int("axis")?.ok_or_else(|| Fault::malformed("attribute `axis` is missing"))?;
+    let axis = x.axis(axis, x.rank(first))?;
+    let operands = x.agreeing(&operands, |number| number == axis)?;
+    if let [only] = operands.as_slice() {
+        return Ok(vec![*only]);
+    }
+    Ok(vec![x.add(op::Concat { axis }, &operands)?])
+}
+
+fn transpose(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let rank = x.rank(operand);
+    let perm = match x.ints("perm")? {
+        None => (0..rank).rev().collect(),
+        Some(perm) => x.axes(perm, rank)?,
+    };
+    Ok(vec![x.transpose(operand, perm)?])
+}
+
+fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let axis = x.int_or("axis", 1)?;
+    let axis = if axis == shape.len() as i64 { shape.len() } else { x.axis(axis, shape.len())? };
+    let (outer, inner) = shape.split_at(axis);
+    let shape = vec![outer.iter().cloned().product(), inner.iter().cloned().product()];
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
+fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, target) = (x.input(0)?, x.input(1)?);
+    let target = x.dims(target, "the shape to reshape to")?;
+    let allow_zero = x.flag("allowzero", false)?;
+    let from = x.shape(operand);
+    let mut shape = Vec::with_capacity(target.len());
+    let mut rest = None;
+    for (number, dim) in target.into_iter().enumerate() {
+        shape.push(match dim.as_const() {
+            Some(0) if !allow_zero => from.get(number).cloned().ok_or_else(|| {
+                let rank = from.len();
+                Fault::malformed(format!("dimension {number} is to be kept, but there are {rank}"))
+            })?,
+            Some(-1) if rest.is_some() => {
+                return Err(Fault::malformed("two dimensions are to be inferred"));
+            }
+            Some(-1) => {
+                rest = Some(number);
+                Dim::from(1i64)
+            }
+            Some(size) if size < 0 => {
+                return Err(Fault::malformed(format!("the new shape has a dimension of {size}")));
+            }
+            _ => dim,
+        });
+    }
+    if let Some(number) = rest {
+        shape[number] = remaining(&from, &shape)?;
+    }
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
+/// The dimension that makes as many elements of `shape`, which has 1 in its place, as of `from`.
+fn remaining(from: &[Dim], shape: &[Dim]) -> Result<Dim, Fault> {
+    // Equal dimensions cancel, even where they may be 0.
+    let mut from = from.to_vec();
+    let mut left = Vec::new();
+    for dim in shape {
+        match from.iter().position(|other| other == dim) {
+            Some(number) => {
+                from.swap_remove(number);
+            }
+            None => left.push(dim.clone()),
+        }
+    }
+    let (elements, known): (Dim, Dim) = (from.into_iter().product(), left.into_iter().product());
+    match (elements.as_const(), known.as_const()) {
+        (_, Some(0)) => Err(Fault::malformed("a dimension cannot be inferred from no elements")),
+        (Some(elements), Some(known)) if elements % known != 0 => {
+            Err(Fault::malformed(format!("{elements} elements do not split into {known}")))
+        }
+        _ => Ok(elements.floor_div(&known)),
+    }
+}
+
+/// Axes of an operator that has them as an attribute up to opset 12.
+fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let axes = match attribute_or_input(x, "axes", 13, 1)? {
+        Some(axes) => x.axes(&axes, shape.len())?,
+        None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
+    };
+    if let Some(&axis) = axes.iter().find(|&&axis| shape[axis].as_const().is_some_and(|n| n != 1)) {
+        let size = &shape[axis];
+        return Err(Fault::malformed(format!("axis {axis} has size {size} and cannot be dropped")));
+    }
+    let kept = shape.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
+    let shape = kept.map(|(_, dim)| dim).collect();
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
+fn unsqueeze(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let axes = attribute_or_input(x, "axes", 13, 1)?
+        .ok_or_else(|| Fault::malformed("the axes to add are missing"))?;
+    let rank = x.rank(operand) + axes.len();
+    let axes = x.axes(&axes, rank)?;
+    let mut dims = x.shape(operand).into_iter();
+    let shape = (0..rank)
+        .filter_map(|axis| if axes.contains(&axis) { Some(Dim::from(1i64)) } else { dims.next() });
+    let shape = shape.collect();
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
+/// Stretches both ways: a dimension of 1 in the target keeps the operand's.
+fn expand(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, target) = (x.input(0)?, x.input(1)?);
+    let mut target = x.dims(target, "the shape to expand to")?;
+    let own = x.shape(operand);
+    while target.len() < own.len() {
+        target.insert(0, Dim::from(1i64));
+    }
+    let mut operand = operand;
+    let offset = target.len() - own.len();
+    for (axis, dim) in own.into_iter().enumerate() {
+        let slot = &mut target[offset + axis];
+        if slot.is(1) {
+            *slot = dim;
+        } else if !dim.is(1) {
+            operand = x.with_dim(operand, axis, &slot.clone())?;
+        }
+    }
+    Ok(vec![x.broadcast(operand, target)?])
+}
+
+fn tile(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, repeats) = (x.input(0)?, x.input(1)?);
+    let repeats = x.dims(repeats, "the repeats")?;
+    let shape = x.shape(operand);
+    if repeats.len() != shape.len() {
+        let (given, rank) = (repeats.len(), shape.len());
+        return Err(Fault::malformed(format!("{given} repeats are given for rank {rank}")));
+    }
+    // Each dimension is preceded by one to repeat along: `[r₀, d₀, r₁, d₁, …]`.
+    let (mut apart, mut stretched, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+    for (dim, repeat) in shape.into_iter().zip(repeats) {
+        if !repeat.is(1) {
+            apart.push(Dim::from(1i64));
+            stretched.push(repeat.clone());
+        }
+        apart.push(dim.clone());
+        stretched.push(dim.clone());
+        joined.push(dim * repeat);
+    }
+    let apart = x.reshape(operand, apart)?;
+    let stretched = x.broadcast(apart, stretched)?;
+    Ok(vec![x.reshape(stretched, joined)?])
+}
+
+/// What a slice takes of each axis, as it stands in the model.
+struct Cut {
+    axis: usize,
+    start: Dim,
+    end: Dim,
+    step: i64,
+}
+
+/// Attributes up to opset 9, operands from 10 on.
+fn cuts(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Cut>, Fault> {
+    let dims = |values: &[i64]| values.iter().map(|&value| Dim::from(value)).collect::<Vec<_>>();
+    let missing = || Fault::malformed("starts or ends are missing");
+    let (starts, ends, axes, steps);
+    if x.opset() < 10 {
+        starts = dims(x.ints("starts")?.ok_or_else(missing)?);
+        ends = dims(x.ints("ends")?.ok_or_else(missing)?);
+        (axes, steps) = (x.ints("axes")?.map(<[i64]>::to_vec), None);
+    } else {
+        starts = x.dims(x.input(1)?, "where the slice starts")?;
+        ends = x.dims(x.input(2)?, "where the slice ends")?;
+        axes = x.optional(3).map(|v| x.integers(v, "the sliced axes")).transpose()?;
+        steps = x.optional(4).map(|v| x.integers(v, "the steps of the slice")).transpose()?;
+    }
+    let count = starts.len();
+    let axes = axes.unwrap_or_else(|| (0..count as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; count]);
+    if [ends.len(), axes.len(), steps.len()] != [count; 3] {
+        return Err(Fault::malformed("starts, ends, axes and steps differ in number"));
+    }
+    let axes = x.axes(&axes, rank)?;
+    let parts = axes.into_iter().zip(steps).zip(starts.into_iter().zip(ends));
+    let cuts = parts.map(|((axis, step), (start, end))| match step {
+        0 => Err(Fault::malformed(format!("the step along axis {axis} is 0"))),
+        step => Ok(Cut { axis, start, end, step }),
+    });
+    cuts.collect()
+}
+
+fn slice(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let mut starts = vec![Dim::from(0i64); shape.len()];
+    let mut sizes = shape.clone();
+    let mut steps = vec![1; shape.len()];
+    for cut in cuts(x, shape.len())? {
+        let size = &shape[cut.axis];
+        let (start, count) = extent(x, &cut, size);
+        starts[cut.axis] = start;
+        sizes[cut.axis] = count;
+        // A step past the end is never taken; core operations ask for no more than they use.
+        steps[cut.axis] = if sizes[cut.axis].is(1) { cut.step.signum() } else { cut.step };
+    }
+    if sizes == shape && steps.iter().all(|&step| step == 1) {
+        return Ok(vec![operand]);
+    }
+    Ok(vec![x.add(op::Slice { starts, sizes, steps }, &[operand])?])
+}
+
+/// The first element and how many there are.
+fn extent(x: &mut Use<'_, '_, '_>, cut: &Cut, size: &Dim) -> (Dim, Dim) {
+    let (zero, one) = (Dim::from(0i64), Dim::from(1i64));
+    let step = Dim::from(cut.step.saturating_abs());
+    let span = if cut.step > 0 {
+        let start = clamped(x, &cut.start, size, &zero, size);
+        let end = clamped(x, &cut.end, size, &zero, size);
+        (start.clone(), start, end)
+    } else {
+        let last = size.clone() - one.clone();
+        let start = clamped(x, &cut.start, size, &zero, &last);
+        let end = clamped(x, &cut.end, size, &-one, &last);
+        (start.clone(), end, start)
+    };
+    let (start, low, high) = span;
+    let length = match at_least_of_sizes(&high, &low, x.symbols()) {
+        Some(true) => high - low,
+        _ => maximum(&(high - low), &zero, x.symbols()),
+    };
+    (start, length.ceil_div(&step))
+}
+
+/// A coordinate, counted from the end if negative, between `least` and `most`.
+fn clamped(x: &mut Use<'_, '_, '_>, at: &Dim, size: &Dim, least: &Dim, most: &Dim) -> Dim {
+    /// Exporters write the greatest 32- or 64-bit integers for "to the end".
+    const FAR: i64 = i32::MAX as i64;
+    let at = match at.as_const() {
+        Some(at) if at >= FAR => return most.clone(),
+        Some(at) if at <= -FAR => return least.clone(),
+        Some(at) if at < 0 => size.clone() + Dim::from(at),
+        Some(_) => at.clone(),
+        // Below zero for all sizes, or taken not to be for any.
+        None => match at.bounds(x.symbols()).max {
+            Some(max) if max < 0 => size.clone() + at.clone(),
+            _ => at.clone(),
+        },
+    };
+    let at = match at_least_of_sizes(&at, least, x.symbols()) {
+        Some(true) => at,
+        _ => maximum(&at, least, x.symbols()),
+    };
+    match at_least_of_sizes(most, &at, x.symbols()) {
+        Some(true) => at,
+        _ => minimum(&at, most, x.symbols()),
+    }
+}
+
+fn split(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let axis = x.axis(x.int_or("axis", 0)?, shape.len())?;
+    let outputs = x.node.outputs.len();
+    let given = if x.opset() < 13 {
+        let split = x.ints("split")?;
+        split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>())
+    } else {
+        x.optional(1).map(|v| x.dims(v, "the sizes to split into")).transpose()?
+    };
+    let sizes = match given {
+        Some(sizes) => sizes,
+        None => {
+            let count = x.int("num_outputs")?.unwrap_or(outputs as i64);
+            if count != outputs as i64 || count == 0 {
+                let message = format!("num_outputs is {count}, but there are {outputs} outputs");
+                return Err(Fault::malformed(message));
+            }
+            // The last part is the smaller one.
+            let part = shape[axis].ceil_div(&Dim::from(outputs));
+            let last = shape[axis].clone() - part.clone() * Dim::from(outputs - 1);
+            let mut sizes = vec![part; outputs - 1];
+            sizes.push(last);
+            sizes
+        }
+    };
+    let total: Dim = sizes.iter().cloned().sum();
+    let operand = x.with_dim(operand, axis, &total)?;
+    let mut results = Vec::with_capacity(sizes.len());
+    let mut start = Dim::from(0i64);
+    for size in sizes {
+        let mut starts = vec![Dim::from(0i64); shape.len()];
+        let mut part = x.shape(operand);
+        starts[axis] = start.clone();
+        part[axis] = size.clone();
+        start = start + size;
+        let steps = vec![1; shape.len()];
+        results.push(x.add(op::Slice { starts, sizes: part, steps }, &[operand])?);
+    }
+    Ok(results)
+}
+
+/// Amounts are an attribute up to opset 10; axes came with 18, `wrap` with 19.
+fn pad(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let (rank, dtype) = (x.rank(operand), x.dtype(operand));
+    let mode = match x.string_or("mode", "constant")? {
+        "constant" => op::PadMode::Constant,
+        "reflect" => op::PadMode::Reflect,
+        "edge" => op::PadMode::Edge,
+        "wrap" => op::PadMode::Wrap,
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    };
+    let (amounts, axes, value) = if x.opset() < 11 {
+        let pads = x.ints("pads")?.ok_or_else(|| Fault::malformed("`pads` is missing"))?;
+        let amounts: Vec<Dim> = pads.iter().map(|&amount| Dim::from(amount)).collect();
+        let value = x.float_or("value", 0.0)?;
+        (amounts, None, x.scalar(dtype, value)?)
+    } else {
+        let amounts = x.dims(x.input(1)?, "the amounts to pad with")?;
+        let axes = x.optional(3).map(|v| x.integers(v, "the padded axes")).transpose()?;
+        let value = match x.optional(2) {
+            Some(value) => x.reshape(value, Vec::new())?,
+            None => x.scalar(dtype, 0.0)?,
+        };
+        (amounts, axes, value)
+    };
+    let axes = match axes {
+        Some(axes) => x.axes(&axes, rank)?,
+        None => (0..rank).collect(),
+    };
+    if amounts.len() != 2 * axes.len() {
+        let (given, axes) = (amounts.len(), axes.len());
+        return Err(Fault::malformed(format!("{given} amounts are given for {axes} axes")));
+    }
+    let (mut before, mut after) = (vec![Dim::from(0i64); rank], vec![Dim::from(0i64); rank]);
+    for (number, axis) in axes.iter().enumerate() {
+        before[*axis] = amounts[number].clone();
+        after[*axis] = amounts[axes.len() + number].clone();
+    }
+    if before.iter().chain(&after).all(|amount| amount.is(0)) {
+        return Ok(vec![operand]);
+    }
+    let constant = mode == op::PadMode::Constant;
+    let operands = if constant { vec![operand, value] } else { vec![operand] };
+    Ok(vec![x.add(op::Pad { before, after, mode }, &operands)?])
+}
+
+fn gather(x: &mut Use<'_, '_, '_>) -> Results {
+    let (data, indices) = (x.input(0)?, x.input(1)?);
+    let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
+    // One known place needs no table lookup when the model runs.
+    if x.rank(indices) == 0
+        && let Ok(index) = x.integers(indices, "the index")
+        && let [index] = index[..]
+    {
+        let size = &x.shape(data)[axis];
+        let known = size.as_const().and_then(|size| place(index, usize::try_from(size).ok()?));
+        let start = match known {
+            Some(start) => Some(Dim::from(start)),
+            None if size.as_const().is_some() => None,
+            None if index < 0 => Some(size.clone() + Dim::from(index)),
+            None => Some(Dim::from(index)),
+        };
+        if let Some(start) = start {
+            return Ok(vec![taken(x, data, axis, start)?]);
+        }
+    }
+    Ok(vec![x.add(op::Gather { axis }, &[data, indices])?])
+}
+
+/// One place of a dimension, which is dropped.
+fn taken(x: &mut Use<'_, '_, '_>, data: V, axis: usize, start: Dim) -> Result<V, Fault> {
+    let rank = x.rank(data);
+    let (mut starts, mut sizes) = (vec![Dim::from(0i64); rank], x.shape(data));
+    starts[axis] = start;
+    sizes[axis] = Dim::from(1i64);
+    let part = x.add(op::Slice { starts, sizes, steps: vec![1; rank] }, &[data])?;
+    let mut shape = x.shape(part);
+    shape.remove(axis);
+    x.reshape(part, shape)
+}
+
+fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
+    let (data, indices) = (x.input(0)?, x.input(1)?);
+    let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
+    Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
+}
+
+fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
+    let (data, indices) = (x.input(0)?, x.input(1)?);
+    let batch_dims = usize::try_from(x.int_or("batch_dims", 0)?)
+        .map_err(|_| Fault::malformed("batch_dims is negative"))?;
+    Ok(vec![x.add(op::GatherNd { batch_dims }, &[data, indices])?])
+}
+
+fn reduction(x: &Use<'_, '_, '_>) -> Result<op::ScatterReduction, Fault> {
+    Ok(match x.string_or("reduction", "none")? {
+        "none" => op::ScatterReduction::None,
+        "add" => op::ScatterReduction::Add,
+        "mul" => op::ScatterReduction::Mul,
+        "min" => op::ScatterReduction::Min,
+        "max" => op::ScatterReduction::Max,
+        other => return Err(Fault::malformed(format!("reduction `{other}` is not known"))),
+    })
+}
+
+fn scatter_elements(x: &mut Use<'_, '_, '_>) -> Results {
+    let operands = [x.input(0)?, x.input(1)?, x.input(2)?];
+    let axis = x.axis(x.int_or("axis", 0)?, x.rank(operands[0]))?;
+    let reduction = reduction(x)?;
+    Ok(vec![x.add(op::ScatterElements { axis, reduction }, &operands)?])
+}
+
+fn scatter_nd(x: &mut Use<'_, '_, '_>) -> Results {
+    let operands = [x.input(0)?, x.input(1)?, x.input(2)?];
+    let reduction = reduction(x)?;
+    Ok(vec![x.add(op::ScatterNd { reduction }, &operands)?])
+}
+
+/// Batch, channels, height, width and the block size.
+fn blocks(x: &Use<'_, '_, '_>, v: V) -> Result<([Dim; 4], Dim), Fault> {
+    let shape = <[Dim; 4]>::try_from(x.shape(v))
+        .map_err(|shape| Fault::malformed(format!("rank {} is not 4", shape.len())))?;
+    match x.int("blocksize")? {
+        Some(block) if block > 0 => Ok((shape, Dim::from(block))),
+        _ => Err(Fault::malformed("blocksize must be at least 1")),
+    }
+}
+
+fn depth_to_space(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let ([n, c, h, w], block) = blocks(x, operand)?;
+    let depth = c.floor_div(&(block.clone() * block.clone()));
+    let b = block.clone();
+    let (apart, perm) = match x.string_or("mode", "DCR")? {
+        "DCR" => {
+            (vec![n.clone(), b.clone(), b, depth.clone(), h.clone(), w.clone()], [0, 3, 4, 1, 5, 2])
+        }
+        "CRD" => {
+            (vec![n.clone(), depth.clone(), b.clone(), b, h.clone(), w.clone()], [0, 1, 4, 2, 5, 3])
+        }
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    };
+    let apart = x.reshape(operand, apart)?;
+    let moved = x.transpose(apart, perm.to_vec())?;
+    Ok(vec![x.reshape(moved, vec![n, depth, h * block.clone(), w * block])?])
+}
+
+fn space_to_depth(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let ([n, c, h, w], block) = blocks(x, operand)?;
+    let (rows, columns) = (h.floor_div(&block), w.floor_div(&block));
+    let b = block.clone();
+    let apart = vec![n.clone(), c.clone(), rows.clone(), b.clone(), columns.clone(), b];
+    let apart = x.reshape(operand, apart)?;
+    let moved = x.transpose(apart, vec![0, 3, 5, 1, 2, 4])?;
+    Ok(vec![x.reshape(moved, vec![n, c * block.clone() * block, rows, columns])?])
+}
+
+/// A boolean tensor of ones or zeros of a shape.
+pub(super) fn filled(
+    x: &mut Use<'_, '_, '_>,
+    dtype: DType,
+    value: f64,
+    shape: Vec<Dim>,
+) -> Result<V, Fault> {
+    let value = x.scalar(dtype, value)?;
+    x.broadcast(value, shape)
+}

@@ -1,0 +1,208 @@
+//! Numbers that are known before the model runs, in terms of its symbols.
+//!
+//! Invariant: an exact number is a quotient in lowest terms as far as they can be seen; whatever
+//! arithmetic here does not know exactly, it does not know at all.
+
+use super::bounds::{at_least, equal, maximum, minimum};
+use kiln_ir::op::{BinaryFn, UnaryFn};
+use kiln_tensor::{DType, Dim, SymbolTable};
+
+/// A number of an element type.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scalar {
+    /// A quotient of expressions; `bool` is 0 or 1.
+    Exact {
+        /// Numerator.
+        num: Dim,
+        /// Denominator; positive whenever the model runs.
+        den: Dim,
+    },
+    /// A float that is no quotient of small integers.
+    Float(f64),
+}
+
+impl Scalar {
+    /// A whole number.
+    pub(super) fn whole(value: impl Into<Dim>) -> Self {
+        Scalar::Exact { num: value.into(), den: Dim::from(1i64) }
+    }
+
+    fn truth(value: bool) -> Self {
+        Self::whole(i64::from(value))
+    }
+
+    /// A float, exactly.
+    pub(super) fn float(value: f64) -> Self {
+        // A power of two of this size keeps products of dimensions inside 64 bits.
+        const DENOMINATOR: f64 = (1u64 << 24) as f64;
+        let scaled = value * DENOMINATOR;
+        let exact = scaled.trunc() == scaled && scaled.abs() < (1u64 << 53) as f64;
+        if !exact || (value == 0.0 && value.is_sign_negative()) {
+            return Scalar::Float(value);
+        }
+        Self::quotient(Dim::from(scaled as i64), Dim::from(DENOMINATOR as i64))
+    }
+
+    /// The quotient in lowest terms.
+    pub(super) fn quotient(num: Dim, den: Dim) -> Self {
+        if let Some(whole) = num.exact_div(&den) {
+            return Self::whole(whole);
+        }
+        let common =
+            num.terms().iter().chain(den.terms()).fold(0, |common, (_, c)| gcd(common, *c));
+        let divisor = Dim::from(common.max(1));
+        match (num.exact_div(&divisor), den.exact_div(&divisor)) {
+            (Some(num), Some(den)) => Scalar::Exact { num, den },
+            _ => Scalar::Exact { num, den },
+        }
+    }
+
+    /// The expression, if the number is whole.
+    pub(super) fn as_dim(&self) -> Option<&Dim> {
+        match self {
+            Scalar::Exact { num, den } if den.is(1) => Some(num),
+            _ => None,
+        }
+    }
+
+    /// The integer, if the number is whole and depends on no symbol.
+    pub(super) fn as_integer(&self) -> Option<i64> {
+        self.as_dim()?.as_const()
+    }
+
+    /// The number, if it depends on no symbol.
+    pub(super) fn as_number(&self) -> Option<f64> {
+        match self {
+            Scalar::Float(value) => Some(*value),
+            Scalar::Exact { num, den } => Some(num.as_const()? as f64 / den.as_const()? as f64),
+        }
+    }
+
+    /// Whether the number depends on no symbol.
+    pub(super) fn is_constant(&self) -> bool {
+        self.as_number().is_some()
+    }
+
+    fn parts(&self) -> Option<(&Dim, &Dim)> {
+        match self {
+            Scalar::Exact { num, den } => Some((num, den)),
+            Scalar::Float(_) => None,
+        }
+    }
+
+    /// Numerators of both over a common denominator, and that.
+    fn common(&self, other: &Scalar) -> Option<(Dim, Dim, Dim)> {
+        let ((a, d), (b, e)) = (self.parts()?, other.parts()?);
+        if d == e {
+            return Some((a.clone(), b.clone(), d.clone()));
+        }
+        Some((a.clone() * e.clone(), b.clone() * d.clone(), d.clone() * e.clone()))
+    }
+
+    /// `f` of the number.
+    pub(super) fn unary(&self, f: UnaryFn, symbols: &SymbolTable) -> Option<Scalar> {
+        let (num, den) = self.parts()?;
+        let sign = at_least(num, &Dim::from(0i64), symbols);
+        Some(match f {
+            UnaryFn::Neg => Self::quotient(-num.clone(), den.clone()),
+            UnaryFn::Abs if sign? => self.clone(),
+            UnaryFn::Abs => Self::quotient(-num.clone(), den.clone()),
+            UnaryFn::Relu if sign? => self.clone(),
+            UnaryFn::Relu => Self::whole(0i64),
+            UnaryFn::Sign => match at_least(num, &Dim::from(1i64), symbols) {
+                Some(true) => Self::whole(1i64),
+                _ if num.is(0) => Self::whole(0i64),
+                _ if sign == Some(false) => Self::whole(-1i64),
+                _ => return None,
+            },
+            UnaryFn::Floor => Self::whole(num.floor_div(den)),
+            UnaryFn::Ceil => Self::whole(num.ceil_div(den)),
+            UnaryFn::Round if den.is(1) => self.clone(),
+            UnaryFn::Not => Self::truth(num.is(0)),
+            UnaryFn::Reciprocal if at_least(num, &Dim::from(1i64), symbols)? => {
+                Self::quotient(den.clone(), num.clone())
+            }
+            _ => return None,
+        })
+    }
+
+    /// `f` of both, which are of type `dtype`.
+    pub(super) fn binary(
+        f: BinaryFn,
+        a: &Scalar,
+        b: &Scalar,
+        dtype: DType,
+        symbols: &SymbolTable,
+    ) -> Option<Scalar> {
+        let zero = Dim::from(0i64);
+        let (x, y, den) = a.common(b)?;
+        let positive = |dim: &Dim| at_least(dim, &zero, symbols) == Some(true);
+        Some(match f {
+            BinaryFn::Add => Self::quotient(x + y, den),
+            BinaryFn::Sub => Self::quotient(x - y, den),
+            BinaryFn::Mul => {
+                let ((a, d), (b, e)) = (a.parts()?, b.parts()?);
+                // Cancelled crosswise first, so that `n·(m/n)` is `m`.
+                match (a.exact_div(e), b.exact_div(d)) {
+                    (Some(a), Some(b)) => Self::whole(a * b),
+                    (Some(a), None) => Self::quotient(a * b.clone(), d.clone()),
+                    (None, Some(b)) => Self::quotient(a.clone() * b, e.clone()),
+                    (None, None) => Self::quotient(a.clone() * b.clone(), d.clone() * e.clone()),
+                }
+            }
+            BinaryFn::Div if dtype.is_float() && positive(&y) && !y.is(0) => Self::quotient(x, y),
+            BinaryFn::Div if dtype.is_integer() => match y.as_const() {
+                Some(0) => return None,
+                _ if x.exact_div(&y).is_some() => Self::quotient(x, y),
+                _ if positive(&x) && positive(&y) => Self::whole(x.floor_div(&y)),
+                _ => return None,
+            },
+            BinaryFn::Mod if positive(&y) && !y.is(0) => Self::quotient(x.modulo(&y), den),
+            BinaryFn::Rem if positive(&x) && positive(&y) && !y.is(0) => {
+                Self::quotient(x.modulo(&y), den)
+            }
+            BinaryFn::Pow => {
+                let exponent = b.as_integer().filter(|exponent| (0..=8).contains(exponent))?;
+                let power = |dim: &Dim| (0..exponent).map(|_| dim.clone()).product::<Dim>();
+                let (num, den) = a.parts()?;
+                Self::quotient(power(num), power(den))
+            }
+            BinaryFn::Min => Self::quotient(minimum(&x, &y, symbols), den),
+            BinaryFn::Max => Self::quotient(maximum(&x, &y, symbols), den),
+            BinaryFn::And => Self::truth(!x.is(0) && !y.is(0)),
+            BinaryFn::Or => Self::truth(!x.is(0) || !y.is(0)),
+            BinaryFn::Xor => Self::truth(x.is(0) != y.is(0)),
+            BinaryFn::Equal => Self::truth(equal(&x, &y, symbols)?),
+            BinaryFn::GreaterEqual => Self::truth(at_least(&x, &y, symbols)?),
+            BinaryFn::Less => Self::truth(!at_least(&x, &y, symbols)?),
+            BinaryFn::LessEqual => Self::truth(at_least(&y, &x, symbols)?),
+            BinaryFn::Greater => Self::truth(!at_least(&y, &x, symbols)?),
+            _ => return None,
+        })
+    }
+
+    /// The number of type `from` as one of type `to`.
+    pub(super) fn cast(&self, from: DType, to: DType, symbols: &SymbolTable) -> Option<Scalar> {
+        let (num, den) = self.parts()?;
+        match to {
+            DType::Bool => equal(num, &Dim::from(0i64), symbols).map(|zero| Self::truth(!zero)),
+            // Sizes are far below what these types hold.
+            DType::I32 | DType::I64 | DType::F32 | DType::F64 => {
+                if to.is_float() || !from.is_float() || den.is(1) {
+                    return Some(self.clone());
+                }
+                let whole = at_least(num, &Dim::from(0i64), symbols)?;
+                Some(Self::whole(if whole { num.floor_div(den) } else { num.ceil_div(den) }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a.saturating_abs(), b.saturating_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

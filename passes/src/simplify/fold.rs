@@ -1,0 +1,151 @@
+//! Computes at compile time what constants alone decide.
+//!
+//! Invariant: a folded value is what the reference evaluation gives; what cannot be computed is left
+//! for the run, where it may never be reached. A result that is larger than its operands is only
+//! stored where it is worth it: weights are, a stretched bias is not.
+
+mod elementwise;
+mod movement;
+
+use super::rebuild::Rebuild;
+use crate::PassError;
+use kiln_ir::op::Op;
+use kiln_ir::{Graph, Node, NodeId, Producer, TensorType, ValueId};
+use kiln_tensor::{SymbolValues, Tensor};
+
+/// Results up to this many elements are stored even if their operands are smaller.
+const SMALL: usize = 64;
+/// Results beyond this many bytes are left for the run: a few sizes in a model must not fill memory.
+const MOST_BYTES: usize = 1 << 31;
+/// The same for operations that are evaluated one number at a time.
+const MOST_NUMBERS: usize = 1 << 22;
+
+pub(super) fn fold(graph: &Graph) -> Result<(Graph, bool), PassError> {
+    let mut folding = Folding::of(graph);
+    let mut rebuild = Rebuild::start("fold", graph);
+    for (id, node) in graph.nodes() {
+        let stored = if folding.is_stored(id) { folding.value(node.outputs[0]) } else { None };
+        match stored {
+            Some(tensor) => {
+                let error = |error| PassError::Graph { pass: "fold", error };
+                let value = rebuild.new.constant(tensor).map_err(error)?;
+                rebuild.replace(graph, node, &[value])?;
+            }
+            None => rebuild.keep(graph, node)?,
+        }
+    }
+    rebuild.finish(graph)
+}
+
+struct Folding<'g> {
+    graph: &'g Graph,
+    /// Which nodes depend on constants alone.
+    constant: Vec<bool>,
+    /// Whether a node's result goes into an operation that packs or rereads it.
+    weighs: Vec<bool>,
+    /// Results that were computed; `None` inside where that failed.
+    values: Vec<Option<Option<Tensor>>>,
+}
+
+impl<'g> Folding<'g> {
+    fn of(graph: &'g Graph) -> Self {
+        let mut constant = vec![false; graph.nodes().len()];
+        for (id, node) in graph.nodes() {
+            let known = |&input: &ValueId| match graph.value(input).producer {
+                Producer::Node { node, .. } => constant[node.0 as usize],
+                Producer::Input(_) => false,
+            };
+            constant[id.0 as usize] = node.regions.is_empty()
+                && node.outputs.iter().all(|&out| graph.ty(out).static_sizes().is_some())
+                && node.op.clone().dims_mut().iter().all(|dim| dim.as_const().is_some())
+                && node.outputs.len() == 1
+                && node.inputs.iter().all(known);
+        }
+        let mut weighs = vec![false; constant.len()];
+        let mut weigh = |value: ValueId| {
+            if let Producer::Node { node, .. } = graph.value(value).producer {
+                weighs[node.0 as usize] = true;
+            }
+        };
+        for (_, node) in graph.nodes().filter(|(id, _)| !constant[id.0 as usize]) {
+            if takes_weights(node) {
+                node.inputs.iter().for_each(|&input| weigh(input));
+            }
+        }
+        graph.outputs().iter().for_each(|&output| weigh(output));
+        let values = vec![None; constant.len()];
+        Folding { graph, constant, weighs, values }
+    }
+
+    fn bytes(&self, value: ValueId) -> usize {
+        let ty = self.graph.ty(value);
+        let sizes = ty.static_sizes().unwrap_or_default();
+        sizes.iter().fold(ty.dtype.size(), |bytes, &size| bytes.saturating_mul(size))
+    }
+
+    /// Whether a node's result should stand in the graph as a constant.
+    fn is_stored(&self, id: NodeId) -> bool {
+        let (node, number) = (self.graph.node(id), id.0 as usize);
+        if !self.constant[number] || matches!(node.op, Op::Constant(_)) {
+            return false;
+        }
+        let sum = |values: &[ValueId]| {
+            values.iter().map(|&value| self.bytes(value)).fold(0, usize::saturating_add)
+        };
+        let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
+        result <= MOST_BYTES && (self.weighs[number] || result <= operands.max(SMALL * 8))
+    }
+
+    /// The value of a constant node's result; computed once, and only if it is asked for.
+    fn value(&mut self, value: ValueId) -> Option<Tensor> {
+        let graph = self.graph;
+        let Producer::Node { node: id, .. } = graph.value(value).producer else { return None };
+        let number = id.0 as usize;
+        if !self.constant[number] {
+            return None;
+        }
+        if let Some(known) = &self.values[number] {
+            return known.clone();
+        }
+        let node = graph.node(id);
+        if self.bytes(value) > MOST_BYTES {
+            return None;
+        }
+        let operands: Option<Vec<Tensor>> =
+            node.inputs.iter().map(|&input| self.value(input)).collect();
+        let result = operands.and_then(|operands| evaluate(graph, node, &operands));
+        self.values[number] = Some(result.clone());
+        result
+    }
+}
+
+/// Whether an operation reads its operands again and again, so that they should be laid out.
+fn takes_weights(node: &Node) -> bool {
+    !node.regions.is_empty()
+        || matches!(
+            node.op,
+            Op::Contract(_)
+                | Op::Conv(_)
+                | Op::ConvTranspose(_)
+                | Op::Attention(_)
+                | Op::Recurrent(_)
+                | Op::Normalize(_)
+                | Op::Gather(_)
+        )
+}
+
+fn evaluate(graph: &Graph, node: &Node, operands: &[Tensor]) -> Option<Tensor> {
+    if let Op::Constant(constant) = &node.op {
+        return Some(constant.tensor.clone());
+    }
+    let ty = graph.ty(node.outputs[0]);
+    let quick = movement::evaluate(&node.op, operands, ty)
+        .or_else(|| elementwise::evaluate(&node.op, operands, ty));
+    let numbers = operands.iter().map(Tensor::len).fold(0, usize::saturating_add);
+    let result = match quick {
+        Some(result) => result,
+        None if numbers > MOST_NUMBERS => return None,
+        None => node.op.evaluate(operands, &[], &SymbolValues::new()).ok()?.into_iter().next()?,
+    };
+    (TensorType::of(&result) == *ty).then_some(result)
+}

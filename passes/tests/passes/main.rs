@@ -1,0 +1,14 @@
+//! What the passes make of graphs: alone, together, and whether results stay the same.
+//!
+//! Invariant: numbers are compared with the reference evaluation of the graph that went in.
+
+mod build;
+mod form;
+mod instance;
+mod interpreter;
+mod pipeline;
+mod plan;
+mod rules;
+mod simplify;
+mod structure;
+mod whole;

@@ -1,0 +1,204 @@
+//! `kiln bench`: latency, memory, and where the time goes.
+//!
+//! Invariant: what is timed as latency runs without a trace; the costs of kernels come from runs of
+//! their own.
+
+use super::arguments::BenchArguments;
+use super::progress::Progress;
+use super::{failure, inputs, model, output, peak};
+use kiln::statistics::{Latency, peak_resident_bytes};
+use kiln::{LaunchRecord, Model, Phase, RunSettings, Tensor};
+use miette::{Result, miette};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Warm-up ends after as many runs or as much time, whatever comes later.
+const WARM_RUNS: usize = 3;
+const WARM_TIME: Duration = Duration::from_millis(300);
+/// Traced runs, of which each kernel's median counts.
+const TRACED_RUNS: usize = 5;
+/// Kernels that are shown.
+const SHOWN: usize = 10;
+
+#[derive(Serialize)]
+struct BenchReport {
+    model: String,
+    backend: Option<String>,
+    threads: usize,
+    runs: usize,
+    latency_ms: Latency,
+    throughput_per_s: f64,
+    compile_ms: f64,
+    load_ms: f64,
+    peak_rss_bytes: Option<u64>,
+    arena_bytes: u64,
+    peak_gflops: f64,
+    share_of_peak: f64,
+    made_up_inputs: Vec<String>,
+    kernels: Vec<KernelReport>,
+}
+
+#[derive(Clone, Serialize)]
+struct KernelReport {
+    name: String,
+    /// Launches in one run.
+    launches: usize,
+    /// Time of all its launches in one run.
+    ms: f64,
+    flops: i64,
+    bytes: i64,
+    share_of_peak: f64,
+    /// Nodes of the model that it was launched for.
+    nodes: Vec<String>,
+}
+
+pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
+    let model = model::open(&arguments.model, &arguments.common)?;
+    let inputs = inputs::gather(&arguments.input, &arguments.common, &model)?;
+    inputs.notes.iter().for_each(output::note);
+    let tensors = &inputs.tensors;
+    let run = || model.run(tensors).map_err(failure::report);
+
+    let runs = arguments.runs as usize;
+    let progress = Progress::bar(runs as u64);
+    progress.say("warm-up");
+    let begin = Instant::now();
+    let mut warm = 0;
+    while warm < WARM_RUNS || begin.elapsed() < WARM_TIME {
+        run()?;
+        warm += 1;
+    }
+    progress.say("runs");
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed());
+        progress.step();
+    }
+    drop(progress);
+    let latency = Latency::of(&times).ok_or_else(|| miette!("there were no runs"))?;
+    let threads = model.threads().map_err(failure::report)?;
+    let peak = peak::flops(threads);
+    let kernels = kernels(&model, tensors, peak)?;
+    let flops: i64 = kernels.iter().map(|kernel| kernel.flops).sum();
+    let sizes: Vec<Vec<usize>> = tensors.iter().map(|tensor| tensor.sizes().to_vec()).collect();
+    let memory = model.plan_memory(&sizes).map_err(failure::report)?.unwrap_or_default();
+    let time_of = |wanted: &dyn Fn(Phase) -> bool| -> f64 {
+        let times = model.phases().times().iter().filter(|(phase, _)| wanted(*phase));
+        times.map(|(_, time)| time.as_secs_f64() * 1e3).sum()
+    };
+    let report = BenchReport {
+        model: arguments.model.display().to_string(),
+        backend: model.backend().map(|backend| backend.to_string()),
+        threads,
+        runs,
+        latency_ms: latency,
+        throughput_per_s: 1e3 / latency.median,
+        compile_ms: time_of(&|phase| phase != Phase::Load),
+        load_ms: time_of(&|phase| phase == Phase::Load),
+        peak_rss_bytes: peak_resident_bytes(),
+        arena_bytes: memory.arena,
+        peak_gflops: peak / 1e9,
+        share_of_peak: flops as f64 / (latency.median / 1e3) / peak,
+        made_up_inputs: inputs.notes,
+        kernels: kernels.into_iter().take(SHOWN).collect(),
+    };
+    if !output::is_taken(&arguments.common.report) {
+        show(&report);
+    }
+    output::json(&arguments.common.report, &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All kernels, the costliest first.
+fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelReport>> {
+    /// A kernel in one run after the other.
+    #[derive(Default)]
+    struct Seen {
+        report: Option<KernelReport>,
+        times: Vec<Duration>,
+    }
+    let mut seen: BTreeMap<usize, Seen> = BTreeMap::new();
+    for _ in 0..TRACED_RUNS {
+        let mut now: BTreeMap<usize, (Duration, KernelReport)> = BTreeMap::new();
+        let mut trace = |record: &LaunchRecord<'_>| {
+            let (time, kernel) = now.entry(record.kernel).or_insert_with(|| {
+                let report = KernelReport {
+                    name: record.name.to_owned(),
+                    launches: 0,
+                    ms: 0.0,
+                    flops: 0,
+                    bytes: 0,
+                    share_of_peak: 0.0,
+                    nodes: Vec::new(),
+                };
+                (Duration::ZERO, report)
+            });
+            *time += record.duration;
+            kernel.launches += 1;
+            kernel.flops = kernel.flops.saturating_add(record.flops);
+            kernel.bytes = kernel.bytes.saturating_add(record.bytes);
+            if !kernel.nodes.iter().any(|node| node == record.source) {
+                kernel.nodes.push(record.source.to_owned());
+            }
+        };
+        let settings = RunSettings { trace: Some(&mut trace), ..RunSettings::default() };
+        model.run_with(inputs, settings).map_err(failure::report)?;
+        for (number, (time, report)) in now {
+            let kernel = seen.entry(number).or_default();
+            kernel.times.push(time);
+            kernel.report = Some(report);
+        }
+    }
+    let mut kernels: Vec<KernelReport> = seen
+        .into_values()
+        .filter_map(|kernel| {
+            let ms = Latency::of(&kernel.times)?.median;
+            let report = kernel.report?;
+            let share_of_peak = report.flops as f64 / (ms / 1e3) / peak;
+            Some(KernelReport { ms, share_of_peak, ..report })
+        })
+        .collect();
+    kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    Ok(kernels)
+}
+
+fn show(report: &BenchReport) {
+    let Latency { min, median, p95 } = report.latency_ms;
+    output::line(format!(
+        "latency     median {median:.3} ms, min {min:.3} ms, p95 {p95:.3} ms ({} runs, {} threads)",
+        report.runs, report.threads
+    ));
+    output::line(format!("throughput  {:.1} runs a second", report.throughput_per_s));
+    output::line(format!("compile     {:.1} ms, load {:.1} ms", report.compile_ms, report.load_ms));
+    let resident = report.peak_rss_bytes.map_or_else(|| "not known".to_owned(), output::bytes);
+    output::line(format!(
+        "memory      peak {resident}, arena {}",
+        output::bytes(report.arena_bytes)
+    ));
+    output::line(format!(
+        "peak        {:.1} % of {:.1} GFLOP/s (measured, f32 multiply-adds)",
+        report.share_of_peak * 100.0,
+        report.peak_gflops
+    ));
+    if report.kernels.is_empty() {
+        return;
+    }
+    output::line("\n      ms  share  GFLOP/s    GB/s  launches  kernel (first node)");
+    for kernel in &report.kernels {
+        let seconds = kernel.ms / 1e3;
+        output::line(format!(
+            "{:>8.3} {:>5.1}% {:>8.1} {:>7.1}  {:>8}  {} ({})",
+            kernel.ms,
+            100.0 * kernel.ms / report.latency_ms.median,
+            kernel.flops as f64 / seconds / 1e9,
+            kernel.bytes as f64 / seconds / 1e9,
+            kernel.launches,
+            kernel.name,
+            kernel.nodes.first().map_or("", String::as_str)
+        ));
+    }
+}

@@ -1,0 +1,46 @@
+//! `kiln inspect`: a model at one of the compiler's levels.
+//!
+//! Invariant: prints what the library gives, unchanged.
+
+use super::arguments::{InspectArguments, LevelArgument};
+use super::progress::Progress;
+use super::{failure, model, output};
+use kiln::inspect::{self, Level};
+use miette::Result;
+use serde::Serialize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+#[derive(Serialize)]
+struct InspectReport {
+    model: String,
+    node: Option<String>,
+    text: String,
+}
+
+pub fn inspect(arguments: &InspectArguments) -> Result<ExitCode> {
+    let level = match arguments.at {
+        LevelArgument::Graph => Level::Graph,
+        LevelArgument::Egraph => Level::Egraph,
+        LevelArgument::Kernels => Level::Kernels,
+        LevelArgument::Mlir => Level::Mlir,
+        LevelArgument::Llvm => Level::Llvm,
+        LevelArgument::Asm => Level::Asm,
+        LevelArgument::Plan => Level::Plan,
+    };
+    let (path, node) = (&arguments.model, arguments.node.as_deref());
+    let text = if model::is_compiled(path) {
+        inspect::artefact(path, level, node)
+    } else {
+        let progress = Arc::new(Progress::spinner());
+        model::compiler(&arguments.common, &progress)?.inspect(path, level, node)
+    };
+    let text = text.map_err(|error| failure::of_file(path, error))?;
+    if !output::is_taken(&arguments.common.report) {
+        output::line(&text);
+    }
+    let node = arguments.node.clone();
+    let report = InspectReport { model: path.display().to_string(), node, text };
+    output::json(&arguments.common.report, &report)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,41 @@
+//! The subcommands, one file each.
+//!
+//! Invariant: a command does nothing that the library does not offer.
+
+pub mod arguments;
+mod bench;
+mod check;
+mod compile;
+mod failure;
+mod inputs;
+mod inspect;
+mod model;
+mod output;
+mod peak;
+mod progress;
+mod run;
+mod verify;
+
+use arguments::{Arguments, Command};
+use std::process::ExitCode;
+
+/// Runs a command; the exit code says how it went.
+pub fn main(arguments: Arguments) -> ExitCode {
+    failure::install();
+    let done = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Compile(arguments) => compile::compile(&arguments),
+        Command::Verify { file, report } => verify::verify(&file, &report),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+    };
+    match done {
+        Ok(code) => code,
+        Err(report) => {
+            // Nobody reads what a closed standard error would have got.
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{report:?}"));
+            ExitCode::FAILURE
+        }
+    }
+}

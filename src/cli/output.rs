@@ -1,0 +1,56 @@
+//! Standard output and the JSON report.
+//!
+//! Invariant: a reader that closes the pipe early ends the program quietly, as it does for other
+//! tools.
+
+use super::arguments::ReportArguments;
+use super::failure;
+use miette::Result;
+use serde::Serialize;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// Writes a line to standard output.
+pub fn line(text: impl AsRef<str>) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{}", text.as_ref().trim_end_matches('\n')) {
+        let quiet = error.kind() == ErrorKind::BrokenPipe;
+        std::process::exit(if quiet { 0 } else { 1 });
+    }
+}
+
+/// Writes a line to standard error: what is said beside the results.
+pub fn note(text: impl AsRef<str>) {
+    // If nobody listens, nothing is lost that was asked for.
+    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+}
+
+/// Writes the machine-readable report if one was asked for.
+pub fn json(arguments: &ReportArguments, report: &impl Serialize) -> Result<()> {
+    let Some(file) = &arguments.json else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(report)
+        .map_err(|error| failure::io(file, io::Error::other(error)))?;
+    text.push('\n');
+    if file == Path::new("-") {
+        line(text);
+        return Ok(());
+    }
+    std::fs::write(file, text).map_err(|error| failure::io(file, error))
+}
+
+/// Whether the JSON report takes standard output for itself.
+pub fn is_taken(arguments: &ReportArguments) -> bool {
+    arguments.json.as_deref() == Some(Path::new("-"))
+}
+
+/// `1.5 MB`
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}

@@ -1,0 +1,147 @@
+//! The compiler: one call for each arrow, from ONNX to a program with its code.
+//!
+//! Invariant: each phase is a pure function of the one before; cancellation is looked at between
+//! phases and between pieces of code generation.
+
+use crate::generate::{self, tile_target};
+use crate::{Backend, CancelToken, Compilation, CompileOptions, Error, Model, Phase, Source};
+use crate::{Phases, generate::generator};
+use kiln_backends::Target;
+use kiln_frontend::ImportOptions;
+use kiln_ir::Graph;
+use kiln_passes::{CostModel, EGraphOptions, Plan, PlanOptions, Report};
+use std::sync::Arc;
+
+/// Is told of each phase as it begins.
+type Observer = dyn Fn(Phase) + Send + Sync;
+
+/// Compiles models for one target.
+#[derive(Clone)]
+pub struct Compiler {
+    target: Target,
+    options: CompileOptions,
+    cancel: CancelToken,
+    observer: Arc<Observer>,
+}
+
+/// A model's graph at the levels before kernels.
+pub struct Graphs {
+    /// As imported and simplified.
+    pub simplified: Graph,
+    /// As the e-graph left it: layouts chosen, operations fused.
+    pub optimised: Graph,
+    /// What the e-graph did.
+    pub report: Report,
+}
+
+impl Compiler {
+    /// A compiler for this target with default options.
+    pub fn new(target: Target) -> Self {
+        Compiler {
+            target,
+            options: CompileOptions::default(),
+            cancel: CancelToken::new(),
+            observer: Arc::new(|_| {}),
+        }
+    }
+
+    /// The same with these options.
+    pub fn options(self, options: CompileOptions) -> Self {
+        Compiler { options, ..self }
+    }
+
+    /// The same, stopped with [`Error::Cancelled`] once the token is cancelled.
+    pub fn cancel(self, cancel: CancelToken) -> Self {
+        Compiler { cancel, ..self }
+    }
+
+    /// The same, telling `observer` of each phase as it begins.
+    pub fn observe(self, observer: impl Fn(Phase) + Send + Sync + 'static) -> Self {
+        Compiler { observer: Arc::new(observer), ..self }
+    }
+
+    /// The machine that code is made for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Compiles a model and makes it ready to run on this machine.
+    pub fn compile(&self, source: impl Into<Source>) -> Result<Model, Error> {
+        let source = source.into();
+        if self.options.backend == Backend::Reference {
+            let mut phases = Phases::default();
+            let graph = self.import(&source, &mut phases)?;
+            return Ok(Model::reference(graph, phases));
+        }
+        let compilation = self.build(source)?;
+        (self.observer)(Phase::Load);
+        compilation.into_model(self.options.threads)
+    }
+
+    /// Compiles a model without loading it: for writing it to a file, also for another machine.
+    pub fn build(&self, source: impl Into<Source>) -> Result<Compilation, Error> {
+        let source = source.into();
+        let mut phases = Phases::default();
+        let generator = generator(self.options.backend)?;
+        let graphs = self.graphs(&source, &mut phases)?;
+        let plan = self.plan(&graphs.optimised, &mut phases)?;
+        let variant = self.phase(Phase::Generate, &mut phases, || {
+            generate::code(&*generator, &plan, &self.target, &self.cancel)
+        })?;
+        let notes = generate::notes(&self.options, &self.target);
+        Ok(Compilation::new(plan, vec![variant], notes, phases))
+    }
+
+    /// The graph of a model as the frontend gives it.
+    pub fn import(&self, source: &Source, phases: &mut Phases) -> Result<Graph, Error> {
+        let model = self.phase(Phase::Read, phases, || {
+            Ok(match source {
+                Source::Path(path) => kiln_frontend::Model::open(path)?,
+                Source::Bytes(bytes) => kiln_frontend::Model::from_bytes(bytes.clone())?,
+            })
+        })?;
+        let options = ImportOptions { dims: self.options.dims.clone() };
+        self.phase(Phase::Import, phases, || Ok(kiln_frontend::import(&model, &options)?))
+    }
+
+    /// The graph of a model before and after the e-graph.
+    pub fn graphs(&self, source: &Source, phases: &mut Phases) -> Result<Graphs, Error> {
+        let imported = self.import(source, phases)?;
+        let simplified =
+            self.phase(Phase::Simplify, phases, || Ok(kiln_passes::simplify(&imported)?))?;
+        let (optimised, report) = self.phase(Phase::Optimise, phases, || {
+            let cost = CostModel::for_cpu(&self.tile_target());
+            Ok(kiln_passes::optimise(&simplified, &EGraphOptions::default(), &cost)?)
+        })?;
+        Ok(Graphs { simplified, optimised, report })
+    }
+
+    /// The program of an optimised graph.
+    pub fn plan(&self, graph: &Graph, phases: &mut Phases) -> Result<Plan, Error> {
+        self.phase(Phase::Plan, phases, || {
+            Ok(kiln_passes::plan(graph, &self.tile_target(), &PlanOptions::default())?)
+        })
+    }
+
+    /// Who makes the code.
+    pub fn backend(&self) -> Backend {
+        self.options.backend
+    }
+
+    fn tile_target(&self) -> kiln_passes::TileTarget {
+        tile_target(self.options.backend, &self.target, self.options.threads)
+    }
+
+    fn phase<T>(
+        &self,
+        phase: Phase,
+        phases: &mut Phases,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        (self.observer)(phase);
+        phases.run(phase, work)
+    }
+}

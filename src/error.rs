@@ -1,0 +1,123 @@
+//! Everything that can go wrong, by room.
+//!
+//! Invariant: a variant wraps the room's own typed error; each has a stable code, and help where
+//! there is something that the user can do.
+
+use crate::Backend;
+use crate::inspect::InspectError;
+use kiln_backends::{CodegenError, TargetError};
+use kiln_frontend::{ImportError, ReadError, Report};
+use kiln_ir::EvaluateError;
+use kiln_passes::{PassError, PlanError};
+use kiln_program::ArtefactError;
+use kiln_runtime::{ModelError, RunError};
+use kiln_tensor::TensorError;
+use thiserror::Error;
+
+/// Why a model could not be compiled, saved, loaded or run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model cannot be read, or parts of it are malformed or not supported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A pass could not finish.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The graph has no program.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A kernel has no machine code.
+    #[error(transparent)]
+    Codegen(#[from] CodegenError),
+    /// There is no such target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A compiled model cannot be read or written.
+    #[error(transparent)]
+    Artefact(#[from] ArtefactError),
+    /// A compiled model cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] ModelError),
+    /// A compiled model cannot be run on these inputs.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The reference evaluator has no result for these inputs.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// A tensor is not what its type says.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The code generator is not part of this build.
+    #[error("this build of Kiln has no {0} backend")]
+    NoBackend(Backend),
+    /// The reference evaluator makes no code that could be saved.
+    #[error("the {} backend makes no code, so there is nothing to save", Backend::Reference)]
+    NothingToSave,
+    /// There is no memory for the weights in the layouts that the kernels read.
+    #[error("no memory for {0} bytes of weights")]
+    WeightMemory(u64),
+    /// There is nothing to show at a level.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// Somebody cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// A stable name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Import(error) => error.code(),
+            Error::Pass(_) => "compile/pass",
+            Error::Plan(_) => "compile/plan",
+            Error::Codegen(_) => "compile/codegen",
+            Error::Target(_) => "compile/target",
+            Error::NoBackend(_) => "compile/no-backend",
+            Error::NothingToSave => "compile/nothing-to-save",
+            Error::Artefact(_) => "load/artefact",
+            Error::Load(_) => "load/model",
+            Error::WeightMemory(_) => "load/memory",
+            Error::Run(_) => "run/inputs",
+            Error::Evaluate(_) => "run/reference",
+            Error::Tensor(_) => "run/tensor",
+            Error::Inspect(_) => "inspect",
+            Error::Cancelled => "cancelled",
+        }
+    }
+
+    /// What would help, where something would.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Error::Import(error) => return error.help(),
+            Error::Pass(PassError::Evaluation { .. }) => {
+                "the model fails whenever it runs; onnx.reference.ReferenceEvaluator shows where"
+            }
+            Error::NoBackend(Backend::Llvm) => {
+                "build Kiln with its default features, or use --backend cranelift"
+            }
+            Error::Inspect(error) => error.help(),
+            Error::NothingToSave => "compile with the llvm or the cranelift backend",
+            Error::WeightMemory(_) => {
+                "compile the model into a file and run that: its weights are mapped, not copied"
+            }
+            Error::Pass(_) | Error::Codegen(_) => {
+                "this is a defect of Kiln; please report it with the model"
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Error::Import(error.into())
+    }
+}
+
+impl From<Report> for Error {
+    fn from(report: Report) -> Self {
+        Error::Import(report.into())
+    }
+}

@@ -1,0 +1,205 @@
+//! What a model becomes at each level, as text.
+//!
+//! Invariant: shows what the compiler really uses: the same calls, in the same order, as
+//! [`crate::Compiler::build`].
+
+mod part;
+mod plan;
+
+use crate::generate::generator;
+use crate::{Backend, Compiler, Error, Phases, Source};
+use kiln_backends::{Cranelift, Unit};
+use kiln_ir::{Graph, text};
+use kiln_passes::{Plan, tile};
+use kiln_program::Artefact;
+use std::collections::BTreeSet;
+use std::path::Path;
+use thiserror::Error;
+
+pub use plan::print as print_plan;
+
+/// Levels of the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The typed graph, as imported and simplified.
+    Graph,
+    /// What the e-graph did: rules, regions, costs, and the fused graph.
+    Egraph,
+    /// Kernels with their schedules.
+    Kernels,
+    /// The MLIR that kernels become, before it is lowered.
+    Mlir,
+    /// LLVM IR after optimisation.
+    Llvm,
+    /// Assembly.
+    Asm,
+    /// Steps, buffers and memory.
+    Plan,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Graph => "graph",
+            Level::Egraph => "egraph",
+            Level::Kernels => "kernels",
+            Level::Mlir => "mlir",
+            Level::Llvm => "llvm",
+            Level::Asm => "asm",
+            Level::Plan => "plan",
+        }
+    }
+}
+
+/// Why there is nothing to show.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InspectError {
+    /// The backend has no such level.
+    #[error("the {backend} backend has no level {}", .level.name())]
+    NoLevel {
+        /// The backend.
+        backend: Backend,
+        /// The level.
+        level: Level,
+    },
+    /// A compiled model holds its program only.
+    #[error("a compiled model has no level {}", .level.name())]
+    Compiled {
+        /// The level.
+        level: Level,
+    },
+    /// No node has a name like this.
+    #[error("nothing at level {} comes from a node whose name contains `{name}`", .level.name())]
+    NoNode {
+        /// The level.
+        level: Level,
+        /// What was looked for.
+        name: String,
+    },
+}
+
+impl InspectError {
+    /// What would help.
+    pub fn help(&self) -> &'static str {
+        match self {
+            InspectError::NoLevel { .. } => {
+                "all backends have graph, egraph, kernels and plan; llvm has mlir, llvm and asm \
+                 too, cranelift has asm"
+            }
+            InspectError::Compiled { .. } => {
+                "a compiled model can be shown at level plan; inspect the .onnx file for the others"
+            }
+            InspectError::NoNode { .. } => {
+                "the names of nodes stand after `from` at level graph; leave out --node to see all"
+            }
+        }
+    }
+}
+
+/// The text of a compiled model at a level.
+pub fn artefact(path: &Path, level: Level, node: Option<&str>) -> Result<String, Error> {
+    if level != Level::Plan {
+        return Err(InspectError::Compiled { level }.into());
+    }
+    let artefact = Artefact::open(path)?;
+    let program = artefact.program();
+    program.validate(artefact.weights().len() as u64).map_err(kiln_runtime::ModelError::from)?;
+    found(plan::print(program, node), level, node)
+}
+
+impl Compiler {
+    /// The text of a model at a level; with `node`, only what came from the nodes of the model
+    /// whose names contain it.
+    pub fn inspect(
+        &self,
+        source: impl Into<Source>,
+        level: Level,
+        node: Option<&str>,
+    ) -> Result<String, Error> {
+        let mut phases = Phases::default();
+        let graphs = self.graphs(&source.into(), &mut phases)?;
+        let graph_text = |graph: &Graph| match node {
+            Some(name) => part::of(graph, name).map(|part| text::abbreviate(&part)),
+            None => Some(text::abbreviate(graph)),
+        };
+        match level {
+            Level::Graph => found(graph_text(&graphs.simplified), level, node),
+            Level::Egraph => {
+                let graph = found(graph_text(&graphs.optimised), level, node)?;
+                Ok(format!("{}\n\n{graph}", graphs.report))
+            }
+            _ => {
+                let plan = self.plan(&graphs.optimised, &mut phases)?;
+                self.plan_text(&plan, level, node)
+            }
+        }
+    }
+
+    fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {
+        if level == Level::Plan {
+            return found(plan::print(&plan.program, node), level, node);
+        }
+        let chosen = plan::kernels_from(&plan.program, node);
+        if chosen.is_empty() && node.is_some() {
+            return found(None, level, node);
+        }
+        if level == Level::Kernels {
+            return Ok(kernels(plan, &chosen));
+        }
+        let units: Vec<Unit<'_>> = chosen
+            .iter()
+            .filter_map(|&number| {
+                let (kernel, schedule) = plan.kernels.get(number)?;
+                let symbol = &plan.program.kernels.get(number)?.symbol;
+                Some(Unit { kernel, schedule, symbol })
+            })
+            .collect();
+        self.code_text(&units, level)
+    }
+
+    fn code_text(&self, units: &[Unit<'_>], level: Level) -> Result<String, Error> {
+        let backend = self.backend();
+        // So that a backend which is not built in is named as the reason.
+        generator(backend)?;
+        match (backend, level) {
+            #[cfg(feature = "llvm")]
+            (Backend::Llvm, level) => {
+                use kiln_backends::llvm;
+                let level = match level {
+                    Level::Mlir => llvm::Level::Mlir,
+                    Level::Llvm => llvm::Level::Llvm,
+                    _ => llvm::Level::Assembly,
+                };
+                Ok(kiln_backends::Llvm.inspect(units, self.target(), level)?)
+            }
+            (Backend::Cranelift, Level::Asm) => {
+                let assembly = units.iter().map(|unit| {
+                    Ok(format!("{}:\n{}", unit.symbol, Cranelift.assembly(unit, self.target())?))
+                });
+                Ok(assembly.collect::<Result<Vec<String>, Error>>()?.join("\n"))
+            }
+            (backend, level) => Err(InspectError::NoLevel { backend, level }.into()),
+        }
+    }
+}
+
+/// Kernels with their schedules, each with the nodes of the model that it serves.
+fn kernels(plan: &Plan, chosen: &BTreeSet<usize>) -> String {
+    let mut text = String::new();
+    for &number in chosen {
+        let (Some((kernel, schedule)), Some(entry)) =
+            (plan.kernels.get(number), plan.program.kernels.get(number))
+        else {
+            continue;
+        };
+        let sources = plan::sources(&plan.program, number);
+        text.push_str(&format!("// {} for {}\n", entry.symbol, sources.join(", ")));
+        text.push_str(&format!("{kernel}\n{}\n", tile::describe(kernel, schedule)));
+    }
+    text
+}
+
+fn found(text: Option<String>, level: Level, node: Option<&str>) -> Result<String, Error> {
+    let name = node.unwrap_or_default().to_owned();
+    text.ok_or_else(|| InspectError::NoNode { level, name }.into())
+}

@@ -1,0 +1,47 @@
+//! Kiln: a compiler for machine-learning models.
+//!
+//! Invariant: the only crate that sees every room; nothing is decided here that a room decides.
+//!
+//! ```no_run
+//! use kiln::{CompileOptions, Compiler, Model, Target, Tensor};
+//!
+//! # fn main() -> Result<(), kiln::Error> {
+//! let compiler = Compiler::new(Target::host()?).options(CompileOptions::default());
+//! let model = compiler.compile("model.onnx")?;
+//! model.save("model.kiln")?; // `Model::load` has it back without a compiler
+//! let input = Tensor::from_slice(vec![1, 2], &[1.0f32, 2.0])?;
+//! let outputs = model.run(&[input])?;
+//! println!("{:?}", outputs[0].to_vec::<f32>()?);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod check;
+mod compilation;
+mod compiler;
+mod error;
+mod generate;
+pub mod inspect;
+mod model;
+mod options;
+mod phases;
+mod random_inputs;
+mod source;
+pub mod statistics;
+pub mod tensor_file;
+mod tensor_info;
+
+pub use compilation::Compilation;
+pub use compiler::Compiler;
+pub use error::Error;
+pub use model::{LoadOptions, Model, RunSettings};
+pub use options::{Backend, CancelToken, CompileOptions};
+pub use phases::{Phase, Phases};
+pub use random_inputs::random_tensor;
+pub use source::Source;
+pub use tensor_info::TensorInfo;
+
+pub use kiln_backends::{Target, TargetError};
+pub use kiln_frontend::{ImportError, Problem, ProblemKind, ReadError, Report, Site};
+pub use kiln_runtime::{LaunchRecord, MemoryUse, RunError, Trace};
+pub use kiln_tensor::{DType, Dim, Element, Storage, Symbol, SymbolValues, Tensor, TensorError};
