@@ -29,6 +29,31 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class BatchNormalization(OpRun):
+    """ONNX's own takes every model before opset 14 for one in training."""
+
+    op_domain = ""
+
+    def _run(self, x, scale, bias, mean, variance, epsilon=None, momentum=None, **_):
+        def column(vector):
+            return vector.reshape(-1, *(1,) * (x.ndim - 2))
+
+        normal = (x - column(mean)) / np.sqrt(column(variance) + epsilon)
+        return (normal * column(scale) + column(bias),)
+
+
+class LRN(OpRun):
+    """ONNX's own fills as many channels as the batch is long."""
+
+    op_domain = ""
+
+    def _run(self, x, alpha=None, beta=None, bias=None, size=None):
+        before, after = (size - 1) // 2, size // 2
+        square = np.pad(x * x, [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2))
+        total = sum(square[:, at : at + x.shape[1]] for at in range(size))
+        return (x / (bias + alpha / size * total) ** beta,)
+
+
 def widen_tensor(tensor: TensorProto) -> None:
     if tensor.data_type in NARROW:
         array = numpy_helper.to_array(tensor).astype(np.float64)
@@ -43,11 +68,6 @@ def widen(graph: onnx.GraphProto) -> None:
         if value.type.tensor_type.elem_type in NARROW:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for node in graph.node:
-        if node.op_type == "BatchNormalization":
-            # ONNX's reference takes any model with a momentum for one in training.
-            kept = [attribute for attribute in node.attribute if attribute.name != "momentum"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 widen_tensor(attribute.t)
@@ -68,7 +88,7 @@ def main(only: list[str]) -> None:
             continue
         model = onnx.load(folder / "model.onnx")
         widen(model.graph)
-        evaluator = ReferenceEvaluator(model, new_ops=[GlobalMaxPool])
+        evaluator = ReferenceEvaluator(model, new_ops=[BatchNormalization, GlobalMaxPool, LRN])
         weights = {tensor.name for tensor in model.graph.initializer}
         names = [value.name for value in model.graph.input if value.name not in weights]
         for data_set in sorted(folder.glob("test_data_set_*")):
