@@ -47,6 +47,20 @@ impl Late {
     }
 }
 
+/// Symbols that only loops inside of a body give a value to, and that its results do not mention.
+pub(crate) fn bound_inside(body: &Graph) -> BTreeSet<Symbol> {
+    let (mut bound, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for (_, node) in body.nodes().filter(|(_, node)| !node.regions.is_empty()) {
+        let shapes = node.outputs.iter().flat_map(|&output| &body.ty(output).shape);
+        shapes.for_each(|dim| dim.collect_symbols(&mut bound));
+    }
+    if !bound.is_empty() {
+        let seen = body.inputs().iter().chain(body.outputs());
+        seen.flat_map(|&id| &body.ty(id).shape).for_each(|dim| dim.collect_symbols(&mut shared));
+    }
+    bound.difference(&shared).cloned().collect()
+}
+
 fn mentioned(graph: &Graph, node: &Node, used: &mut BTreeSet<Symbol>) {
     let mut see = |dim: &Dim| dim.collect_symbols(used);
     node.op.clone().dims_mut().into_iter().for_each(|dim| see(dim));

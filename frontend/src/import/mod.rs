@@ -7,14 +7,20 @@
 mod bounds;
 mod build;
 mod contents;
+mod contraction;
+mod convolution;
 mod elementwise;
 mod fault;
 mod inputs;
 mod movement;
 mod node;
+mod normalisation;
 mod operator;
+mod pooling;
+mod reduction;
 mod scalar;
 mod shape;
+mod window;
 
 pub use operator::{Operator, operators};
 
@@ -29,7 +35,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![elementwise::OPERATORS, movement::OPERATORS, shape::OPERATORS]
+    vec![
+        contraction::OPERATORS,
+        convolution::OPERATORS,
+        elementwise::OPERATORS,
+        movement::OPERATORS,
+        normalisation::OPERATORS,
+        pooling::OPERATORS,
+        reduction::OPERATORS,
+        shape::OPERATORS,
+    ]
 }
 
 /// What the caller decides about a model.

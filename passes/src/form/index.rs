@@ -152,7 +152,11 @@ impl Space<'_> {
         for (term, coefficient) in &rest.terms {
             let Index::Axis(axis) = term else { continue };
             let Some(axis) = self.axes.get(*axis) else { continue };
-            let inner = divisor.exact_div(coefficient);
+            // An axis that runs backwards is split at the same places.
+            let backwards = coefficient.bounds(self.symbols).max.is_some_and(|max| max < 0);
+            let step = if backwards { -coefficient.clone() } else { coefficient.clone() };
+            let inner = divisor.exact_div(&step);
+            let inner = inner.filter(|inner| inner.bounds(self.symbols).min >= 0);
             let split = inner.filter(|inner| axis.extent.exact_div(inner).is_some());
             if let Some(inner) = split.filter(|inner| !inner.is(1) && *inner != axis.extent) {
                 self.wanted.borrow_mut().entry(axis.name.clone()).or_insert(inner);

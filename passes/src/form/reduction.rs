@@ -6,7 +6,7 @@ use super::draft::{Draft, Fault};
 use kiln_ir::Node;
 use kiln_ir::kernel::{AxisKind, Combine, Index, ScalarOp};
 use kiln_ir::op::{BinaryFn, Reduce, ReduceFn};
-use kiln_tensor::Dim;
+use kiln_tensor::{DType, Dim};
 
 /// Indices of an operand and of the result where some dimensions are reduced.
 pub(super) struct Reduced {
@@ -34,6 +34,11 @@ pub(super) fn kept(draft: &mut Draft, shape: &[Dim], axes: &[usize], keep: bool)
     reduced
 }
 
+/// The type that holds the sum and the count of a mean.
+fn summed_in(dtype: DType) -> DType {
+    if dtype.is_float() { dtype } else { DType::I64 }
+}
+
 pub(super) fn form(draft: &mut Draft, core: &Node, reduce: &Reduce) -> Result<(), Fault> {
     let ty = draft.context.body.ty(core.inputs[0]);
     let Reduced { operand: mut index, result } = kept(draft, &ty.shape, &reduce.axes, reduce.keep);
@@ -43,8 +48,9 @@ pub(super) fn form(draft: &mut Draft, core: &Node, reduce: &Reduce) -> Result<()
     }
     let mut body = stage.walk();
     let value = body.value(core.inputs[0], &index)?;
-    body.program.results = vec![value];
-    let dtype = body.dtype(value)?;
+    let own = body.dtype(value)?;
+    let dtype = if reduce.f == ReduceFn::Mean { summed_in(own) } else { own };
+    body.program.results = vec![body.cast(value, dtype)?];
     let mut finish = stage.walk();
     let mut combined = finish.push(ScalarOp::Reduced(0), dtype);
     let mut how = reduce.f;
@@ -54,6 +60,7 @@ pub(super) fn form(draft: &mut Draft, core: &Node, reduce: &Reduce) -> Result<()
         let count = finish.index(&Index::Dim(count));
         let count = finish.cast(count, dtype)?;
         combined = finish.binary(BinaryFn::Div, combined, count)?;
+        combined = finish.cast(combined, own)?;
     }
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &result, combined)?;
     finish.program.results = vec![stored];

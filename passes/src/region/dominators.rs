@@ -60,12 +60,11 @@ impl<'g> Flow<'g> {
     fn of(graph: &'g Graph) -> Self {
         let late = Late::of(graph);
         let before = graph.nodes().map(|(id, node)| {
-            let producers = node.inputs.iter().filter_map(|&input| {
-                match graph.value(input).producer {
+            let producers =
+                node.inputs.iter().filter_map(|&input| match graph.value(input).producer {
                     Producer::Node { node, .. } => Some(node),
                     Producer::Input(_) => None,
-                }
-            });
+                });
             producers.chain(late.on(id).iter().copied()).collect()
         });
         Flow { graph, before: before.collect() }

@@ -5,10 +5,12 @@
 
 use super::rebuild::Rebuild;
 use super::remove_identity::uniform;
-use crate::PassError;
+use crate::region::rename;
+use crate::{PassError, late};
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, GraphError, Node, ValueId};
-use kiln_tensor::Tensor;
+use kiln_tensor::{Symbol, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) fn take_branch(graph: &Graph) -> Result<(Graph, bool), PassError> {
@@ -42,11 +44,22 @@ pub(super) fn take_branch(graph: &Graph) -> Result<(Graph, bool), PassError> {
 }
 
 /// Copies a body into a graph, its inputs bound to `arguments`; the values of its outputs.
+///
+/// Sizes that only loops of the body know get other names where the graph has one of that name.
 pub(crate) fn inline(
     into: &mut Graph,
     body: &Graph,
     arguments: &[ValueId],
 ) -> Result<Vec<ValueId>, GraphError> {
+    let taken = |symbol: &Symbol| into.symbols.contains_key(symbol);
+    let mut renaming = BTreeMap::new();
+    for symbol in late::bound_inside(body).into_iter().filter(taken) {
+        let names = (0..).map(|number| Symbol::new(&format!("{symbol}_{number}")));
+        let fresh = names.into_iter().find(|name| !taken(name) && !body.symbols.contains_key(name));
+        renaming.extend(fresh.map(|fresh| (symbol, fresh)));
+    }
+    let renamed = if renaming.is_empty() { None } else { Some(rename(body, &renaming)?) };
+    let body = renamed.as_ref().unwrap_or(body);
     let unknown = |value: ValueId| GraphError::UnknownValue(value.0);
     let mut map: Vec<Option<ValueId>> = vec![None; body.value_count()];
     for (&input, &argument) in body.inputs().iter().zip(arguments) {

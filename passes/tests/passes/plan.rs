@@ -320,7 +320,8 @@ fn nothing_is_written_before_it_is_known_to_fit() {
         }"#,
     );
     for plan in [planned(&graph), compiled(&graph)] {
-        let run = |n: usize, m: usize| interpreter::run(&plan, &[counting(&[n]), counting(&[m, 2])]);
+        let run =
+            |n: usize, m: usize| interpreter::run(&plan, &[counting(&[n]), counting(&[m, 2])]);
         let expected = kiln_ir::evaluate(&graph, &[counting(&[6]), counting(&[3, 2])]).unwrap();
         close(&run(6, 3).unwrap(), &expected, "");
         assert!(matches!(run(6, 2), Err(CheckFailed(_))));
