@@ -150,6 +150,8 @@ pub enum LevelArgument {
     Egraph,
     /// Kernels with their schedules
     Kernels,
+    /// The loop nests that kernels become under their schedules
+    Nest,
     /// The MLIR that kernels are lowered to
     Mlir,
     /// LLVM IR after optimisation

@@ -208,9 +208,11 @@ fn every_level_can_be_seen() {
     assert!(at("kernels", &[]).contains("stage 0"));
     assert!(at("plan", &[]).contains("launch kiln_0_"));
     for (backend, level, sign) in [
+        ("llvm", "nest", "for "),
         ("llvm", "mlir", "scf.for"),
         ("llvm", "llvm", "define"),
         ("llvm", "asm", ".globl"),
+        ("cranelift", "nest", "for "),
         ("cranelift", "asm", "kiln_0_"),
     ] {
         if backends().contains(&backend) {
