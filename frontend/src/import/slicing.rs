@@ -145,6 +145,10 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
         }
     };
     let total: Dim = sizes.iter().cloned().sum();
+    if !x.facts().may_meet(&total, &shape[axis]) {
+        let size = &shape[axis];
+        return Err(Fault::malformed(format!("parts of {total} in all do not make up {size}")));
+    }
     let operand = x.with_dim(operand, axis, &total)?;
     let mut results = Vec::with_capacity(sizes.len());
     let mut start = Dim::from(0i64);

@@ -1,0 +1,8 @@
+//! The importer: what operators mean, how bodies are built, what is reported.
+//!
+//! Invariant: models are written as text, and what is expected of them stands beside them.
+
+mod control;
+mod operators;
+mod reports;
+mod written;
