@@ -114,7 +114,12 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     let (strides, dilations) = (factors(x, "strides", spatial)?, factors(x, "dilations", spatial)?);
     let more = match x.ints("output_padding")? {
         None => vec![0; spatial],
-        Some(values) => values.iter().map(|&value| usize::try_from(value).unwrap_or(0)).collect(),
+        Some(values) => {
+            let sizes = values.iter().map(|&value| usize::try_from(value).ok());
+            sizes
+                .collect::<Option<Vec<usize>>>()
+                .ok_or_else(|| Fault::malformed(format!("output_padding {values:?} is negative")))?
+        }
     };
     let (mut before, mut after) = pads(x, spatial)?;
     let auto = x.string_or("auto_pad", "NOTSET")?;
@@ -140,7 +145,7 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
                 Fault::unsupported("the padding depends on the size of inputs", "use --dim")
             })?;
             // Less than nothing is cut off where the result is larger than it would be.
-            let (less, rest) = (total.div_euclid(2), total - total.div_euclid(2));
+            let (less, rest) = (total.div_euclid(2), total.saturating_sub(total.div_euclid(2)));
             let upper = auto == "SAME_UPPER";
             (before[number], after[number]) = if upper { (less, rest) } else { (rest, less) };
             if auto == "NOTSET" || auto.is_empty() {

@@ -3,6 +3,7 @@
 //! Invariant: models are written as text, and what is expected of them stands beside them.
 
 mod control;
+mod hostile;
 mod operators;
 mod reports;
 mod written;

@@ -51,6 +51,10 @@ macro_rules! families {
         fn $name() {
             check(include_str!(concat!("cases/", stringify!($name), ".txt")));
         })*
+
+        /// The cases of every family.
+        pub const FAMILIES: &[&str] =
+            &[$(include_str!(concat!("cases/", stringify!($name), ".txt"))),*];
     };
 }
 
