@@ -125,6 +125,12 @@ impl Use<'_, '_, '_> {
         self.assume(v, shape)
     }
 
+    /// The value with the last dimensions of `target`, where it does not have 1.
+    pub(super) fn fitting(&mut self, v: V, target: &[Dim]) -> Result<V, Fault> {
+        let shape = self.shape(v);
+        self.meeting(v, shape, target)
+    }
+
     /// Operands that agree in all dimensions but those that `differs` names, as far as can be
     /// said.
     pub(super) fn agreeing(

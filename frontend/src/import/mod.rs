@@ -5,6 +5,7 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod attention;
 mod bounds;
 mod build;
 mod compose;
@@ -47,6 +48,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 fn families() -> Vec<&'static [operator::Entry]> {
     vec![
         activation::OPERATORS,
+        attention::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
