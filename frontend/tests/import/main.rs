@@ -6,4 +6,5 @@ mod control;
 mod hostile;
 mod operators;
 mod reports;
+mod table;
 mod written;
