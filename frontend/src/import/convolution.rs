@@ -39,7 +39,8 @@ fn check_kernel(x: &Use<'_, '_, '_>, w: V) -> Result<(), Fault> {
     Ok(())
 }
 
-fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
+/// The convolution that the attributes of the node describe, without a bias.
+pub(super) fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
     let spatial = spatial_rank(x, operand)?;
     check_kernel(x, w)?;
     let size = x.shape(w).get(2..).unwrap_or_default().to_vec();
@@ -64,7 +65,7 @@ fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
 }
 
 /// Adds a number for each channel.
-fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> Result<V, Fault> {
+pub(super) fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> Result<V, Fault> {
     let Some(bias) = bias else { return Ok(result) };
     let rank = x.rank(result);
     let bias = x.along(bias, 1, rank)?;
