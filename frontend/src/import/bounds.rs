@@ -82,20 +82,35 @@ impl Facts {
         }
     }
 
+    /// Whether two dimensions that meet may be equal when the model runs; what is equal only if it
+    /// is empty is taken not to be.
+    pub(super) fn may_meet(&self, a: &Dim, b: &Dim) -> bool {
+        if a == b {
+            return true;
+        }
+        let mut raised = self.clone();
+        raised.raise(&[a, b]);
+        raised.equal(a, b) != Some(false)
+    }
+
+    /// Takes the symbols not to be 0.
+    fn raise(&mut self, dims: &[&Dim]) {
+        let mut involved = Default::default();
+        dims.iter().for_each(|dim| dim.collect_symbols(&mut involved));
+        for symbol in involved {
+            let bounds = self.symbols.entry(symbol).or_default();
+            bounds.min = bounds.min.max(1);
+        }
+    }
+
     /// Whether `a ≥ b` is certain; where that takes sizes that are not empty, they are taken not
     /// to be, which raises the bounds of their symbols to 1.
     pub(super) fn at_least_of_sizes(&mut self, a: &Dim, b: &Dim) -> bool {
         if let Some(decided) = self.at_least(a, b) {
             return decided;
         }
-        let mut involved = Default::default();
-        a.collect_symbols(&mut involved);
-        b.collect_symbols(&mut involved);
         let mut raised = self.clone();
-        for symbol in involved {
-            let bounds = raised.symbols.entry(symbol).or_default();
-            bounds.min = bounds.min.max(1);
-        }
+        raised.raise(&[a, b]);
         let holds = raised.at_least(a, b) == Some(true);
         if holds {
             *self = raised;

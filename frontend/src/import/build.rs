@@ -6,6 +6,7 @@
 use super::bounds::Facts;
 use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
+use super::growth::is_small_product;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
@@ -110,6 +111,7 @@ impl Builder {
 
     /// An input of the graph in hand.
     pub(super) fn graph_input(&mut self, name: &str, ty: TensorType) -> Result<V, Fault> {
+        possible(&ty)?;
         for dim in &ty.shape {
             self.declare(dim);
         }
@@ -204,12 +206,16 @@ impl Builder {
     /// The result of an operation that has one and no bodies.
     pub(super) fn add(&mut self, op: impl Into<Op>, inputs: &[V]) -> Result<V, Fault> {
         let op = op.into();
+        if !is_small_product(op.clone().dims_mut().into_iter().map(|dim| &*dim)) {
+            return Err(too_large());
+        }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let results = op.infer(&types, &[]);
         let mut results = results.map_err(|error| Fault::malformed(error.to_string()))?;
         let (Some(ty), true) = (results.pop(), results.is_empty()) else {
             return Err(Fault::malformed(format!("{} has not one result", op.name())));
         };
+        possible(&ty)?;
         let operands = inputs.iter().map(|v| self.values[v.0].contents.as_deref());
         if let Some(all) = operands.collect::<Option<Vec<&[Scalar]>>>() {
             let with_types = all.into_iter().zip(&types);
@@ -235,6 +241,7 @@ impl Builder {
         let graph = &mut self.level()?.graph;
         let outputs = graph.add_node(op.into(), &ids, regions, source)?;
         let types: Vec<TensorType> = outputs.iter().map(|&id| graph.ty(id).clone()).collect();
+        types.iter().try_for_each(possible)?;
         types.iter().flat_map(|ty| &ty.shape).for_each(|dim| self.declare(dim));
         Ok(types.into_iter().zip(outputs).map(|(ty, id)| self.at_home(ty, id)).collect())
     }
@@ -301,6 +308,23 @@ impl Builder {
             value = add(Op::Reshape(op::Reshape { shape: ty.shape.clone() }), &[value])?;
         }
         Ok(value)
+    }
+}
+
+fn too_large() -> Fault {
+    let message = "a dimension is too large an expression of the sizes of inputs";
+    Fault::unsupported(message, "fix sizes with --dim")
+}
+
+/// An error if no tensor can have this type.
+fn possible(ty: &TensorType) -> Result<(), Fault> {
+    let negative = ty.shape.iter().any(|dim| dim.as_const().is_some_and(|size| size < 0));
+    let bytes = ty.static_sizes().map(|sizes| Tensor::byte_length(ty.dtype, &sizes));
+    match bytes {
+        _ if !is_small_product(&ty.shape) => Err(too_large()),
+        _ if negative => Err(Fault::malformed(format!("a result {ty} has a negative dimension"))),
+        Some(Err(error)) => Err(Fault::malformed(error.to_string())),
+        _ => Ok(()),
     }
 }
 

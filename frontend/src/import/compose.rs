@@ -118,11 +118,17 @@ impl Use<'_, '_, '_> {
     fn meeting(&mut self, v: V, mut shape: Vec<Dim>, target: &[Dim]) -> Result<V, Fault> {
         for (dim, wanted) in shape.iter_mut().rev().zip(target.iter().rev()) {
             // What certainly differs is for the operation to refuse, with its own message.
-            if !dim.is(1) && self.facts().equal(dim, wanted) != Some(false) {
+            if !dim.is(1) && self.facts().may_meet(dim, wanted) {
                 *dim = wanted.clone();
             }
         }
         self.assume(v, shape)
+    }
+
+    /// The value with the last dimensions of `target`, where it does not have 1.
+    pub(super) fn fitting(&mut self, v: V, target: &[Dim]) -> Result<V, Fault> {
+        let shape = self.shape(v);
+        self.meeting(v, shape, target)
     }
 
     /// Operands that agree in all dimensions but those that `differs` names, as far as can be
@@ -145,8 +151,7 @@ impl Use<'_, '_, '_> {
         for (&v, mut shape) in operands.iter().zip(shapes) {
             if shape.len() == target.len() {
                 for (number, (dim, wanted)) in shape.iter_mut().zip(&target).enumerate() {
-                    let same = self.facts().equal(dim, wanted);
-                    if !differs(number) && same != Some(false) {
+                    if !differs(number) && self.facts().may_meet(dim, wanted) {
                         *dim = wanted.clone();
                     }
                 }
@@ -160,7 +165,7 @@ impl Use<'_, '_, '_> {
     pub(super) fn with_dim(&mut self, v: V, axis: usize, wanted: &Dim) -> Result<V, Fault> {
         let mut shape = self.shape(v);
         let Some(dim) = shape.get_mut(axis) else { return Ok(v) };
-        if self.facts().equal(dim, wanted) == Some(false) {
+        if !self.facts().may_meet(dim, wanted) {
             return Ok(v);
         }
         *dim = wanted.clone();

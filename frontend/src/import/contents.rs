@@ -71,7 +71,7 @@ pub(super) fn apply(
     let constant = operands.iter().all(|x| x.contents.iter().all(Scalar::is_constant));
     let mut attributes = op.clone();
     let known = attributes.dims_mut().iter().all(|dim| dim.as_const().is_some());
-    if constant && known {
+    if constant && known && is_cheap(op) {
         return of_tensor(&evaluate(op, operands)?);
     }
     let each = |operand: usize| stretched(operands[operand], result);
@@ -113,6 +113,19 @@ pub(super) fn apply(
         Op::Reduce(reduce) => reduced(reduce, operands[0], count, facts),
         _ => moved(op, operands),
     }
+}
+
+/// Whether the work is in proportion to operands and results, whatever the attributes say.
+fn is_cheap(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::WindowReduce(_)
+            | Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::Resize(_)
+            | Op::Recurrent(_)
+            | Op::Attention(_)
+    )
 }
 
 /// The result for operands that do not depend on symbols.

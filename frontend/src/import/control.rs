@@ -172,10 +172,10 @@ pub(super) fn common_type(a: &TensorType, b: &TensorType, facts: &Facts) -> Opti
     if a.dtype != b.dtype || a.rank() != b.rank() {
         return None;
     }
-    let dims = a.shape.iter().zip(&b.shape).map(|(a, b)| match facts.equal(a, b) {
-        Some(false) => None,
-        _ if a.as_const().is_none() && b.as_const().is_some() => Some(b.clone()),
-        _ => Some(a.clone()),
+    let dims = a.shape.iter().zip(&b.shape).map(|(a, b)| match facts.may_meet(a, b) {
+        false => None,
+        true if a.as_const().is_none() && b.as_const().is_some() => Some(b.clone()),
+        true => Some(a.clone()),
     });
     Some(TensorType::new(a.dtype, dims.collect::<Option<_>>()?))
 }

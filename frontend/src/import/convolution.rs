@@ -39,7 +39,8 @@ fn check_kernel(x: &Use<'_, '_, '_>, w: V) -> Result<(), Fault> {
     Ok(())
 }
 
-fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
+/// The convolution that the attributes of the node describe, without a bias.
+pub(super) fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
     let spatial = spatial_rank(x, operand)?;
     check_kernel(x, w)?;
     let size = x.shape(w).get(2..).unwrap_or_default().to_vec();
@@ -64,7 +65,7 @@ fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
 }
 
 /// Adds a number for each channel.
-fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> Result<V, Fault> {
+pub(super) fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> Result<V, Fault> {
     let Some(bias) = bias else { return Ok(result) };
     let rank = x.rank(result);
     let bias = x.along(bias, 1, rank)?;
@@ -114,7 +115,12 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     let (strides, dilations) = (factors(x, "strides", spatial)?, factors(x, "dilations", spatial)?);
     let more = match x.ints("output_padding")? {
         None => vec![0; spatial],
-        Some(values) => values.iter().map(|&value| usize::try_from(value).unwrap_or(0)).collect(),
+        Some(values) => {
+            let sizes = values.iter().map(|&value| usize::try_from(value).ok());
+            sizes
+                .collect::<Option<Vec<usize>>>()
+                .ok_or_else(|| Fault::malformed(format!("output_padding {values:?} is negative")))?
+        }
     };
     let (mut before, mut after) = pads(x, spatial)?;
     let auto = x.string_or("auto_pad", "NOTSET")?;
@@ -140,7 +146,7 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
                 Fault::unsupported("the padding depends on the size of inputs", "use --dim")
             })?;
             // Less than nothing is cut off where the result is larger than it would be.
-            let (less, rest) = (total.div_euclid(2), total - total.div_euclid(2));
+            let (less, rest) = (total.div_euclid(2), total.saturating_sub(total.div_euclid(2)));
             let upper = auto == "SAME_UPPER";
             (before[number], after[number]) = if upper { (less, rest) } else { (rest, less) };
             if auto == "NOTSET" || auto.is_empty() {

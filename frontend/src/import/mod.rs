@@ -5,6 +5,7 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod attention;
 mod bounds;
 mod build;
 mod compose;
@@ -15,6 +16,7 @@ mod convolution;
 mod einsum;
 mod elementwise;
 mod fault;
+mod growth;
 mod inputs;
 mod loops;
 mod movement;
@@ -46,6 +48,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 fn families() -> Vec<&'static [operator::Entry]> {
     vec![
         activation::OPERATORS,
+        attention::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
@@ -81,6 +84,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         build: Builder::default(),
         values: HashMap::new(),
         problems,
+        nodes: 0,
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -102,7 +106,12 @@ struct Importer<'m> {
     /// What each value became; `None` if its node could not be imported.
     values: HashMap<ValueId, Option<V>>,
     problems: Vec<Problem>,
+    /// How many nodes were imported, those of a body again for each time.
+    nodes: usize,
 }
+
+/// How many nodes are imported at most: nested branches may be tried more than once each.
+const MOST_NODES: usize = 1 << 21;
 
 impl<'m> Importer<'m> {
     fn problem(&mut self, site: Site, kind: ProblemKind, message: String, help: String) {
@@ -161,6 +170,13 @@ impl<'m> Importer<'m> {
     }
 
     fn results(&mut self, node: &Node<'m>) -> Result<Vec<V>, Fault> {
+        self.nodes += 1;
+        if self.nodes == MOST_NODES {
+            return Err(Fault::unsupported("the model is too large to be imported", ""));
+        }
+        if self.nodes > MOST_NODES {
+            return Err(Fault::Silent);
+        }
         let entry = self.entry(node)?;
         let inputs = node.inputs.iter().map(|id| match id {
             None => Ok(None),

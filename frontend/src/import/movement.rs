@@ -5,6 +5,7 @@
 
 use super::build::V;
 use super::fault::Fault;
+use super::growth::is_small_product;
 use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
 use kiln_ir::op;
@@ -79,6 +80,12 @@ fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
 fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, target) = (x.input(0)?, x.input(1)?);
     let target = x.dims(target, "the shape to reshape to")?;
+    if !is_small_product(&target) {
+        return Err(Fault::unsupported(
+            "the new shape is too large an expression of the sizes of inputs",
+            "fix sizes with --dim",
+        ));
+    }
     let allow_zero = x.flag("allowzero", false)?;
     let from = x.shape(operand);
     let mut shape = Vec::with_capacity(target.len());

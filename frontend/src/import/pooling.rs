@@ -50,7 +50,7 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
             *beyond = match shape[number + 2].as_const() {
                 Some(size) => beyond_end(size, extent, stride, before, after),
                 // Rounding up never starts a window outside if it is long enough.
-                None if stride + after <= extent => stride - 1,
+                None if stride.saturating_add(after) <= extent => stride - 1,
                 None => {
                     return Err(Fault::unsupported(
                         "ceil_mode with so much padding needs sizes that are known",
@@ -66,17 +66,22 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
 /// How much more padding makes the places of a window `⌈…⌉` many, but none that starts in the
 /// padding after the end.
 fn beyond_end(size: i64, extent: i64, stride: i64, before: i64, after: i64) -> i64 {
-    let spare = size.saturating_add(before + after).saturating_sub(extent);
-    let mut steps = -(-spare).div_euclid(stride);
+    let padded = size.saturating_add(before).saturating_add(after);
+    let spare = padded.saturating_sub(extent);
+    let mut steps = -spare.saturating_neg().div_euclid(stride);
     if steps.saturating_mul(stride) >= size.saturating_add(before) {
         steps -= 1;
     }
-    (steps.saturating_mul(stride) - spare).max(0)
+    steps.saturating_mul(stride).saturating_sub(spare).max(0)
 }
 
 impl Pool {
     fn reduce(self, x: &mut Use<'_, '_, '_>, f: WindowFn) -> Result<V, Fault> {
-        let ends = self.after.iter().zip(&self.beyond).map(|(after, beyond)| after + beyond);
+        let ends = self
+            .after
+            .iter()
+            .zip(&self.beyond)
+            .map(|(after, beyond)| after.saturating_add(*beyond));
         let after: Vec<i64> = ends.collect();
         let window = op::WindowReduce {
             f,

@@ -4,6 +4,7 @@
 
 use super::build::V;
 use super::contraction::product;
+use super::convolution::{add_bias, convolve};
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
@@ -16,6 +17,7 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("DequantizeLinear", 10, dequantize),
     onnx("DynamicQuantizeLinear", 11, dynamic_quantize),
+    onnx("QLinearConv", 10, quantized_convolution),
     onnx("QLinearMatMul", 10, quantized_product),
     onnx("QuantizeLinear", 10, quantize),
 ];
@@ -174,5 +176,36 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
         if x.ty(v).elements().is(1) { x.reshape(v, Vec::new()) } else { Ok(v) }
     };
     let (scale, zero) = (single(x, scale)?, single(x, zero)?);
+    Ok(vec![quantized(x, number, scale, Some(zero), to)?])
+}
+
+/// A convolution of quantised tensors, quantised; exact in f64, in which its sums fit whole.
+fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, w) = (x.input(0)?, x.input(3)?);
+    let rank = x.rank(operand);
+    let mut shifted = [operand, w];
+    let mut scales = [operand; 2];
+    for (number, slot) in shifted.iter_mut().enumerate() {
+        let zero = x.input(3 * number + 2)?;
+        scales[number] = x.input(3 * number + 1)?;
+        let (wide, mut zero) = (x.cast(*slot, DType::F64)?, x.cast(zero, DType::F64)?);
+        // One for each filter, which are dimension 0 of `w`.
+        if x.rank(zero) == 1 {
+            zero = x.along(zero, 0, rank)?;
+        }
+        *slot = x.binary(BinaryFn::Sub, wide, zero)?;
+    }
+    let sums = convolve(x, shifted[0], shifted[1])?;
+    let bias = x.optional(8).map(|bias| x.cast(bias, DType::F64)).transpose()?;
+    let sums = add_bias(x, sums, bias)?;
+    let sums = x.cast(sums, DType::F32)?;
+    let [by_operand, mut by_filter] = scales;
+    if x.rank(by_filter) == 1 {
+        by_filter = x.along(by_filter, 0, rank - 1)?;
+    }
+    let both = x.binary(BinaryFn::Mul, by_operand, by_filter)?;
+    let number = x.binary(BinaryFn::Mul, sums, both)?;
+    let (scale, zero) = (x.input(6)?, x.input(7)?);
+    let to = x.dtype(zero);
     Ok(vec![quantized(x, number, scale, Some(zero), to)?])
 }

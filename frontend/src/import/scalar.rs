@@ -4,6 +4,7 @@
 //! arithmetic here does not know exactly, it does not know at all.
 
 use super::bounds::Facts;
+use super::growth::{is_small, is_small_product};
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
@@ -105,6 +106,10 @@ impl Scalar {
         if d == e {
             return Some((a.clone(), b.clone(), d.clone()));
         }
+        let products = [[a, e], [b, d], [d, e]];
+        if !products.into_iter().all(is_small_product) {
+            return None;
+        }
         Some((a.clone() * e.clone(), b.clone() * d.clone(), d.clone() * e.clone()))
     }
 
@@ -143,6 +148,18 @@ impl Scalar {
         dtype: DType,
         facts: &Facts,
     ) -> Option<Scalar> {
+        let made = Self::combined(f, a, b, dtype, facts)?;
+        let small = made.parts().is_none_or(|(num, den)| is_small(num) && is_small(den));
+        small.then_some(made)
+    }
+
+    fn combined(
+        f: BinaryFn,
+        a: &Scalar,
+        b: &Scalar,
+        dtype: DType,
+        facts: &Facts,
+    ) -> Option<Scalar> {
         let zero = Dim::from(0i64);
         let (x, y, den) = a.common(b)?;
         let positive = |dim: &Dim| facts.at_least(dim, &zero) == Some(true);
@@ -151,6 +168,9 @@ impl Scalar {
             BinaryFn::Sub => Self::quotient(x - y, den),
             BinaryFn::Mul => {
                 let ((a, d), (b, e)) = (a.parts()?, b.parts()?);
+                if ![[a, b], [d, e]].into_iter().all(is_small_product) {
+                    return None;
+                }
                 // Cancelled crosswise first, so that `n·(m/n)` is `m`.
                 match (a.exact_div(e), b.exact_div(d)) {
                     (Some(a), Some(b)) => Self::whole(a * b),
@@ -174,6 +194,9 @@ impl Scalar {
                 let exponent = b.as_integer().filter(|exponent| (0..=8).contains(exponent))?;
                 let power = |dim: &Dim| (0..exponent).map(|_| dim.clone()).product::<Dim>();
                 let (num, den) = a.parts()?;
+                if ![num, den].into_iter().all(|dim| is_small_product((0..exponent).map(|_| dim))) {
+                    return None;
+                }
                 Self::quotient(power(num), power(den))
             }
             BinaryFn::Min => Self::quotient(facts.minimum(&x, &y), den),

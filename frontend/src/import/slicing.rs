@@ -7,13 +7,18 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::{Use, place};
 use super::operator::{Entry, onnx};
-use kiln_ir::op;
-use kiln_tensor::Dim;
+use super::shape::counted;
+use kiln_ir::op::{self, BinaryFn};
+use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] =
-    &[onnx("Gather", 1, gather), onnx("Slice", 1, slice), onnx("Split", 2, split)];
+pub(super) const OPERATORS: &[Entry] = &[
+    onnx("Gather", 1, gather),
+    onnx("ReverseSequence", 10, reverse_sequence),
+    onnx("Slice", 1, slice),
+    onnx("Split", 2, split),
+];
 
 /// What a slice takes of each axis, as it stands in the model.
 struct Cut {
@@ -145,6 +150,10 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
         }
     };
     let total: Dim = sizes.iter().cloned().sum();
+    if !x.facts().may_meet(&total, &shape[axis]) {
+        let size = &shape[axis];
+        return Err(Fault::malformed(format!("parts of {total} in all do not make up {size}")));
+    }
     let operand = x.with_dim(operand, axis, &total)?;
     let mut results = Vec::with_capacity(sizes.len());
     let mut start = Dim::from(0i64);
@@ -193,4 +202,23 @@ fn taken(x: &mut Use<'_, '_, '_>, data: V, axis: usize, start: Dim) -> Result<V,
     let mut shape = x.shape(part);
     shape.remove(axis);
     x.reshape(part, shape)
+}
+
+/// The first elements of each batch in reverse, as many as its length says.
+fn reverse_sequence(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, lengths) = (x.input(0)?, x.input(1)?);
+    let shape = x.shape(operand);
+    let rank = shape.len();
+    let time = x.axis(x.int_or("time_axis", 0)?, rank)?;
+    let batch = x.axis(x.int_or("batch_axis", 1)?, rank)?;
+    let lengths = x.cast(lengths, DType::I64)?;
+    let lengths = x.with_dim(lengths, 0, &shape[batch])?;
+    let lengths = x.along(lengths, batch, rank)?;
+    let place = counted(x, shape[time].clone(), time, rank)?;
+    let last = x.with_number(BinaryFn::Sub, lengths, 1.0)?;
+    let mirrored = x.binary(BinaryFn::Sub, last, place)?;
+    let inside = x.binary(BinaryFn::Less, place, lengths)?;
+    let from = x.select(inside, mirrored, place)?;
+    let from = x.broadcast(from, shape)?;
+    Ok(vec![x.add(op::GatherElements { axis: time }, &[operand, from])?])
 }

@@ -3,7 +3,7 @@
     python bless.py FILE.txt …
 
 A case is a model with its inputs; each `output` line is replaced by the result of running it. See
-`tests/operators.rs` for the form of the lines.
+`written.rs` for the form of the lines.
 """
 
 import re

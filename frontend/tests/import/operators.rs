@@ -1,14 +1,12 @@
 //! What operators mean, in each version that changes it: small models with the results that ONNX
-//! Runtime has for them (`operators/bless.py` writes those).
+//! Runtime has for them (`cases/bless.py` writes those).
 //!
 //! Invariant: every case is imported with its sizes open as written, verified and evaluated.
 
-mod written;
-
+use crate::written::{Case, cases, difference};
 use kiln_frontend::{ImportOptions, Model, import};
 use kiln_ir::{evaluate, verify};
 use prost::Message;
-use written::{Case, cases, difference};
 
 /// What is wrong with a case, if something is.
 fn fault(case: &Case) -> Option<String> {
@@ -51,11 +49,15 @@ macro_rules! families {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            check(include_str!(concat!("operators/", stringify!($name), ".txt")));
+            check(include_str!(concat!("cases/", stringify!($name), ".txt")));
         })*
+
+        /// The cases of every family.
+        pub const FAMILIES: &[&str] =
+            &[$(include_str!(concat!("cases/", stringify!($name), ".txt"))),*];
     };
 }
 
 families! {
-    binary movement normalisations products recurrent reductions resizing shapes unary windows
+    attention binary movement normalisations products recurrent reductions resizing shapes unary windows
 }

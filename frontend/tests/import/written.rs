@@ -205,10 +205,9 @@ pub fn difference(actual: &Tensor, expected: &Tensor) -> Option<String> {
         return Some(format!("is {} instead of {}", ty(actual), ty(expected)));
     }
     let allowed = 64.0 * actual.dtype().unit_roundoff();
+    let close = |a: f64, b: f64| (a - b).abs() <= allowed * (1.0 + b.abs());
+    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || close(a, b);
     let pairs = actual.to_f64().into_iter().zip(expected.to_f64());
-    let mut wrong = pairs.enumerate().filter(|(_, (a, b))| {
-        let same = a == b || (a.is_nan() && b.is_nan());
-        !same && !((a - b).abs() <= allowed * (1.0 + b.abs()))
-    });
+    let mut wrong = pairs.enumerate().filter(|&(_, (a, b))| !same(a, b));
     wrong.next().map(|(place, (a, b))| format!("element {place} is {a} instead of {b}"))
 }
