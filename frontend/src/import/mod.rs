@@ -4,22 +4,31 @@
 //! Invariant: importing goes on after a problem, so that one report lists everything that is
 //! wrong; what follows from a problem is not listed again.
 
+mod activation;
 mod bounds;
 mod build;
+mod compose;
 mod contents;
 mod contraction;
+mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod fault;
 mod inputs;
+mod loops;
 mod movement;
 mod node;
 mod normalisation;
 mod operator;
 mod pooling;
+mod quantisation;
+mod recurrent;
 mod reduction;
+mod resize;
 mod scalar;
 mod shape;
+mod slicing;
 mod window;
 
 pub use operator::{Operator, operators};
@@ -36,14 +45,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
     vec![
+        activation::OPERATORS,
         contraction::OPERATORS,
+        control::OPERATORS,
         convolution::OPERATORS,
+        einsum::OPERATORS,
         elementwise::OPERATORS,
+        loops::OPERATORS,
         movement::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
+        quantisation::OPERATORS,
+        recurrent::OPERATORS,
         reduction::OPERATORS,
+        resize::OPERATORS,
         shape::OPERATORS,
+        slicing::OPERATORS,
     ]
 }
 

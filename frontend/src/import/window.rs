@@ -93,7 +93,7 @@ impl Window {
         let totals = shape.iter().enumerate().map(|(number, size)| {
             let stride = Dim::from(self.strides[number]);
             let reach = (size.ceil_div(&stride) - Dim::from(1i64)) * stride + self.extent(number);
-            super::bounds::maximum(&(reach - size.clone()), &zero, x.symbols())
+            x.facts().maximum(&(reach - size.clone()), &zero)
         });
         let totals: Vec<Dim> = totals.collect();
         let less: Vec<Dim> = totals.iter().map(|total| total.floor_div(&two)).collect();

@@ -3,9 +3,11 @@
 //! Invariant: numbers are compared with the reference evaluation of the graph that went in.
 
 mod build;
+mod filetests;
 mod form;
 mod instance;
 mod interpreter;
+mod listing;
 mod pipeline;
 mod plan;
 mod rules;

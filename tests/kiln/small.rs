@@ -121,6 +121,24 @@ pub fn perceptron() -> Vec<u8> {
     )
 }
 
+/// `x: f32[batch, 8] → y: f32[batch, 4]`: columns that a constant names are picked out, so that
+/// places to read from are part of the weights.
+pub fn picker() -> Vec<u8> {
+    let columns = TensorProto {
+        name: Some("columns".to_owned()),
+        data_type: Some(DataType::Int64 as i32),
+        dims: vec![4],
+        int64_data: vec![6, 0, 3, 3],
+        ..Default::default()
+    };
+    model(
+        vec![value("x", &[D::Name("batch"), D::Size(8)])],
+        vec![columns],
+        vec![node_with("Gather", "x,columns", "y", "axis", 1)],
+        vec![value("y", &[D::Name("batch"), D::Size(4)])],
+    )
+}
+
 /// A model with three things wrong: an unknown operator, an unknown domain, operands that do not
 /// fit.
 pub fn broken() -> Vec<u8> {

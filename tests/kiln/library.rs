@@ -3,8 +3,7 @@
 //! Invariant: what the compiled code computes is compared with the reference evaluator, within the
 //! project's own bounds.
 
-mod small;
-
+use crate::small;
 use kiln::{Backend, CancelToken, CompileOptions, Compiler, Error, Model, Phase, Target, Tensor};
 use kiln_ir::accuracy::Tolerance;
 use kiln_tensor::DType;
