@@ -43,7 +43,8 @@ def link(source: Path, target: Path) -> None:
 
 def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[Tensors, Tensors]],
           beside: list[Path] = []) -> None:
-    """Writes a case; `beside` are files that the model refers to."""
+    """Writes a case; `beside` are files that the model refers to. Those are copied, because ONNX
+    refuses external data with several hard links."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -52,7 +53,7 @@ def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[T
     else:
         link(model, partial / "model.onnx")
     for file in beside:
-        link(file, partial / file.name)
+        shutil.copyfile(file, partial / file.name)
     for number, (inputs, outputs) in enumerate(data_sets):
         place = partial / f"test_data_set_{number}"
         place.mkdir()

@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+installed() { [[ $(dpkg-query -W -f='${Status}' "$1" 2>/dev/null) == *'ok installed' ]]; }
 
 # Cargo is not installed from here: the version in Debian 12 is too old for the edition used.
 command -v cargo >/dev/null || fail "cargo is missing" \
@@ -63,7 +63,7 @@ say "(LLVM and MLIR are about 230 MB to download and 2 GB installed)"
 "${root[@]}" apt-get update -qq || fail "apt-get update failed" \
     "Check the network and the package sources of this machine."
 for package in "${missing[@]}"; do
-    if ! apt-cache policy "$package" | grep -q 'Candidate: [^(]'; then
+    if [[ ! $(apt-cache policy "$package") =~ Candidate:\ [^\(] ]]; then
         fail "apt offers no $package" \
             "Debian 12 carries LLVM 22 in its security archive (bookworm-security, main): add that to" \
             "the package sources. Kiln also builds without LLVM:" \

@@ -98,6 +98,18 @@ impl Tolerance {
         Tolerance { magnitude: Some(magnitude), ..self }
     }
 
+    /// The bound between two results that were both computed in the working type, such as a
+    /// backend's and another implementation's: each may be that far from the exact one, on either
+    /// side of it.
+    pub fn between_two(self) -> Self {
+        Tolerance {
+            relative: 2.0 * self.relative,
+            absolute: 2.0 * self.absolute,
+            floor: 2.0 * self.floor,
+            ..self
+        }
+    }
+
     /// Compares a backend's result with the reference's, element by element.
     pub fn compare(&self, actual: &Tensor, expected: &Tensor) -> Result<Comparison, Mismatch> {
         let shape = |tensor: &Tensor| crate::TensorType::of(tensor).to_string();

@@ -88,7 +88,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     let memory = model.plan_memory(&sizes).map_err(failure::report)?.unwrap_or_default();
     let time_of = |wanted: &dyn Fn(Phase) -> bool| -> f64 {
         let times = model.phases().times().iter().filter(|(phase, _)| wanted(*phase));
-        times.map(|(_, time)| time.as_secs_f64() * 1e3).sum()
+        times.map(|(_, time)| time.as_secs_f64() * 1e3).fold(0.0, |sum, ms| sum + ms)
     };
     let report = BenchReport {
         model: arguments.model.display().to_string(),

@@ -23,6 +23,7 @@ pub fn inspect(arguments: &InspectArguments) -> Result<ExitCode> {
         LevelArgument::Graph => Level::Graph,
         LevelArgument::Egraph => Level::Egraph,
         LevelArgument::Kernels => Level::Kernels,
+        LevelArgument::Nest => Level::Nest,
         LevelArgument::Mlir => Level::Mlir,
         LevelArgument::Llvm => Level::Llvm,
         LevelArgument::Asm => Level::Asm,

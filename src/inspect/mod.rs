@@ -27,6 +27,8 @@ pub enum Level {
     Egraph,
     /// Kernels with their schedules.
     Kernels,
+    /// The loop nests that kernels become under their schedules.
+    Nest,
     /// The MLIR that kernels become, before it is lowered.
     Mlir,
     /// LLVM IR after optimisation.
@@ -43,6 +45,7 @@ impl Level {
             Level::Graph => "graph",
             Level::Egraph => "egraph",
             Level::Kernels => "kernels",
+            Level::Nest => "nest",
             Level::Mlir => "mlir",
             Level::Llvm => "llvm",
             Level::Asm => "asm",
@@ -83,8 +86,8 @@ impl InspectError {
     pub fn help(&self) -> &'static str {
         match self {
             InspectError::NoLevel { .. } => {
-                "all backends have graph, egraph, kernels and plan; llvm has mlir, llvm and asm \
-                 too, cranelift has asm"
+                "all backends have graph, egraph, kernels and plan; llvm has nest, mlir, llvm and \
+                 asm too, cranelift has nest and asm"
             }
             InspectError::Compiled { .. } => {
                 "a compiled model can be shown at level plan; inspect the .onnx file for the others"
@@ -166,11 +169,17 @@ impl Compiler {
             (Backend::Llvm, level) => {
                 use kiln_backends::llvm;
                 let level = match level {
+                    Level::Nest => llvm::Level::Nest,
                     Level::Mlir => llvm::Level::Mlir,
                     Level::Llvm => llvm::Level::Llvm,
                     _ => llvm::Level::Assembly,
                 };
                 Ok(kiln_backends::Llvm.inspect(units, self.target(), level)?)
+            }
+            (Backend::Cranelift, Level::Nest) => {
+                let nests =
+                    units.iter().map(|unit| Ok(Cranelift.nest(unit, self.target())?.to_string()));
+                Ok(nests.collect::<Result<Vec<String>, Error>>()?.join("\n"))
             }
             (Backend::Cranelift, Level::Asm) => {
                 let assembly = units.iter().map(|unit| {

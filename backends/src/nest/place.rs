@@ -107,6 +107,17 @@ impl Offset {
         build.add(sum, literal)
     }
 
+    /// [`Offset::base`] where the scalar mask holds, else a place near the start. Neighbours share
+    /// the choice: it is made before the low part of the literal is added.
+    pub(super) fn base_if(&self, mask: ValueId, build: &mut Builder) -> ValueId {
+        let low = literal_part(&self.constant).rem_euclid(NEIGHBOURS);
+        let rest = Offset { constant: self.constant.clone() - Dim::from(low), ..self.clone() };
+        let (base, start) = (rest.base(build), build.index(0));
+        let chosen = build.select(mask, base, start);
+        let low = build.index(low);
+        build.add(chosen, low)
+    }
+
     /// The value of every lane, as a vector of i64.
     pub(super) fn lanes(&self, lanes: u32, build: &mut Builder) -> ValueId {
         let ty = Type::new(Element::I64, lanes);
@@ -227,6 +238,9 @@ impl Offset {
         })
     }
 }
+
+/// Elements in which neighbours of a register tile lie: a few vectors of each row.
+const NEIGHBOURS: i64 = 512;
 
 fn literal_part(dim: &Dim) -> i64 {
     dim.terms().iter().find(|(monomial, _)| monomial.is_empty()).map_or(0, |(_, value)| *value)

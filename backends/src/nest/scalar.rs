@@ -226,7 +226,8 @@ impl Context<'_> {
             (a, b) => a.or(b),
         };
         let mask = mask.map(|mask| build.widen(mask, lanes));
-        let address = address_of(&place, lanes, build);
+        let uniform_guard = guard.filter(|guard| build.ty(*guard).lanes == 1);
+        let address = address_of(&place, lanes, uniform_guard, build);
         let ty = Type::new(memory_element_of(dtype), lanes);
         let loaded = build.load(access.operand as u32, address, mask, ty);
         let value = build.register_form(loaded, dtype);
@@ -287,7 +288,7 @@ impl Context<'_> {
                 return Err(format!("operand {} is written with another type", access.operand));
             }
             let value = build.widen(value, lanes);
-            let address = address_of(&place, lanes, build);
+            let address = address_of(&place, lanes, None, build);
             let mask = point.tail.filter(|_| lanes > 1);
             build.store(access.operand as u32, address, value, mask);
         }
@@ -306,12 +307,19 @@ fn is_zero(scalar: Scalar) -> bool {
     }
 }
 
-fn address_of(place: &Offset, lanes: u32, build: &mut Builder) -> Address {
+/// Where the lanes lie. Where a scalar guard keeps all of them from being touched, the address is
+/// one inside the buffer: processors take hundreds of cycles over a masked access to a page that is
+/// not there, and around a padded image there may be none.
+fn address_of(place: &Offset, lanes: u32, guard: Option<ValueId>, build: &mut Builder) -> Address {
+    let base = |build: &mut Builder| match guard {
+        Some(guard) => place.base_if(guard, build),
+        None => place.base(build),
+    };
     match place.stride() {
-        _ if lanes == 1 => Address::Contiguous(place.base(build)),
-        Some(stride) if stride.is(1) => Address::Contiguous(place.base(build)),
+        _ if lanes == 1 => Address::Contiguous(base(build)),
+        Some(stride) if stride.is(1) => Address::Contiguous(base(build)),
         Some(stride) => {
-            let start = place.base(build);
+            let start = base(build);
             Address::Strided(start, build.dim(stride))
         }
         None => Address::Scattered(place.lanes(lanes, build)),

@@ -3,12 +3,14 @@
 //! Invariant: a value that is known before the model runs takes up no node until something needs
 //! it as data; in a body it is made anew, everything else from outside is an input of the body.
 
+use super::bounds::Facts;
 use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
+use super::growth::is_small_product;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
-use kiln_tensor::{DType, Dim, Symbol, SymbolTable, Tensor};
+use kiln_tensor::{DType, Dim, Symbol, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,10 +30,13 @@ struct Value {
     homes: BTreeMap<usize, ValueId>,
 }
 
+/// A graph on its way.
 #[derive(Debug)]
-struct Level {
+pub(super) struct Level {
     number: usize,
     graph: Graph,
+    /// What was known of sizes outside: what a body tells holds only where it runs.
+    outside: BTreeMap<Dim, i64>,
 }
 
 /// The graphs being built.
@@ -43,28 +48,41 @@ pub(super) struct Builder {
     graphs: usize,
     /// The node that operations come from.
     pub(super) source: Option<Arc<str>>,
-    /// What is known of every symbol.
-    pub(super) symbols: SymbolTable,
+    /// What is known of dimensions where the graph in hand stands.
+    pub(super) facts: Facts,
 }
 
 impl Builder {
     /// Starts a graph inside the one in hand.
     pub(super) fn enter(&mut self, name: &str) {
-        self.levels.push(Level { number: self.graphs, graph: Graph::new(name) });
+        let outside = self.facts.least.clone();
+        self.levels.push(Level { number: self.graphs, graph: Graph::new(name), outside });
         self.graphs += 1;
     }
 
     /// Ends the graph in hand.
     pub(super) fn leave(&mut self) -> Graph {
-        let mut graph = self.levels.pop().map(|level| level.graph).unwrap_or_default();
+        let mut graph = self.suspend().map(|level| level.graph).unwrap_or_default();
         self.bound(&mut graph);
         graph
     }
 
-    /// Tells a graph and its bodies what became known of symbols.
-    pub(super) fn bound(&self, graph: &mut Graph) {
+    /// Sets the graph in hand aside.
+    pub(super) fn suspend(&mut self) -> Option<Level> {
+        let level = self.levels.pop()?;
+        self.facts.least.clone_from(&level.outside);
+        Some(level)
+    }
+
+    /// Goes on with a graph that was set aside.
+    pub(super) fn resume(&mut self, level: Level) {
+        self.levels.push(level);
+    }
+
+    /// Tells a graph what became known of symbols.
+    fn bound(&self, graph: &mut Graph) {
         for (symbol, bounds) in &mut graph.symbols {
-            if let Some(known) = self.symbols.get(symbol) {
+            if let Some(known) = self.facts.symbols.get(symbol) {
                 *bounds = *known;
             }
         }
@@ -85,6 +103,7 @@ impl Builder {
     }
 
     fn at_home(&mut self, ty: TensorType, id: ValueId) -> V {
+        ty.shape.iter().for_each(|dim| self.facts.size(dim));
         let (v, number) = (self.push(ty, None, None), self.number());
         self.values[v.0].homes.insert(number, id);
         v
@@ -92,6 +111,7 @@ impl Builder {
 
     /// An input of the graph in hand.
     pub(super) fn graph_input(&mut self, name: &str, ty: TensorType) -> Result<V, Fault> {
+        possible(&ty)?;
         for dim in &ty.shape {
             self.declare(dim);
         }
@@ -105,7 +125,7 @@ impl Builder {
         let mut symbols = Default::default();
         dim.collect_symbols(&mut symbols);
         for symbol in symbols {
-            self.symbols.entry(symbol).or_default();
+            self.facts.symbols.entry(symbol).or_default();
         }
     }
 
@@ -114,8 +134,8 @@ impl Builder {
         let plain = Symbol::new(name);
         let numbered = (2..).map(|number| Symbol::new(&format!("{name}_{number}")));
         let mut names = std::iter::once(plain.clone()).chain(numbered);
-        let symbol = names.find(|symbol| !self.symbols.contains_key(symbol)).unwrap_or(plain);
-        self.symbols.insert(symbol.clone(), Default::default());
+        let symbol = names.find(|symbol| !self.facts.symbols.contains_key(symbol)).unwrap_or(plain);
+        self.facts.symbols.insert(symbol.clone(), Default::default());
         symbol
     }
 
@@ -186,18 +206,22 @@ impl Builder {
     /// The result of an operation that has one and no bodies.
     pub(super) fn add(&mut self, op: impl Into<Op>, inputs: &[V]) -> Result<V, Fault> {
         let op = op.into();
+        if !is_small_product(op.clone().dims_mut().into_iter().map(|dim| &*dim)) {
+            return Err(too_large());
+        }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let results = op.infer(&types, &[]);
         let mut results = results.map_err(|error| Fault::malformed(error.to_string()))?;
         let (Some(ty), true) = (results.pop(), results.is_empty()) else {
             return Err(Fault::malformed(format!("{} has not one result", op.name())));
         };
+        possible(&ty)?;
         let operands = inputs.iter().map(|v| self.values[v.0].contents.as_deref());
         if let Some(all) = operands.collect::<Option<Vec<&[Scalar]>>>() {
             let with_types = all.into_iter().zip(&types);
             let operands: Vec<Operand<'_>> =
                 with_types.map(|(contents, &ty)| Operand { ty, contents }).collect();
-            if let Some(contents) = contents::apply(&op, &operands, &ty, &self.symbols) {
+            if let Some(contents) = contents::apply(&op, &operands, &ty, &self.facts) {
                 return Ok(self.known(ty, contents));
             }
         }
@@ -217,6 +241,7 @@ impl Builder {
         let graph = &mut self.level()?.graph;
         let outputs = graph.add_node(op.into(), &ids, regions, source)?;
         let types: Vec<TensorType> = outputs.iter().map(|&id| graph.ty(id).clone()).collect();
+        types.iter().try_for_each(possible)?;
         types.iter().flat_map(|ty| &ty.shape).for_each(|dim| self.declare(dim));
         Ok(types.into_iter().zip(outputs).map(|(ty, id)| self.at_home(ty, id)).collect())
     }
@@ -251,11 +276,13 @@ impl Builder {
     fn sizes(&mut self, ty: &TensorType, contents: &[Scalar]) -> Result<ValueId, Fault> {
         let parts = contents.iter().map(|scalar| match scalar {
             Scalar::Exact { num, den } => Some((num.clone(), den.clone())),
+            Scalar::Equal { a, b } => Some((a.clone(), b.clone())),
             Scalar::Float(_) => None,
         });
         let parts: Option<Vec<(Dim, Dim)>> = parts.collect();
         let parts = parts.ok_or_else(|| Fault::data_dependent("a size that is multiplied"))?;
-        let (numerators, denominators): (Vec<Dim>, Vec<Dim>) = parts.into_iter().unzip();
+        let (first, second): (Vec<Dim>, Vec<Dim>) = parts.into_iter().unzip();
+        let compared = contents.iter().any(|scalar| matches!(scalar, Scalar::Equal { .. }));
         let source = self.source.clone();
         let graph = &mut self.level()?.graph;
         let mut add = |op: Op, inputs: &[ValueId]| -> Result<ValueId, Fault> {
@@ -265,21 +292,39 @@ impl Builder {
         let scalar = ty.rank() == 0;
         let mut vector = |dims: Vec<Dim>| {
             let value = add(Op::SizeOf(op::SizeOf { dims, scalar }), &[])?;
-            if ty.dtype == DType::I64 {
+            if ty.dtype == DType::I64 || compared {
                 return Ok(value);
             }
             add(Op::Cast(op::Cast { to: ty.dtype }), &[value])
         };
-        let whole = denominators.iter().all(|den| den.is(1));
-        let mut value = vector(numerators)?;
+        let whole = !compared && second.iter().all(|den| den.is(1));
+        let mut value = vector(first)?;
         if !whole {
-            let divisor = vector(denominators)?;
-            value = add(Op::Binary(op::Binary { f: BinaryFn::Div }), &[value, divisor])?;
+            let other = vector(second)?;
+            let f = if compared { BinaryFn::Equal } else { BinaryFn::Div };
+            value = add(Op::Binary(op::Binary { f }), &[value, other])?;
         }
         if ty.rank() > 1 {
             value = add(Op::Reshape(op::Reshape { shape: ty.shape.clone() }), &[value])?;
         }
         Ok(value)
+    }
+}
+
+fn too_large() -> Fault {
+    let message = "a dimension is too large an expression of the sizes of inputs";
+    Fault::unsupported(message, "fix sizes with --dim")
+}
+
+/// An error if no tensor can have this type.
+fn possible(ty: &TensorType) -> Result<(), Fault> {
+    let negative = ty.shape.iter().any(|dim| dim.as_const().is_some_and(|size| size < 0));
+    let bytes = ty.static_sizes().map(|sizes| Tensor::byte_length(ty.dtype, &sizes));
+    match bytes {
+        _ if !is_small_product(&ty.shape) => Err(too_large()),
+        _ if negative => Err(Fault::malformed(format!("a result {ty} has a negative dimension"))),
+        Some(Err(error)) => Err(Fault::malformed(error.to_string())),
+        _ => Ok(()),
     }
 }
 

@@ -4,10 +4,11 @@
 //! Invariant: contents stand for every element of a value of constant sizes, in row-major order,
 //! and are what the operation would compute.
 
+use super::bounds::Facts;
 use super::scalar::Scalar;
 use kiln_ir::TensorType;
 use kiln_ir::op::{self, Op};
-use kiln_tensor::{DType, SymbolTable, SymbolValues, Tensor};
+use kiln_tensor::{DType, SymbolValues, Tensor};
 use std::rc::Rc;
 
 /// The elements of a value.
@@ -58,7 +59,7 @@ pub(super) fn apply(
     op: &Op,
     operands: &[Operand<'_>],
     result: &TensorType,
-    symbols: &SymbolTable,
+    facts: &Facts,
 ) -> Option<Contents> {
     let count = usize::try_from(result.elements().as_const()?).ok()?;
     if count > MOST_ELEMENTS || result.static_sizes().is_none() {
@@ -70,25 +71,34 @@ pub(super) fn apply(
     let constant = operands.iter().all(|x| x.contents.iter().all(Scalar::is_constant));
     let mut attributes = op.clone();
     let known = attributes.dims_mut().iter().all(|dim| dim.as_const().is_some());
-    if constant && known {
+    if constant && known && is_cheap(op) {
         return of_tensor(&evaluate(op, operands)?);
     }
     let each = |operand: usize| stretched(operands[operand], result);
     match op {
+        Op::Cast(cast) if cast.to == DType::Bool && operands[0].ty.dtype == DType::Bool => {
+            Some(operands[0].contents.into())
+        }
         Op::Cast(cast) => {
             let from = operands[0].ty.dtype;
-            operands[0].contents.iter().map(|x| x.cast(from, cast.to, symbols)).collect()
+            operands[0].contents.iter().map(|x| x.cast(from, cast.to, facts)).collect()
         }
-        Op::Unary(unary) => {
-            operands[0].contents.iter().map(|x| x.unary(unary.f, symbols)).collect()
-        }
+        Op::Unary(unary) => operands[0].contents.iter().map(|x| x.unary(unary.f, facts)).collect(),
         Op::Binary(binary) => {
             let (a, b, dtype) = (each(0)?, each(1)?, operands[0].ty.dtype);
             if !matches!(dtype, DType::I32 | DType::I64 | DType::F32 | DType::F64 | DType::Bool) {
                 return None;
             }
-            let pairs = a.into_iter().zip(b);
-            pairs.map(|(a, b)| Scalar::binary(binary.f, a, b, dtype, symbols)).collect()
+            let pairs = a.iter().zip(&b);
+            let decided = pairs.map(|(a, b)| Scalar::binary(binary.f, a, b, dtype, facts));
+            decided.collect::<Option<Contents>>().or_else(|| match (binary.f, &a[..], &b[..]) {
+                // Left for a branch to decide.
+                (op::BinaryFn::Equal, [a], [b]) => {
+                    let (a, b) = (a.as_dim()?.clone(), b.as_dim()?.clone());
+                    Some(Rc::from([Scalar::Equal { a, b }]))
+                }
+                _ => None,
+            })
         }
         Op::Select(_) => {
             let (condition, a, b) = (each(0)?, each(1)?, each(2)?);
@@ -100,9 +110,22 @@ pub(super) fn apply(
             });
             chosen.collect()
         }
-        Op::Reduce(reduce) => reduced(reduce, operands[0], count, symbols),
+        Op::Reduce(reduce) => reduced(reduce, operands[0], count, facts),
         _ => moved(op, operands),
     }
+}
+
+/// Whether the work is in proportion to operands and results, whatever the attributes say.
+fn is_cheap(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::WindowReduce(_)
+            | Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::Resize(_)
+            | Op::Recurrent(_)
+            | Op::Attention(_)
+    )
 }
 
 /// The result for operands that do not depend on symbols.
@@ -165,7 +188,7 @@ fn reduced(
     reduce: &op::Reduce,
     operand: Operand<'_>,
     count: usize,
-    symbols: &SymbolTable,
+    facts: &Facts,
 ) -> Option<Contents> {
     let f = match reduce.f {
         op::ReduceFn::Sum => op::BinaryFn::Add,
@@ -179,6 +202,6 @@ fn reduced(
         return None;
     }
     let (first, rest) = operand.contents.split_first()?;
-    let combine = |sum: Option<Scalar>, x| Scalar::binary(f, &sum?, x, operand.ty.dtype, symbols);
+    let combine = |sum: Option<Scalar>, x| Scalar::binary(f, &sum?, x, operand.ty.dtype, facts);
     rest.iter().fold(Some(first.clone()), combine).map(|sum| Rc::from([sum]))
 }

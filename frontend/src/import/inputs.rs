@@ -3,6 +3,7 @@
 //! Invariant: two dimensions share a symbol exactly if the model gives them one name, and every
 //! size that the caller gives is used.
 
+use super::fault::Fault;
 use super::{ImportOptions, Importer};
 use crate::proto::{ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 use crate::read::element_type;
@@ -30,7 +31,14 @@ impl<'m> Importer<'m> {
         for (id, info) in &body.inputs {
             let site = Site { node: format!("input `{}`", info.name()), ..Site::default() };
             let v = match self.input_type(info, options, &mut open) {
-                Ok(ty) => self.build.graph_input(info.name(), ty).ok(),
+                Ok(ty) => match self.build.graph_input(info.name(), ty) {
+                    Ok(v) => Some(v),
+                    Err(Fault::Problem { kind, message, help }) => {
+                        self.problem(site, kind, message, help);
+                        None
+                    }
+                    Err(Fault::Silent) => None,
+                },
                 Err((kind, message, help)) => {
                     self.problem(site, kind, message, help);
                     None

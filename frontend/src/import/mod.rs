@@ -4,17 +4,34 @@
 //! Invariant: importing goes on after a problem, so that one report lists everything that is
 //! wrong; what follows from a problem is not listed again.
 
+mod activation;
+mod attention;
 mod bounds;
 mod build;
+mod compose;
 mod contents;
+mod contraction;
+mod control;
+mod convolution;
+mod einsum;
 mod elementwise;
 mod fault;
+mod growth;
 mod inputs;
+mod loops;
 mod movement;
 mod node;
+mod normalisation;
 mod operator;
+mod pooling;
+mod quantisation;
+mod recurrent;
+mod reduction;
+mod resize;
 mod scalar;
 mod shape;
+mod slicing;
+mod window;
 
 pub use operator::{Operator, operators};
 
@@ -29,7 +46,25 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![elementwise::OPERATORS, movement::OPERATORS, shape::OPERATORS]
+    vec![
+        activation::OPERATORS,
+        attention::OPERATORS,
+        contraction::OPERATORS,
+        control::OPERATORS,
+        convolution::OPERATORS,
+        einsum::OPERATORS,
+        elementwise::OPERATORS,
+        loops::OPERATORS,
+        movement::OPERATORS,
+        normalisation::OPERATORS,
+        pooling::OPERATORS,
+        quantisation::OPERATORS,
+        recurrent::OPERATORS,
+        reduction::OPERATORS,
+        resize::OPERATORS,
+        shape::OPERATORS,
+        slicing::OPERATORS,
+    ]
 }
 
 /// What the caller decides about a model.
@@ -49,6 +84,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         build: Builder::default(),
         values: HashMap::new(),
         problems,
+        nodes: 0,
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -70,7 +106,12 @@ struct Importer<'m> {
     /// What each value became; `None` if its node could not be imported.
     values: HashMap<ValueId, Option<V>>,
     problems: Vec<Problem>,
+    /// How many nodes were imported, those of a body again for each time.
+    nodes: usize,
 }
+
+/// How many nodes are imported at most: nested branches may be tried more than once each.
+const MOST_NODES: usize = 1 << 21;
 
 impl<'m> Importer<'m> {
     fn problem(&mut self, site: Site, kind: ProblemKind, message: String, help: String) {
@@ -129,6 +170,13 @@ impl<'m> Importer<'m> {
     }
 
     fn results(&mut self, node: &Node<'m>) -> Result<Vec<V>, Fault> {
+        self.nodes += 1;
+        if self.nodes == MOST_NODES {
+            return Err(Fault::unsupported("the model is too large to be imported", ""));
+        }
+        if self.nodes > MOST_NODES {
+            return Err(Fault::Silent);
+        }
         let entry = self.entry(node)?;
         let inputs = node.inputs.iter().map(|id| match id {
             None => Ok(None),

@@ -3,13 +3,13 @@
 //! Invariant: what was an attribute in one version and an operand in another is read in one place
 //! each, whatever the version.
 
-use super::bounds::{at_least_of_sizes, maximum, minimum};
 use super::build::V;
 use super::fault::Fault;
-use super::node::{Use, place};
+use super::growth::is_small_product;
+use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
 use kiln_ir::op;
-use kiln_tensor::{DType, Dim};
+use kiln_tensor::Dim;
 
 type Results = Result<Vec<V>, Fault>;
 
@@ -18,7 +18,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("DepthToSpace", 1, depth_to_space),
     onnx("Expand", 8, expand),
     onnx("Flatten", 1, flatten),
-    onnx("Gather", 1, gather),
     onnx("GatherElements", 11, gather_elements),
     onnx("GatherND", 11, gather_nd),
     onnx("Pad", 2, pad),
@@ -26,9 +25,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx_until("Scatter", 9, 10, scatter_elements),
     onnx("ScatterElements", 11, scatter_elements),
     onnx("ScatterND", 11, scatter_nd),
-    onnx("Slice", 1, slice),
     onnx("SpaceToDepth", 1, space_to_depth),
-    onnx("Split", 2, split),
     onnx("Squeeze", 1, squeeze),
     onnx("Tile", 6, tile),
     onnx("Transpose", 1, transpose),
@@ -83,6 +80,12 @@ fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
 fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, target) = (x.input(0)?, x.input(1)?);
     let target = x.dims(target, "the shape to reshape to")?;
+    if !is_small_product(&target) {
+        return Err(Fault::unsupported(
+            "the new shape is too large an expression of the sizes of inputs",
+            "fix sizes with --dim",
+        ));
+    }
     let allow_zero = x.flag("allowzero", false)?;
     let from = x.shape(operand);
     let mut shape = Vec::with_capacity(target.len());
@@ -210,154 +213,6 @@ fn tile(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.reshape(stretched, joined)?])
 }
 
-/// What a slice takes of each axis, as it stands in the model.
-struct Cut {
-    axis: usize,
-    start: Dim,
-    end: Dim,
-    step: i64,
-}
-
-/// Attributes up to opset 9, operands from 10 on.
-fn cuts(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Cut>, Fault> {
-    let dims = |values: &[i64]| values.iter().map(|&value| Dim::from(value)).collect::<Vec<_>>();
-    let missing = || Fault::malformed("starts or ends are missing");
-    let (starts, ends, axes, steps);
-    if x.opset() < 10 {
-        starts = dims(x.ints("starts")?.ok_or_else(missing)?);
-        ends = dims(x.ints("ends")?.ok_or_else(missing)?);
-        (axes, steps) = (x.ints("axes")?.map(<[i64]>::to_vec), None);
-    } else {
-        starts = x.dims(x.input(1)?, "where the slice starts")?;
-        ends = x.dims(x.input(2)?, "where the slice ends")?;
-        axes = x.optional(3).map(|v| x.integers(v, "the sliced axes")).transpose()?;
-        steps = x.optional(4).map(|v| x.integers(v, "the steps of the slice")).transpose()?;
-    }
-    let count = starts.len();
-    let axes = axes.unwrap_or_else(|| (0..count as i64).collect());
-    let steps = steps.unwrap_or_else(|| vec![1; count]);
-    if [ends.len(), axes.len(), steps.len()] != [count; 3] {
-        return Err(Fault::malformed("starts, ends, axes and steps differ in number"));
-    }
-    let axes = x.axes(&axes, rank)?;
-    let parts = axes.into_iter().zip(steps).zip(starts.into_iter().zip(ends));
-    let cuts = parts.map(|((axis, step), (start, end))| match step {
-        0 => Err(Fault::malformed(format!("the step along axis {axis} is 0"))),
-        step => Ok(Cut { axis, start, end, step }),
-    });
-    cuts.collect()
-}
-
-fn slice(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let shape = x.shape(operand);
-    let mut starts = vec![Dim::from(0i64); shape.len()];
-    let mut sizes = shape.clone();
-    let mut steps = vec![1; shape.len()];
-    for cut in cuts(x, shape.len())? {
-        let size = &shape[cut.axis];
-        let (start, count) = extent(x, &cut, size);
-        starts[cut.axis] = start;
-        sizes[cut.axis] = count;
-        // A step past the end is never taken; core operations ask for no more than they use.
-        steps[cut.axis] = if sizes[cut.axis].is(1) { cut.step.signum() } else { cut.step };
-    }
-    if sizes == shape && steps.iter().all(|&step| step == 1) {
-        return Ok(vec![operand]);
-    }
-    Ok(vec![x.add(op::Slice { starts, sizes, steps }, &[operand])?])
-}
-
-/// The first element and how many there are.
-fn extent(x: &mut Use<'_, '_, '_>, cut: &Cut, size: &Dim) -> (Dim, Dim) {
-    let (zero, one) = (Dim::from(0i64), Dim::from(1i64));
-    let step = Dim::from(cut.step.saturating_abs());
-    let span = if cut.step > 0 {
-        let start = clamped(x, &cut.start, size, &zero, size);
-        let end = clamped(x, &cut.end, size, &zero, size);
-        (start.clone(), start, end)
-    } else {
-        let last = size.clone() - one.clone();
-        let start = clamped(x, &cut.start, size, &zero, &last);
-        let end = clamped(x, &cut.end, size, &-one, &last);
-        (start.clone(), end, start)
-    };
-    let (start, low, high) = span;
-    let length = match at_least_of_sizes(&high, &low, x.symbols()) {
-        Some(true) => high - low,
-        _ => maximum(&(high - low), &zero, x.symbols()),
-    };
-    (start, length.ceil_div(&step))
-}
-
-/// A coordinate, counted from the end if negative, between `least` and `most`.
-fn clamped(x: &mut Use<'_, '_, '_>, at: &Dim, size: &Dim, least: &Dim, most: &Dim) -> Dim {
-    /// Exporters write the greatest 32- or 64-bit integers for "to the end".
-    const FAR: i64 = i32::MAX as i64;
-    let at = match at.as_const() {
-        Some(at) if at >= FAR => return most.clone(),
-        Some(at) if at <= -FAR => return least.clone(),
-        Some(at) if at < 0 => size.clone() + Dim::from(at),
-        Some(_) => at.clone(),
-        // Below zero for all sizes, or taken not to be for any.
-        None => match at.bounds(x.symbols()).max {
-            Some(max) if max < 0 => size.clone() + at.clone(),
-            _ => at.clone(),
-        },
-    };
-    let at = match at_least_of_sizes(&at, least, x.symbols()) {
-        Some(true) => at,
-        _ => maximum(&at, least, x.symbols()),
-    };
-    match at_least_of_sizes(most, &at, x.symbols()) {
-        Some(true) => at,
-        _ => minimum(&at, most, x.symbols()),
-    }
-}
-
-fn split(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let shape = x.shape(operand);
-    let axis = x.axis(x.int_or("axis", 0)?, shape.len())?;
-    let outputs = x.node.outputs.len();
-    let given = if x.opset() < 13 {
-        let split = x.ints("split")?;
-        split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>())
-    } else {
-        x.optional(1).map(|v| x.dims(v, "the sizes to split into")).transpose()?
-    };
-    let sizes = match given {
-        Some(sizes) => sizes,
-        None => {
-            let count = x.int("num_outputs")?.unwrap_or(outputs as i64);
-            if count != outputs as i64 || count == 0 {
-                let message = format!("num_outputs is {count}, but there are {outputs} outputs");
-                return Err(Fault::malformed(message));
-            }
-            // The last part is the smaller one.
-            let part = shape[axis].ceil_div(&Dim::from(outputs));
-            let last = shape[axis].clone() - part.clone() * Dim::from(outputs - 1);
-            let mut sizes = vec![part; outputs - 1];
-            sizes.push(last);
-            sizes
-        }
-    };
-    let total: Dim = sizes.iter().cloned().sum();
-    let operand = x.with_dim(operand, axis, &total)?;
-    let mut results = Vec::with_capacity(sizes.len());
-    let mut start = Dim::from(0i64);
-    for size in sizes {
-        let mut starts = vec![Dim::from(0i64); shape.len()];
-        let mut part = x.shape(operand);
-        starts[axis] = start.clone();
-        part[axis] = size.clone();
-        start = start + size;
-        let steps = vec![1; shape.len()];
-        results.push(x.add(op::Slice { starts, sizes: part, steps }, &[operand])?);
-    }
-    Ok(results)
-}
-
 /// Amounts are an attribute up to opset 10; axes came with 18, `wrap` with 19.
 fn pad(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
@@ -402,41 +257,6 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
     let constant = mode == op::PadMode::Constant;
     let operands = if constant { vec![operand, value] } else { vec![operand] };
     Ok(vec![x.add(op::Pad { before, after, mode }, &operands)?])
-}
-
-fn gather(x: &mut Use<'_, '_, '_>) -> Results {
-    let (data, indices) = (x.input(0)?, x.input(1)?);
-    let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
-    // One known place needs no table lookup when the model runs.
-    if x.rank(indices) == 0
-        && let Ok(index) = x.integers(indices, "the index")
-        && let [index] = index[..]
-    {
-        let size = &x.shape(data)[axis];
-        let known = size.as_const().and_then(|size| place(index, usize::try_from(size).ok()?));
-        let start = match known {
-            Some(start) => Some(Dim::from(start)),
-            None if size.as_const().is_some() => None,
-            None if index < 0 => Some(size.clone() + Dim::from(index)),
-            None => Some(Dim::from(index)),
-        };
-        if let Some(start) = start {
-            return Ok(vec![taken(x, data, axis, start)?]);
-        }
-    }
-    Ok(vec![x.add(op::Gather { axis }, &[data, indices])?])
-}
-
-/// One place of a dimension, which is dropped.
-fn taken(x: &mut Use<'_, '_, '_>, data: V, axis: usize, start: Dim) -> Result<V, Fault> {
-    let rank = x.rank(data);
-    let (mut starts, mut sizes) = (vec![Dim::from(0i64); rank], x.shape(data));
-    starts[axis] = start;
-    sizes[axis] = Dim::from(1i64);
-    let part = x.add(op::Slice { starts, sizes, steps: vec![1; rank] }, &[data])?;
-    let mut shape = x.shape(part);
-    shape.remove(axis);
-    x.reshape(part, shape)
 }
 
 fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
@@ -512,17 +332,11 @@ fn space_to_depth(x: &mut Use<'_, '_, '_>) -> Results {
     let b = block.clone();
     let apart = vec![n.clone(), c.clone(), rows.clone(), b.clone(), columns.clone(), b];
     let apart = x.reshape(operand, apart)?;
-    let moved = x.transpose(apart, vec![0, 3, 5, 1, 2, 4])?;
+    let perm = match x.string_or("mode", "DCR")? {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    };
+    let moved = x.transpose(apart, perm)?;
     Ok(vec![x.reshape(moved, vec![n, c * block.clone() * block, rows, columns])?])
-}
-
-/// A boolean tensor of ones or zeros of a shape.
-pub(super) fn filled(
-    x: &mut Use<'_, '_, '_>,
-    dtype: DType,
-    value: f64,
-    shape: Vec<Dim>,
-) -> Result<V, Fault> {
-    let value = x.scalar(dtype, value)?;
-    x.broadcast(value, shape)
 }

@@ -3,9 +3,10 @@
 //! Invariant: an exact number is a quotient in lowest terms as far as they can be seen; whatever
 //! arithmetic here does not know exactly, it does not know at all.
 
-use super::bounds::{at_least, equal, maximum, minimum};
+use super::bounds::Facts;
+use super::growth::{is_small, is_small_product};
 use kiln_ir::op::{BinaryFn, UnaryFn};
-use kiln_tensor::{DType, Dim, SymbolTable};
+use kiln_tensor::{DType, Dim};
 
 /// A number of an element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,14 @@ pub(super) enum Scalar {
     },
     /// A float that is no quotient of small integers.
     Float(f64),
+    /// Whether two sizes are equal, where that depends on the model's inputs; by itself in its
+    /// value.
+    Equal {
+        /// One size.
+        a: Dim,
+        /// The other.
+        b: Dim,
+    },
 }
 
 impl Scalar {
@@ -75,6 +84,7 @@ impl Scalar {
         match self {
             Scalar::Float(value) => Some(*value),
             Scalar::Exact { num, den } => Some(num.as_const()? as f64 / den.as_const()? as f64),
+            Scalar::Equal { .. } => None,
         }
     }
 
@@ -86,7 +96,7 @@ impl Scalar {
     fn parts(&self) -> Option<(&Dim, &Dim)> {
         match self {
             Scalar::Exact { num, den } => Some((num, den)),
-            Scalar::Float(_) => None,
+            Scalar::Float(_) | Scalar::Equal { .. } => None,
         }
     }
 
@@ -96,20 +106,24 @@ impl Scalar {
         if d == e {
             return Some((a.clone(), b.clone(), d.clone()));
         }
+        let products = [[a, e], [b, d], [d, e]];
+        if !products.into_iter().all(is_small_product) {
+            return None;
+        }
         Some((a.clone() * e.clone(), b.clone() * d.clone(), d.clone() * e.clone()))
     }
 
     /// `f` of the number.
-    pub(super) fn unary(&self, f: UnaryFn, symbols: &SymbolTable) -> Option<Scalar> {
+    pub(super) fn unary(&self, f: UnaryFn, facts: &Facts) -> Option<Scalar> {
         let (num, den) = self.parts()?;
-        let sign = at_least(num, &Dim::from(0i64), symbols);
+        let sign = facts.at_least(num, &Dim::from(0i64));
         Some(match f {
             UnaryFn::Neg => Self::quotient(-num.clone(), den.clone()),
             UnaryFn::Abs if sign? => self.clone(),
             UnaryFn::Abs => Self::quotient(-num.clone(), den.clone()),
             UnaryFn::Relu if sign? => self.clone(),
             UnaryFn::Relu => Self::whole(0i64),
-            UnaryFn::Sign => match at_least(num, &Dim::from(1i64), symbols) {
+            UnaryFn::Sign => match facts.at_least(num, &Dim::from(1i64)) {
                 Some(true) => Self::whole(1i64),
                 _ if num.is(0) => Self::whole(0i64),
                 _ if sign == Some(false) => Self::whole(-1i64),
@@ -119,7 +133,7 @@ impl Scalar {
             UnaryFn::Ceil => Self::whole(num.ceil_div(den)),
             UnaryFn::Round if den.is(1) => self.clone(),
             UnaryFn::Not => Self::truth(num.is(0)),
-            UnaryFn::Reciprocal if at_least(num, &Dim::from(1i64), symbols)? => {
+            UnaryFn::Reciprocal if facts.at_least(num, &Dim::from(1i64))? => {
                 Self::quotient(den.clone(), num.clone())
             }
             _ => return None,
@@ -132,16 +146,31 @@ impl Scalar {
         a: &Scalar,
         b: &Scalar,
         dtype: DType,
-        symbols: &SymbolTable,
+        facts: &Facts,
+    ) -> Option<Scalar> {
+        let made = Self::combined(f, a, b, dtype, facts)?;
+        let small = made.parts().is_none_or(|(num, den)| is_small(num) && is_small(den));
+        small.then_some(made)
+    }
+
+    fn combined(
+        f: BinaryFn,
+        a: &Scalar,
+        b: &Scalar,
+        dtype: DType,
+        facts: &Facts,
     ) -> Option<Scalar> {
         let zero = Dim::from(0i64);
         let (x, y, den) = a.common(b)?;
-        let positive = |dim: &Dim| at_least(dim, &zero, symbols) == Some(true);
+        let positive = |dim: &Dim| facts.at_least(dim, &zero) == Some(true);
         Some(match f {
             BinaryFn::Add => Self::quotient(x + y, den),
             BinaryFn::Sub => Self::quotient(x - y, den),
             BinaryFn::Mul => {
                 let ((a, d), (b, e)) = (a.parts()?, b.parts()?);
+                if ![[a, b], [d, e]].into_iter().all(is_small_product) {
+                    return None;
+                }
                 // Cancelled crosswise first, so that `n·(m/n)` is `m`.
                 match (a.exact_div(e), b.exact_div(d)) {
                     (Some(a), Some(b)) => Self::whole(a * b),
@@ -165,33 +194,36 @@ impl Scalar {
                 let exponent = b.as_integer().filter(|exponent| (0..=8).contains(exponent))?;
                 let power = |dim: &Dim| (0..exponent).map(|_| dim.clone()).product::<Dim>();
                 let (num, den) = a.parts()?;
+                if ![num, den].into_iter().all(|dim| is_small_product((0..exponent).map(|_| dim))) {
+                    return None;
+                }
                 Self::quotient(power(num), power(den))
             }
-            BinaryFn::Min => Self::quotient(minimum(&x, &y, symbols), den),
-            BinaryFn::Max => Self::quotient(maximum(&x, &y, symbols), den),
+            BinaryFn::Min => Self::quotient(facts.minimum(&x, &y), den),
+            BinaryFn::Max => Self::quotient(facts.maximum(&x, &y), den),
             BinaryFn::And => Self::truth(!x.is(0) && !y.is(0)),
             BinaryFn::Or => Self::truth(!x.is(0) || !y.is(0)),
             BinaryFn::Xor => Self::truth(x.is(0) != y.is(0)),
-            BinaryFn::Equal => Self::truth(equal(&x, &y, symbols)?),
-            BinaryFn::GreaterEqual => Self::truth(at_least(&x, &y, symbols)?),
-            BinaryFn::Less => Self::truth(!at_least(&x, &y, symbols)?),
-            BinaryFn::LessEqual => Self::truth(at_least(&y, &x, symbols)?),
-            BinaryFn::Greater => Self::truth(!at_least(&y, &x, symbols)?),
+            BinaryFn::Equal => Self::truth(facts.equal(&x, &y)?),
+            BinaryFn::GreaterEqual => Self::truth(facts.at_least(&x, &y)?),
+            BinaryFn::Less => Self::truth(!facts.at_least(&x, &y)?),
+            BinaryFn::LessEqual => Self::truth(facts.at_least(&y, &x)?),
+            BinaryFn::Greater => Self::truth(!facts.at_least(&y, &x)?),
             _ => return None,
         })
     }
 
     /// The number of type `from` as one of type `to`.
-    pub(super) fn cast(&self, from: DType, to: DType, symbols: &SymbolTable) -> Option<Scalar> {
+    pub(super) fn cast(&self, from: DType, to: DType, facts: &Facts) -> Option<Scalar> {
         let (num, den) = self.parts()?;
         match to {
-            DType::Bool => equal(num, &Dim::from(0i64), symbols).map(|zero| Self::truth(!zero)),
+            DType::Bool => facts.equal(num, &Dim::from(0i64)).map(|zero| Self::truth(!zero)),
             // Sizes are far below what these types hold.
             DType::I32 | DType::I64 | DType::F32 | DType::F64 => {
                 if to.is_float() || !from.is_float() || den.is(1) {
                     return Some(self.clone());
                 }
-                let whole = at_least(num, &Dim::from(0i64), symbols)?;
+                let whole = facts.at_least(num, &Dim::from(0i64))?;
                 Some(Self::whole(if whole { num.floor_div(den) } else { num.ceil_div(den) }))
             }
             _ => None,

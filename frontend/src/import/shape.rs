@@ -4,7 +4,6 @@
 
 use super::build::V;
 use super::fault::Fault;
-use super::movement::filled;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::scalar::Scalar;
@@ -141,9 +140,10 @@ fn range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> Result
         _ => start - limit,
     };
     let zero = Dim::from(0i64);
-    let span = match super::bounds::at_least_of_sizes(&span, &zero, x.symbols()) {
-        Some(true) => span,
-        _ => super::bounds::maximum(&span, &zero, x.symbols()),
+    let span = if x.facts().at_least_of_sizes(&span, &zero) {
+        span
+    } else {
+        x.facts().maximum(&span, &zero)
     };
     Ok(span.ceil_div(&Dim::from(step.saturating_abs())))
 }
@@ -162,7 +162,7 @@ fn dropout(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let mask_type = if x.opset() < 10 { x.dtype(operand) } else { DType::Bool };
     let shape = x.shape(operand);
-    let mask = filled(x, mask_type, 1.0, shape)?;
+    let mask = x.filled(mask_type, 1.0, shape)?;
     Ok(vec![operand, mask])
 }
 

@@ -57,6 +57,21 @@ fn special_values_agree_only_with_themselves() {
 }
 
 #[test]
+fn two_results_may_lie_on_either_side_of_the_exact_one() {
+    let tolerance = Tolerance::for_type(DType::F32, 100);
+    // As far from 1 as may be, upwards and downwards.
+    let bound = (tolerance.relative + tolerance.absolute) as f32 * 0.99;
+    let (above, exact, below) = (floats(&[1.0 + bound]), floats(&[1.0]), floats(&[1.0 - bound]));
+    assert!(tolerance.compare(&above, &exact).unwrap().agrees());
+    assert!(tolerance.compare(&below, &exact).unwrap().agrees());
+    assert!(!tolerance.compare(&above, &below).unwrap().agrees());
+    assert!(tolerance.between_two().compare(&above, &below).unwrap().agrees());
+    let further = floats(&[1.0 + 1.05 * bound]);
+    assert!(!tolerance.between_two().compare(&further, &below).unwrap().agrees());
+    assert_eq!(Tolerance::EXACT.between_two(), Tolerance::EXACT);
+}
+
+#[test]
 fn integers_are_exact_and_types_must_fit() {
     let a = Tensor::from_slice(vec![2, 2], &[1i64, 2, i64::MAX, 4]).unwrap();
     let b = Tensor::from_slice(vec![2, 2], &[1i64, 2, i64::MAX - 1, 4]).unwrap();

@@ -119,6 +119,7 @@ impl Table {
             }
         }
         users.iter_mut().for_each(|users| users.dedup());
+        let mut first: Vec<Option<usize>> = vec![None; count];
         let mut seen = Seen { round: 0, rounds: vec![0; count] };
         let mut pending: VecDeque<usize> = (0..count).collect();
         let mut waits = vec![true; count];
@@ -131,6 +132,7 @@ impl Table {
                     way_through(class, *price, operands, &best, &mut seen, most)
                 {
                     best[class] = Some(Way { total, pick, needs });
+                    first[class].get_or_insert(pick);
                     changed = true;
                 }
             }
@@ -144,7 +146,29 @@ impl Table {
         }
         let chosen: Vec<Option<usize>> =
             best.into_iter().map(|way| way.map(|way| way.pick)).collect();
-        self.roots.iter().all(|&root| matches!(chosen.get(root), Some(Some(_)))).then_some(chosen)
+        let complete = self.roots.iter().all(|&root| matches!(chosen.get(root), Some(Some(_))));
+        complete.then(|| self.without_cycles(chosen, first))
+    }
+
+    /// What a class needs is noted when it chooses, and operands may choose anew after that: two of
+    /// them may come to need each other. Where that happened, each class that can take its choice
+    /// does, beginning with the first choices of all, which only need classes that chose before.
+    fn without_cycles(
+        &self,
+        wanted: Vec<Option<usize>>,
+        first: Vec<Option<usize>>,
+    ) -> Vec<Option<usize>> {
+        if self.order(&wanted).is_some() {
+            return wanted;
+        }
+        let mut chosen = first;
+        for (class, pick) in wanted.into_iter().enumerate() {
+            let before = std::mem::replace(&mut chosen[class], pick);
+            if self.order(&chosen).is_none() {
+                chosen[class] = before;
+            }
+        }
+        chosen
     }
 
     /// Classes that the roots need under a choice, operands first; `None` if there is a cycle.
@@ -532,5 +556,32 @@ mod tests {
             }
         }
         assert!(exact * 10 >= cases as usize * 9, "only {exact} of {cases} are the best");
+    }
+
+    /// `a = exp x or abs b`, `b = log x or neg c`, `c = sin a`: the choices that were cheapest when
+    /// they were made lead from `a` to `b` to `c` and back to `a`.
+    #[test]
+    fn choices_that_come_to_need_each_other_are_taken_back() {
+        let mut egraph = TensorGraph::new(Knowledge::default());
+        let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
+        let x = add_input(&mut egraph, ty, false);
+        let mut unary = |f: UnaryFn, x: Id| add_op(&mut egraph, Unary { f }, &[x]).unwrap();
+        let (a, b) = (unary(UnaryFn::Exp, x), unary(UnaryFn::Log, x));
+        let c = unary(UnaryFn::Sin, a);
+        let (other_a, other_b) = (unary(UnaryFn::Abs, b), unary(UnaryFn::Neg, c));
+        egraph.union(a, other_a);
+        egraph.union(b, other_b);
+        egraph.rebuild();
+        let price =
+            |egraph: &TensorGraph, _: Id, node: &TensorNode| match egraph.analysis.head(node.op) {
+                Head::Op(kiln_ir::Op::Unary(unary), _) => match unary.f {
+                    UnaryFn::Exp => 10.0,
+                    UnaryFn::Log => 5.0,
+                    _ => 1.0,
+                },
+                _ => 0.0,
+            };
+        let found = extract(&egraph, &[c], &price).map(|(_, cost)| cost);
+        assert_eq!(found, Some(7.0));
     }
 }

@@ -180,7 +180,11 @@ impl Dim {
 
     /// The quotient rounded towards plus infinity.
     pub fn ceil_div(&self, divisor: &Dim) -> Dim {
-        -(-self.clone()).floor_div(divisor)
+        // ⌈x/d⌉ = ⌊(x + d − 1)/d⌋: the form that sizes of windows have too.
+        match divisor.as_const() {
+            Some(d) if d > 0 => (self.clone() + Dim::from(d - 1)).floor_div(divisor),
+            _ => -(-self.clone()).floor_div(divisor),
+        }
     }
 
     /// The remainder of [`Dim::floor_div`].

@@ -1,0 +1,136 @@
+//! Recurrent layers: LSTM, GRU and RNN.
+//!
+//! Invariant: optional operands that the core operation always takes are filled in with zeros.
+
+use super::build::V;
+use super::fault::Fault;
+use super::node::Use;
+use super::operator::{Entry, onnx};
+use crate::resolve::Attribute;
+use kiln_ir::op::{self, Activation, Cell, Direction};
+use kiln_tensor::Dim;
+
+type Results = Result<Vec<V>, Fault>;
+
+pub(super) const OPERATORS: &[Entry] = &[
+    onnx("GRU", 7, |x| {
+        let linear_before_reset = x.flag("linear_before_reset", false)?;
+        recurrent(x, Cell::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
+    }),
+    onnx("LSTM", 7, |x| recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])),
+    onnx("RNN", 7, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
+];
+
+fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {
+    match x.string_or("direction", "forward")? {
+        "forward" => Ok(Direction::Forward),
+        "reverse" => Ok(Direction::Reverse),
+        "bidirectional" => Ok(Direction::Bidirectional),
+        other => Err(Fault::malformed(format!("direction `{other}` is not known"))),
+    }
+}
+
+/// Activation functions by name; each takes the next of the given parameters that it has.
+fn activations(
+    x: &Use<'_, '_, '_>,
+    directions: usize,
+    default: &[&str],
+) -> Result<Vec<Activation>, Fault> {
+    let names: Vec<String> = match x.attribute("activations") {
+        None => {
+            let each = (0..directions).flat_map(|_| default);
+            each.map(|name| name.to_lowercase()).collect()
+        }
+        Some(Attribute::Strings(names)) => {
+            names.iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect()
+        }
+        Some(_) => return Err(Fault::malformed("`activations` must be strings")),
+    };
+    let mut alphas = x.floats("activation_alpha")?.unwrap_or_default().iter().copied();
+    let mut betas = x.floats("activation_beta")?.unwrap_or_default().iter().copied();
+    let mut alpha = |default: f32| f64::from(alphas.next().unwrap_or(default));
+    let mut beta = |default: f32| f64::from(betas.next().unwrap_or(default));
+    let each = names.iter().map(|name| {
+        Ok(match name.as_str() {
+            "sigmoid" => Activation::Sigmoid,
+            "tanh" => Activation::Tanh,
+            "relu" => Activation::Relu,
+            "affine" => Activation::Affine { alpha: alpha(1.0), beta: beta(0.0) },
+            "leakyrelu" => Activation::LeakyRelu { alpha: alpha(0.01) },
+            "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha(1.0) },
+            "scaledtanh" => Activation::ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
+            "hardsigmoid" => Activation::HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) },
+            "elu" => Activation::Elu { alpha: alpha(1.0) },
+            "softsign" => Activation::Softsign,
+            "softplus" => Activation::Softplus,
+            other => return Err(Fault::malformed(format!("activation `{other}` is not known"))),
+        })
+    });
+    each.collect()
+}
+
+fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
+    let (operand, w, r) = (x.input(0)?, x.input(1)?, x.input(2)?);
+    if x.flag("input_forget", false)? {
+        let help = "export the LSTM with separate input and forget gates";
+        return Err(Fault::unsupported("coupled input and forget gates are not supported", help));
+    }
+    let batch_first = x.flag("layout", false)?;
+    let swapped = vec![1, 0, 2];
+    for (v, what) in [(operand, "X"), (w, "W"), (r, "R")] {
+        if x.rank(v) != 3 {
+            let ty = x.ty(v);
+            return Err(Fault::malformed(format!("{what} must have rank 3, but is {ty}")));
+        }
+    }
+    let operand = if batch_first { x.transpose(operand, swapped.clone())? } else { operand };
+    let direction = direction(x)?;
+    let (dtype, batch, hidden) =
+        (x.dtype(operand), x.shape(operand)[1].clone(), x.shape(r)[2].clone());
+    let directions = Dim::from(direction.count());
+    let features = x.shape(w)[2].clone();
+    let operand = x.with_dim(operand, 2, &features)?;
+    let b = match x.optional(3) {
+        Some(b) => b,
+        None => {
+            let rows = hidden.clone() * Dim::from(2 * cell.gates());
+            x.filled(dtype, 0.0, vec![directions.clone(), rows])?
+        }
+    };
+    let mut operands = vec![operand, w, r, b];
+    let states = if cell == Cell::Lstm { 2 } else { 1 };
+    for number in 5..5 + states {
+        operands.push(match x.optional(number) {
+            Some(state) => {
+                let state = if batch_first { x.transpose(state, swapped.clone())? } else { state };
+                x.with_dim(state, 1, &batch)?
+            }
+            None => {
+                let shape = vec![directions.clone(), batch.clone(), hidden.clone()];
+                x.filled(dtype, 0.0, shape)?
+            }
+        });
+    }
+    let lengths = x.optional(4);
+    if let Some(lengths) = lengths {
+        operands.push(x.with_dim(lengths, 0, &batch)?);
+    }
+    let peepholes = x.optional(7).filter(|_| cell == Cell::Lstm);
+    operands.extend(peepholes);
+    let layer = op::Recurrent {
+        cell,
+        direction,
+        activations: activations(x, direction.count(), default)?,
+        clip: x.float("clip")?,
+        lengths: lengths.is_some(),
+        peepholes: peepholes.is_some(),
+    };
+    let mut results = x.importer.build.add_node(layer, &operands, Vec::new())?;
+    if batch_first {
+        for (number, result) in results.iter_mut().enumerate() {
+            let perm = if number == 0 { vec![2, 0, 1, 3] } else { swapped.clone() };
+            *result = x.transpose(*result, perm)?;
+        }
+    }
+    Ok(results)
+}

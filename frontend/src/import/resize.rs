@@ -1,0 +1,261 @@
+//! Interpolation onto another grid: `Resize` in its five versions, and `Upsample` before it.
+//!
+//! Invariant: the sizes of the result are decided here; the core operation is told the scales only
+//! where the model gives them.
+
+use super::build::V;
+use super::fault::Fault;
+use super::node::Use;
+use super::operator::{Entry, onnx, onnx_until};
+use super::scalar::Scalar;
+use kiln_ir::op::{self, CoordinateMode, NearestMode, ResizeMode};
+use kiln_tensor::{DType, Dim};
+
+type Results = Result<Vec<V>, Fault>;
+
+pub(super) const OPERATORS: &[Entry] =
+    &[onnx("Resize", 10, resize), onnx_until("Upsample", 7, 9, upsample)];
+
+/// The grid of the result.
+struct Grid {
+    sizes: Vec<Dim>,
+    /// As given, for every dimension; `None` if sizes were given or symbols are in them.
+    scales: Option<Vec<f64>>,
+}
+
+/// `⌊size·scale⌋`, in the arithmetic of ONNX Runtime where it is constant.
+fn scaled(size: &Dim, scale: &Scalar) -> Result<Dim, Fault> {
+    let wrong = || Fault::malformed("a scale is not a positive number");
+    if let Some(number) = scale.as_number() {
+        if !(number.is_finite() && number > 0.0) {
+            return Err(wrong());
+        }
+        if let Some(size) = size.as_const() {
+            return Ok(Dim::from((number as f32 * size as f32).floor() as i64));
+        }
+        let (num, den) = ratio(number).ok_or_else(wrong)?;
+        return Ok((size.clone() * Dim::from(num)).floor_div(&Dim::from(den)));
+    }
+    let Scalar::Exact { num, den } = scale else { return Err(wrong()) };
+    match Scalar::quotient(size.clone() * num.clone(), den.clone()) {
+        Scalar::Exact { num, den } => Ok(num.floor_div(&den)),
+        Scalar::Float(_) | Scalar::Equal { .. } => Err(wrong()),
+    }
+}
+
+/// A scale as an exact quotient whose numerator leaves room for sizes.
+fn ratio(number: f64) -> Option<(i64, i64)> {
+    let exponents = 0..=40;
+    let exact = exponents.map(|exponent| (number * (1i64 << exponent) as f64, 1i64 << exponent));
+    let mut exact = exact.filter(|(scaled, _)| scaled.trunc() == *scaled && *scaled < 1e12);
+    exact.next().map(|(scaled, den)| (scaled as i64, den))
+}
+
+fn by_scales(shape: &[Dim], scales: &[Scalar]) -> Result<Grid, Fault> {
+    if scales.len() != shape.len() {
+        let (given, rank) = (scales.len(), shape.len());
+        return Err(Fault::malformed(format!("{given} scales are given for rank {rank}")));
+    }
+    let sizes = shape.iter().zip(scales).map(|(size, scale)| scaled(size, scale));
+    let numbers: Option<Vec<f64>> = scales.iter().map(Scalar::as_number).collect();
+    Ok(Grid { sizes: sizes.collect::<Result<_, _>>()?, scales: numbers })
+}
+
+/// An operand that is given and not empty, which exporters write for "not given".
+fn given(x: &Use<'_, '_, '_>, number: usize) -> Option<V> {
+    x.optional(number).filter(|&v| !x.ty(v).elements().is(0))
+}
+
+/// Up to opset 10, samples are taken without centring, and the neighbour below is the nearest, or
+/// the one above where the result is smaller.
+fn plain(x: &mut Use<'_, '_, '_>, operand: V, grid: Grid) -> Results {
+    let coordinates = CoordinateMode::Asymmetric;
+    let (mut v, scales) = (operand, grid.scales.clone());
+    let linear = match x.string_or("mode", "nearest")? {
+        "nearest" => false,
+        "linear" | "bilinear" => true,
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    };
+    if linear {
+        let op = op::Resize {
+            sizes: grid.sizes,
+            scales,
+            mode: ResizeMode::Linear,
+            coordinates,
+            antialias: false,
+            extrapolation: 0.0,
+        };
+        return Ok(vec![interpolate(x, v, op)?]);
+    }
+    let down = |axis: usize| scales.as_ref().is_some_and(|scales| scales[axis] < 1.0);
+    for (smaller, nearest) in [(true, NearestMode::Ceil), (false, NearestMode::Floor)] {
+        let shape = x.shape(v);
+        let chosen = |axis: usize| down(axis) == smaller;
+        let sizes: Vec<Dim> = (0..shape.len())
+            .map(|axis| if chosen(axis) { grid.sizes[axis].clone() } else { shape[axis].clone() })
+            .collect();
+        let own = scales.as_ref().map(|scales| {
+            let each = scales.iter().enumerate();
+            each.map(|(axis, &scale)| if chosen(axis) { scale } else { 1.0 }).collect::<Vec<_>>()
+        });
+        if sizes == shape && own.iter().flatten().all(|&scale| scale == 1.0) {
+            continue;
+        }
+        let op = op::Resize {
+            sizes,
+            scales: own,
+            mode: ResizeMode::Nearest(nearest),
+            coordinates: coordinates.clone(),
+            antialias: false,
+            extrapolation: 0.0,
+        };
+        v = x.add(op, &[v])?;
+    }
+    Ok(vec![v])
+}
+
+/// The interpolation, of integers in f32.
+fn interpolate(x: &mut Use<'_, '_, '_>, v: V, op: op::Resize) -> Result<V, Fault> {
+    let dtype = x.dtype(v);
+    if dtype.is_float() || matches!(op.mode, ResizeMode::Nearest(_)) {
+        return x.add(op, &[v]);
+    }
+    let wide = x.cast(v, DType::F32)?;
+    let result = x.add(op, &[wide])?;
+    x.cast(result, dtype)
+}
+
+/// Scales are an attribute in opset 7 and 8, an operand in 9.
+fn upsample(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let scales: Vec<Scalar> = if x.opset() < 9 {
+        let scales = x.floats("scales")?;
+        let scales = scales.ok_or_else(|| Fault::malformed("attribute `scales` is missing"))?;
+        scales.iter().map(|&scale| Scalar::float(f64::from(scale))).collect()
+    } else {
+        x.known(x.input(1)?, "the scales")?.to_vec()
+    };
+    let grid = by_scales(&shape, &scales)?;
+    plain(x, operand, grid)
+}
+
+fn resize(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    if x.opset() < 11 {
+        let scales = x.known(x.input(1)?, "the scales")?;
+        let grid = by_scales(&shape, &scales)?;
+        return plain(x, operand, grid);
+    }
+    let axes = match x.ints("axes")? {
+        Some(axes) => x.axes(axes, shape.len())?,
+        None => (0..shape.len()).collect(),
+    };
+    let grid = grid(x, &shape, &axes)?;
+    let mode = mode(x)?;
+    let coordinates = coordinates(x, shape.len(), &axes)?;
+    let antialias = x.flag("antialias", false)? && !matches!(mode, ResizeMode::Nearest(_));
+    let extrapolation = x.float_or("extrapolation_value", 0.0)?;
+    let Grid { sizes, scales } = grid;
+    let op = op::Resize { sizes, scales, mode, coordinates, antialias, extrapolation };
+    Ok(vec![interpolate(x, operand, op)?])
+}
+
+fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, Fault> {
+    let count = axes.len();
+    let fits = |given: usize, what: &str| {
+        if given == count {
+            return Ok(());
+        }
+        Err(Fault::malformed(format!("{given} {what} are given for {count} axes")))
+    };
+    if let Some(scales) = given(x, 2) {
+        let contents = x.known(scales, "the scales")?;
+        fits(contents.len(), "scales")?;
+        let mut all = vec![Scalar::whole(1i64); shape.len()];
+        axes.iter().zip(contents.iter()).for_each(|(&axis, scale)| all[axis] = scale.clone());
+        return by_scales(shape, &all);
+    }
+    let Some(sizes) = given(x, 3) else {
+        return Err(Fault::malformed("neither scales nor sizes are given"));
+    };
+    let given = x.dims(sizes, "the sizes")?;
+    fits(given.len(), "sizes")?;
+    let mut sizes = shape.to_vec();
+    axes.iter().zip(&given).for_each(|(&axis, size)| sizes[axis] = size.clone());
+    let policy = x.string_or("keep_aspect_ratio_policy", "stretch")?;
+    if policy == "stretch" {
+        return Ok(Grid { sizes, scales: None });
+    }
+    let ratios = axes.iter().map(|&axis| {
+        let (to, from) = (sizes[axis].as_const()?, shape[axis].as_const()?);
+        Some(to as f64 / from as f64)
+    });
+    let ratios: Vec<f64> = ratios.collect::<Option<_>>().ok_or_else(|| {
+        let message = "keeping the aspect ratio needs sizes that are known";
+        Fault::unsupported(message, "fix the sizes of inputs with --dim")
+    })?;
+    let scale = match policy {
+        "not_larger" => ratios.into_iter().fold(f64::INFINITY, f64::min),
+        "not_smaller" => ratios.into_iter().fold(0.0, f64::max),
+        other => return Err(Fault::malformed(format!("policy `{other}` is not known"))),
+    };
+    let mut scales = vec![1.0; shape.len()];
+    for &axis in axes {
+        let size = shape[axis].as_const().unwrap_or(0) as f64;
+        sizes[axis] = Dim::from((scale * size + 0.5).floor() as i64);
+        scales[axis] = scale;
+    }
+    Ok(Grid { sizes, scales: Some(scales) })
+}
+
+fn mode(x: &Use<'_, '_, '_>) -> Result<ResizeMode, Fault> {
+    Ok(match x.string_or("mode", "nearest")? {
+        "nearest" => {
+            ResizeMode::Nearest(match x.string_or("nearest_mode", "round_prefer_floor")? {
+                "round_prefer_floor" => NearestMode::RoundPreferFloor,
+                "round_prefer_ceil" => NearestMode::RoundPreferCeil,
+                "floor" => NearestMode::Floor,
+                "ceil" => NearestMode::Ceil,
+                other => {
+                    return Err(Fault::malformed(format!("nearest_mode `{other}` is not known")));
+                }
+            })
+        }
+        "linear" => ResizeMode::Linear,
+        "cubic" => ResizeMode::Cubic {
+            a: x.float_or("cubic_coeff_a", -0.75)?,
+            exclude_outside: x.flag("exclude_outside", false)?,
+        },
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    })
+}
+
+fn coordinates(x: &Use<'_, '_, '_>, rank: usize, axes: &[usize]) -> Result<CoordinateMode, Fault> {
+    Ok(match x.string_or("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => CoordinateMode::HalfPixel,
+        "half_pixel_symmetric" => CoordinateMode::HalfPixelSymmetric,
+        "pytorch_half_pixel" => CoordinateMode::PytorchHalfPixel,
+        "align_corners" => CoordinateMode::AlignCorners,
+        "asymmetric" => CoordinateMode::Asymmetric,
+        "tf_crop_and_resize" => {
+            let roi = given(x, 1).ok_or_else(|| Fault::malformed("the region is missing"))?;
+            let roi = x.numbers(roi, "the region")?;
+            if roi.len() != 2 * axes.len() {
+                let (given, count) = (roi.len(), axes.len());
+                let message = format!("a region of {given} numbers is given for {count} axes");
+                return Err(Fault::malformed(message));
+            }
+            let (mut start, mut end) = (vec![0.0; rank], vec![1.0; rank]);
+            for (number, &axis) in axes.iter().enumerate() {
+                (start[axis], end[axis]) = (roi[number], roi[axes.len() + number]);
+            }
+            CoordinateMode::TfCropAndResize { start, end }
+        }
+        other => {
+            let message = format!("coordinate mode `{other}` is not supported");
+            return Err(Fault::unsupported(message, "export the model with `half_pixel`"));
+        }
+    })
+}

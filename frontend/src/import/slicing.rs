@@ -1,0 +1,224 @@
+//! Operators that take parts of a tensor: slices, splits, and places by index.
+//!
+//! Invariant: starts and ends are clamped here, as the standard says; a core slice never reaches
+//! outside of its operand.
+
+use super::build::V;
+use super::fault::Fault;
+use super::node::{Use, place};
+use super::operator::{Entry, onnx};
+use super::shape::counted;
+use kiln_ir::op::{self, BinaryFn};
+use kiln_tensor::{DType, Dim};
+
+type Results = Result<Vec<V>, Fault>;
+
+pub(super) const OPERATORS: &[Entry] = &[
+    onnx("Gather", 1, gather),
+    onnx("ReverseSequence", 10, reverse_sequence),
+    onnx("Slice", 1, slice),
+    onnx("Split", 2, split),
+];
+
+/// What a slice takes of each axis, as it stands in the model.
+struct Cut {
+    axis: usize,
+    start: Dim,
+    end: Dim,
+    step: i64,
+}
+
+/// Attributes up to opset 9, operands from 10 on.
+fn cuts(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Cut>, Fault> {
+    let dims = |values: &[i64]| values.iter().map(|&value| Dim::from(value)).collect::<Vec<_>>();
+    let missing = || Fault::malformed("starts or ends are missing");
+    let (starts, ends, axes, steps);
+    if x.opset() < 10 {
+        starts = dims(x.ints("starts")?.ok_or_else(missing)?);
+        ends = dims(x.ints("ends")?.ok_or_else(missing)?);
+        (axes, steps) = (x.ints("axes")?.map(<[i64]>::to_vec), None);
+    } else {
+        starts = x.dims(x.input(1)?, "where the slice starts")?;
+        ends = x.dims(x.input(2)?, "where the slice ends")?;
+        axes = x.optional(3).map(|v| x.integers(v, "the sliced axes")).transpose()?;
+        steps = x.optional(4).map(|v| x.integers(v, "the steps of the slice")).transpose()?;
+    }
+    let count = starts.len();
+    let axes = axes.unwrap_or_else(|| (0..count as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; count]);
+    if [ends.len(), axes.len(), steps.len()] != [count; 3] {
+        return Err(Fault::malformed("starts, ends, axes and steps differ in number"));
+    }
+    let axes = x.axes(&axes, rank)?;
+    let parts = axes.into_iter().zip(steps).zip(starts.into_iter().zip(ends));
+    let cuts = parts.map(|((axis, step), (start, end))| match step {
+        0 => Err(Fault::malformed(format!("the step along axis {axis} is 0"))),
+        step => Ok(Cut { axis, start, end, step }),
+    });
+    cuts.collect()
+}
+
+fn slice(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let mut starts = vec![Dim::from(0i64); shape.len()];
+    let mut sizes = shape.clone();
+    let mut steps = vec![1; shape.len()];
+    for cut in cuts(x, shape.len())? {
+        let size = &shape[cut.axis];
+        let (start, count) = extent(x, &cut, size);
+        starts[cut.axis] = start;
+        sizes[cut.axis] = count;
+        // A step past the end is never taken; core operations ask for no more than they use.
+        steps[cut.axis] = if sizes[cut.axis].is(1) { cut.step.signum() } else { cut.step };
+    }
+    if sizes == shape && steps.iter().all(|&step| step == 1) {
+        return Ok(vec![operand]);
+    }
+    Ok(vec![x.add(op::Slice { starts, sizes, steps }, &[operand])?])
+}
+
+/// The first element and how many there are.
+fn extent(x: &mut Use<'_, '_, '_>, cut: &Cut, size: &Dim) -> (Dim, Dim) {
+    let (zero, one) = (Dim::from(0i64), Dim::from(1i64));
+    let step = Dim::from(cut.step.saturating_abs());
+    let span = if cut.step > 0 {
+        let start = clamped(x, &cut.start, size, &zero, size);
+        let end = clamped(x, &cut.end, size, &zero, size);
+        (start.clone(), start, end)
+    } else {
+        let last = size.clone() - one.clone();
+        let start = clamped(x, &cut.start, size, &zero, &last);
+        let end = clamped(x, &cut.end, size, &-one, &last);
+        (start.clone(), end, start)
+    };
+    let (start, low, high) = span;
+    let length = high - low;
+    let length = if x.facts().at_least_of_sizes(&length, &zero) {
+        length
+    } else {
+        x.facts().maximum(&length, &zero)
+    };
+    (start, length.ceil_div(&step))
+}
+
+/// A coordinate, counted from the end if negative, between `least` and `most`.
+fn clamped(x: &mut Use<'_, '_, '_>, at: &Dim, size: &Dim, least: &Dim, most: &Dim) -> Dim {
+    /// Exporters write the greatest 32- or 64-bit integers for "to the end".
+    const FAR: i64 = i32::MAX as i64;
+    let at = match at.as_const() {
+        Some(at) if at >= FAR => return most.clone(),
+        Some(at) if at <= -FAR => return least.clone(),
+        Some(at) if at < 0 => size.clone() + Dim::from(at),
+        Some(_) => at.clone(),
+        // Below zero for all sizes, or taken not to be for any.
+        None => match x.facts().at_least(at, &Dim::from(0i64)) {
+            Some(false) => size.clone() + at.clone(),
+            _ => at.clone(),
+        },
+    };
+    let facts = x.facts();
+    let at = if facts.at_least_of_sizes(&at, least) { at } else { facts.maximum(&at, least) };
+    if facts.at_least_of_sizes(most, &at) { at } else { facts.minimum(&at, most) }
+}
+
+fn split(x: &mut Use<'_, '_, '_>) -> Results {
+    let operand = x.input(0)?;
+    let shape = x.shape(operand);
+    let axis = x.axis(x.int_or("axis", 0)?, shape.len())?;
+    let outputs = x.node.outputs.len();
+    let given = if x.opset() < 13 {
+        let split = x.ints("split")?;
+        split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>())
+    } else {
+        x.optional(1).map(|v| x.dims(v, "the sizes to split into")).transpose()?
+    };
+    let sizes = match given {
+        Some(sizes) => sizes,
+        None => {
+            let count = x.int("num_outputs")?.unwrap_or(outputs as i64);
+            if count != outputs as i64 || count == 0 {
+                let message = format!("num_outputs is {count}, but there are {outputs} outputs");
+                return Err(Fault::malformed(message));
+            }
+            // The last part is the smaller one.
+            let part = shape[axis].ceil_div(&Dim::from(outputs));
+            let last = shape[axis].clone() - part.clone() * Dim::from(outputs - 1);
+            let mut sizes = vec![part; outputs - 1];
+            sizes.push(last);
+            sizes
+        }
+    };
+    let total: Dim = sizes.iter().cloned().sum();
+    if !x.facts().may_meet(&total, &shape[axis]) {
+        let size = &shape[axis];
+        return Err(Fault::malformed(format!("parts of {total} in all do not make up {size}")));
+    }
+    let operand = x.with_dim(operand, axis, &total)?;
+    let mut results = Vec::with_capacity(sizes.len());
+    let mut start = Dim::from(0i64);
+    for size in sizes {
+        let mut starts = vec![Dim::from(0i64); shape.len()];
+        let mut part = x.shape(operand);
+        starts[axis] = start.clone();
+        part[axis] = size.clone();
+        start = start + size;
+        let steps = vec![1; shape.len()];
+        results.push(x.add(op::Slice { starts, sizes: part, steps }, &[operand])?);
+    }
+    Ok(results)
+}
+
+fn gather(x: &mut Use<'_, '_, '_>) -> Results {
+    let (data, indices) = (x.input(0)?, x.input(1)?);
+    let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
+    // One known place needs no table lookup when the model runs.
+    if x.rank(indices) == 0
+        && let Ok(index) = x.integers(indices, "the index")
+        && let [index] = index[..]
+    {
+        let size = &x.shape(data)[axis];
+        let known = size.as_const().and_then(|size| place(index, usize::try_from(size).ok()?));
+        let start = match known {
+            Some(start) => Some(Dim::from(start)),
+            None if size.as_const().is_some() => None,
+            None if index < 0 => Some(size.clone() + Dim::from(index)),
+            None => Some(Dim::from(index)),
+        };
+        if let Some(start) = start {
+            return Ok(vec![taken(x, data, axis, start)?]);
+        }
+    }
+    Ok(vec![x.add(op::Gather { axis }, &[data, indices])?])
+}
+
+/// One place of a dimension, which is dropped.
+fn taken(x: &mut Use<'_, '_, '_>, data: V, axis: usize, start: Dim) -> Result<V, Fault> {
+    let rank = x.rank(data);
+    let (mut starts, mut sizes) = (vec![Dim::from(0i64); rank], x.shape(data));
+    starts[axis] = start;
+    sizes[axis] = Dim::from(1i64);
+    let part = x.add(op::Slice { starts, sizes, steps: vec![1; rank] }, &[data])?;
+    let mut shape = x.shape(part);
+    shape.remove(axis);
+    x.reshape(part, shape)
+}
+
+/// The first elements of each batch in reverse, as many as its length says.
+fn reverse_sequence(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, lengths) = (x.input(0)?, x.input(1)?);
+    let shape = x.shape(operand);
+    let rank = shape.len();
+    let time = x.axis(x.int_or("time_axis", 0)?, rank)?;
+    let batch = x.axis(x.int_or("batch_axis", 1)?, rank)?;
+    let lengths = x.cast(lengths, DType::I64)?;
+    let lengths = x.with_dim(lengths, 0, &shape[batch])?;
+    let lengths = x.along(lengths, batch, rank)?;
+    let place = counted(x, shape[time].clone(), time, rank)?;
+    let last = x.with_number(BinaryFn::Sub, lengths, 1.0)?;
+    let mirrored = x.binary(BinaryFn::Sub, last, place)?;
+    let inside = x.binary(BinaryFn::Less, place, lengths)?;
+    let from = x.select(inside, mirrored, place)?;
+    let from = x.broadcast(from, shape)?;
+    Ok(vec![x.add(op::GatherElements { axis: time }, &[operand, from])?])
+}

@@ -1,0 +1,10 @@
+//! The importer: what operators mean, how bodies are built, what is reported.
+//!
+//! Invariant: models are written as text, and what is expected of them stands beside them.
+
+mod control;
+mod hostile;
+mod operators;
+mod reports;
+mod table;
+mod written;

@@ -1,0 +1,252 @@
+//! What is said of models that cannot be imported, and of options that do not fit.
+//!
+//! Invariant: each kind of problem has a case here that provokes it.
+
+use crate::written::case;
+use kiln_frontend::proto::{
+    FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, type_proto,
+};
+use kiln_frontend::{ImportOptions, Model, ProblemKind, Report, import, operators};
+use kiln_ir::Graph;
+use prost::Message;
+
+fn imported(model: &ModelProto, dims: &[(&str, u64)]) -> Result<Graph, Report> {
+    let model = Model::from_bytes(model.encode_to_vec()).unwrap();
+    let dims = dims.iter().map(|(name, size)| (name.to_string(), *size)).collect();
+    import(&model, &ImportOptions { dims })
+}
+
+/// The report on a model, a line a problem: code, place, message; then what would help.
+fn report(model: &ModelProto, dims: &[(&str, u64)]) -> Vec<String> {
+    let report = match imported(model, dims) {
+        Ok(_) => return vec!["imported".to_owned()],
+        Err(report) => report,
+    };
+    let lines = report.problems.iter().map(|problem| {
+        let code = problem.kind.code().trim_start_matches("import/");
+        format!("{code}: {}: {}", problem.site.node, problem.message)
+    });
+    lines.collect()
+}
+
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(report(&case(text).model, &[]), expected, "{text}");
+}
+
+#[test]
+fn one_report_lists_everything() {
+    check(
+        "case all opset 17
+         input x f32[n=2,3] wave
+         input i i64[2] 1 2
+         node Relu x > a
+         node TopK a,i > top,where
+         node Neg top > lost
+         node Gelu x > g
+         node Softmax x > s axis=5
+         node Reshape x,i > r
+         node elsewhere:Thing x > t
+         output lost",
+        &[
+            "unsupported-operator: top: the operator is not supported",
+            "outside-opset: g: opset 17 does not have it: it exists from 20 to 28",
+            "malformed: s: axis 5 does not exist in a tensor of rank 2",
+            "unsupported-use: r: the shape to reshape to must be known before the model runs, but \
+             is computed from its data",
+            "unsupported-operator: t: the operator is not supported",
+        ],
+    );
+}
+
+#[test]
+fn a_report_is_written_with_types_and_help() {
+    let text = "case text opset 17
+                input x f32[n=2,3] wave
+                node relu x > y
+                output y";
+    let report = imported(&case(text).model, &[]).unwrap_err();
+    assert_eq!(
+        report.to_string(),
+        "the model cannot be imported: 1 problem\n  node `y` (ai.onnx relu opset 17): the operator \
+         is not supported [import/unsupported-operator]\n    inputs: f32[n, 3]\n    help: is \
+         `Relu` meant?"
+    );
+}
+
+#[test]
+fn uses_that_break_the_rules() {
+    for (lines, expected) in [
+        ("node Relu > y", "input 0 is missing, 0 are given"),
+        ("node Concat x,x > y", "attribute `axis` is missing"),
+        ("node Concat x,x > y axis=2.0", "attribute `axis` must be of type int, but is float"),
+        ("node Unsqueeze x > y axes=[0,0]", "axis 0 is given twice"),
+        ("node Add x,i > y", "operands must have one element type, but are f32[2, 3] and i64[2]"),
+        ("node Pad x > y mode='none' pads=[0,0,0,0]", "mode `none` is not known"),
+        ("node MaxPool x > y", "the operand must have batch, channels and spatial dimensions"),
+        ("node Cast x > y", "attribute `to` is missing"),
+        (
+            "node MatMul x,x > y",
+            "dimension `k` of mk,kn->mn in f32[2, 3] and f32[2, 3]: 3 and 2 differ",
+        ),
+        ("node Split x > y,z axis=1 split=[1,1]", "parts of 2 in all do not make up 3"),
+        ("node Constant > y", "a constant must have exactly one attribute"),
+        ("node Squeeze x > y axes=[1]", "axis 1 has size 3 and cannot be dropped"),
+    ] {
+        let text = format!(
+            "case rules opset 11\ninput x f32[2,3] wave\ninput i i64[2] 1 2\n{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+    }
+}
+
+#[test]
+fn uses_that_are_not_supported() {
+    for (lines, expected) in [
+        ("node Cast x > y to=8", "element type string is not supported"),
+        (
+            "node BatchNormalization x,v,v,v,v > y training_mode=1",
+            "batch normalisation in training mode is not supported",
+        ),
+        ("node MaxPool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
+        (
+            "node Resize w,_,v > y coordinate_transformation_mode='tf_half_pixel_for_nn'",
+            "coordinate mode `tf_half_pixel_for_nn` is not supported",
+        ),
+        (
+            "node Reshape x,s > y",
+            "the shape to reshape to must be known before the model runs, but is computed from its \
+          data",
+        ),
+    ] {
+        let text = format!(
+            "case uses opset 15\ninput x f32[2,3] wave\ninput s i64[2] 1 2\ninput w f32[1,2,4] \
+             wave\nconst v f32[3] 1 1 2\n{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].ends_with(&format!(": {expected}")), "{found:?}");
+        assert!(found[0].starts_with("unsupported-use: "), "{found:?}");
+    }
+}
+
+/// A model of one input with this type.
+fn of_input(ty: Option<TypeProto>) -> ModelProto {
+    let mut model = case("case input opset 17\nnode Neg x > y\noutput y").model;
+    let input = ValueInfoProto { name: Some("x".to_owned()), r#type: ty, ..Default::default() };
+    model.graph.as_mut().unwrap().input.push(input);
+    model
+}
+
+#[test]
+fn inputs_that_cannot_be_used() {
+    let tensor = |elem_type: i32| TypeProto {
+        value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+            elem_type: Some(elem_type),
+            shape: None,
+        })),
+        ..Default::default()
+    };
+    let sequence = TypeProto {
+        value: Some(type_proto::Value::SequenceType(Default::default())),
+        ..Default::default()
+    };
+    for (ty, expected) in [
+        (None, "malformed: input `x`: it has no type"),
+        (
+            Some(tensor(1)),
+            "unsupported-use: input `x`: it has no shape, not even a number of dimensions",
+        ),
+        (Some(tensor(8)), "tensor: input `x`: element type string is not supported"),
+        (
+            Some(sequence),
+            "unsupported-use: input `x`: it is not a tensor (but a sequence, map or optional)",
+        ),
+    ] {
+        assert_eq!(report(&of_input(ty), &[]), [expected]);
+    }
+}
+
+#[test]
+fn tensors_and_functions_that_cannot_be_used() {
+    let mut model = case("case f opset 17\nconst w f32[2] 1\nnode f:F w > y\noutput y").model;
+    model.opset_import.push(kiln_frontend::proto::OperatorSetIdProto {
+        domain: Some("f".to_owned()),
+        version: Some(1),
+    });
+    model.functions.push(FunctionProto {
+        name: Some("F".to_owned()),
+        domain: Some("f".to_owned()),
+        ..Default::default()
+    });
+    let graph: &mut GraphProto = model.graph.as_mut().unwrap();
+    graph.initializer[0].dims = vec![3];
+    assert_eq!(
+        report(&model, &[]),
+        [
+            "function: y: the function takes 0 inputs, 1 are given",
+            "tensor: initializer `w`: type and dimensions ask for 12 bytes, the data has 8",
+        ]
+    );
+}
+
+#[test]
+fn two_outputs_of_one_name() {
+    check(
+        "case twice opset 17\ninput x f32[2] wave\nnode Neg x > y\noutput y\noutput y",
+        &["malformed: output `y`: the graph has another output of that name"],
+    );
+}
+
+#[test]
+fn open_dimensions_are_fixed_by_any_of_their_names() {
+    let text = "case open opset 17
+                input x f32[batch size=2,=3,?=4] wave
+                node Neg x > y
+                output y"
+        .replace("batch size", "batch+size");
+    let model = case(&text).model;
+    let ty = |dims: &[(&str, u64)]| {
+        let graph = imported(&model, dims).unwrap();
+        graph.ty(graph.outputs()[0]).to_string()
+    };
+    assert_eq!(ty(&[]), "f32[batch_size, x_1, x_2]");
+    assert_eq!(ty(&[("batch+size", 7)]), "f32[7, x_1, x_2]");
+    assert_eq!(ty(&[("batch_size", 7), ("x_2", 5)]), "f32[7, x_1, 5]");
+    let report = imported(&model, &[("height", 3), ("x_1", 1)]).unwrap_err();
+    let [problem] = report.problems.as_slice() else { panic!("{report}") };
+    assert_eq!(problem.kind, ProblemKind::Option);
+    assert_eq!(problem.message, "the model has no open dimension `height`");
+    assert_eq!(problem.help, "its open dimensions are batch+size, x_1, x_2");
+}
+
+#[test]
+fn names_that_differ_in_the_model_differ_in_the_graph() {
+    let text = "case names opset 17
+                input x f32[a+b=2,a-b=3] wave
+                node Neg x > y
+                output y";
+    let graph = imported(&case(text).model, &[]).unwrap();
+    assert_eq!(graph.ty(graph.outputs()[0]).to_string(), "f32[a_b, a_b_2]");
+}
+
+#[test]
+fn nodes_and_values_keep_their_names() {
+    let text = "case names opset 17\ninput x f32[2] wave\nnode Neg x > y\nnode Abs y > z\noutput z";
+    let mut model = case(text).model;
+    let node: &mut NodeProto = &mut model.graph.as_mut().unwrap().node[0];
+    node.name = Some("negation".to_owned());
+    let graph = imported(&model, &[]).unwrap();
+    let nodes: Vec<_> = graph.nodes().map(|(_, node)| node.source.as_deref().unwrap()).collect();
+    assert_eq!(nodes, ["negation", "z"]);
+    let (_, first) = graph.nodes().next().unwrap();
+    assert_eq!(graph.value(first.outputs[0]).name.as_deref(), Some("y"));
+}
+
+#[test]
+fn the_table_has_each_operator_with_its_versions() {
+    let find = |name: &str| operators().into_iter().find(|operator| operator.name == name).unwrap();
+    assert_eq!((find("Upsample").first, find("Upsample").last), (7, 9));
+    assert_eq!((find("Gelu").domain, find("Gelu").first), ("ai.onnx", 20));
+    assert_eq!(find("BiasGelu").domain, "com.microsoft");
+}

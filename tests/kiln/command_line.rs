@@ -1,0 +1,349 @@
+//! The command line as a person uses it: every subcommand and flag, and what is said when they are
+//! used wrongly.
+//!
+//! Invariant: results on standard output, messages on standard error; exit code 1 for failure, 2
+//! for misuse.
+
+use crate::small;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn kiln(arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("kiln starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said {
+        code: output.status.code().expect("kiln was not killed"),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let said = kiln(arguments);
+    assert_eq!(said.code, 0, "{arguments:?}: {}", said.err);
+    said.out
+}
+
+/// Fails with this exit code and says all of this.
+#[track_caller]
+fn fails(code: i32, arguments: &[&str], parts: &[&str]) {
+    let said = kiln(arguments);
+    assert_eq!(said.code, code, "{arguments:?}: {}{}", said.out, said.err);
+    for part in parts {
+        assert!(said.err.contains(part), "{arguments:?}: `{part}` is not in {}", said.err);
+    }
+}
+
+/// A folder with `model.onnx`, the small perceptron.
+struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Folder { folder: tempfile::tempdir().unwrap() };
+        folder.write("model.onnx", &small::perceptron());
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn run_shows_and_writes_outputs() {
+    let folder = Folder::new();
+    let (model, results, json) =
+        (folder.path("model.onnx"), folder.path("results"), folder.path("r.json"));
+    let said = kiln(&["run", &model, "--dim", "batch=2", "--outputs", &results, "--json", &json]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.starts_with("y: f32[2, 4]\n"), "{}", said.out);
+    assert!(said.err.contains("input `x` was not given: random f32 of shape [2, 8]"));
+    let report = folder.json("r.json");
+    assert_eq!(report["outputs"][0]["shape"], serde_json::json!([2, 4]));
+    assert!(Path::new(&results).join("output_0.npy").exists());
+
+    // What was written can be given: the output of one run as the input of another model's.
+    let pb = folder.path("pb");
+    succeeds(&["run", &model, "--dim", "batch=2", "--outputs", &pb, "--format", "pb"]);
+    assert!(Path::new(&pb).join("output_0.pb").exists());
+}
+
+#[test]
+fn inputs_come_from_files_folders_or_chance() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    let identity = folder.write(
+        "same.onnx",
+        &small::model(
+            vec![small::value("x", &[small::D::Name("batch"), small::D::Size(8)])],
+            Vec::new(),
+            vec![small::node("Identity", "x", "y")],
+            vec![small::value("y", &[small::D::Name("batch"), small::D::Size(8)])],
+        ),
+    );
+    let given = folder.path("given");
+    for format in ["npy", "pb"] {
+        let arguments = ["run", &identity, "--dim", "batch=3", "--seed", "5"];
+        succeeds(&[&arguments[..], &["--outputs", &given, "--format", format]].concat());
+        let file = format!("x={given}/output_0.{format}");
+        let (a, b) = (
+            succeeds(&["run", &model, "--input", &file]),
+            succeeds(&["run", &model, "--dim", "batch=3", "--seed", "5"]),
+        );
+        assert_eq!(a, b, "{format}");
+    }
+    fs::rename(format!("{given}/output_0.pb"), format!("{given}/input_0.pb")).unwrap();
+    let said = kiln(&["run", &model, "--inputs", &given]);
+    assert!(said.code == 0 && !said.err.contains("was not given"), "{}", said.err);
+    assert!(said.out.starts_with("y: f32[3, 4]"));
+
+    fails(1, &["run", &model, "--input", "z=/x.npy"], &["no input named `z`", "x: f32[batch, 8]"]);
+    fails(1, &["run", &model, "--input", "x=/nonexistent.npy"], &["/nonexistent.npy"]);
+    let bad = folder.write("bad.npy", b"\x93NUMPY\x01\x00");
+    fails(1, &["run", &model, "--input", &format!("x={bad}")], &["bad.npy"]);
+    fails(1, &["run", &model, "--inputs", &folder.path("")], &["there is no input_0.pb"]);
+}
+
+#[test]
+fn every_backend_runs_the_same_model() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    let firsts: Vec<f64> = backends()
+        .iter()
+        .chain(&["reference"])
+        .map(|backend| {
+            let json = folder.path("r.json");
+            succeeds(&["run", &model, "--backend", backend, "--json", &json]);
+            let report = folder.json("r.json");
+            assert_eq!(report["backend"], *backend);
+            report["outputs"][0]["first"][0].as_f64().unwrap()
+        })
+        .collect();
+    assert!(firsts.iter().all(|first| (first - firsts[0]).abs() < 1e-6), "{firsts:?}");
+}
+
+fn backends() -> &'static [&'static str] {
+    if cfg!(feature = "llvm") { &["llvm", "cranelift"] } else { &["cranelift"] }
+}
+
+#[test]
+fn compiled_models_verify_run_and_bench() {
+    let folder = Folder::new();
+    let (model, file, json) =
+        (folder.path("model.onnx"), folder.path("m.kiln"), folder.path("b.json"));
+    let said = succeeds(&["compile", &model, "-o", &file]);
+    assert!(said.contains("kernels for") && said.contains("compiled in"), "{said}");
+    assert!(succeeds(&["verify", &file]).contains("whole"));
+    assert_eq!(succeeds(&["run", &file]), succeeds(&["run", &model]));
+    let said = succeeds(&["bench", &file, "--runs", "5", "--threads", "1", "--json", &json]);
+    assert!(said.contains("latency") && said.contains("launches"), "{said}");
+    let report = folder.json("b.json");
+    for key in ["min", "median", "p95"] {
+        assert!(report["latency_ms"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    for key in ["compile_ms", "load_ms", "peak_rss_bytes", "arena_bytes"] {
+        assert!(report[key].is_number(), "{key}");
+    }
+    for key in ["name", "ms", "flops", "bytes", "share_of_peak"] {
+        assert!(!report["kernels"][0][key].is_null(), "{key}");
+    }
+    assert_eq!((report["runs"].as_u64(), report["threads"].as_u64()), (Some(5), Some(1)));
+
+    // Flags of the compiler have no say any more.
+    fails(1, &["run", &file, "--backend", "reference"], &["--backend has no effect"]);
+    fails(1, &["run", &file, "--target", "haswell"], &["--target has no effect"]);
+    fails(1, &["compile", &file, "-o", &json], &["compiled already"]);
+    fails(1, &["inspect", &file, "--at", "graph"], &["no level graph", "plan"]);
+    assert!(succeeds(&["inspect", &file, "--at", "plan"]).contains("launch"));
+}
+
+#[test]
+fn other_processors_can_be_compiled_for() {
+    let folder = Folder::new();
+    let (model, file) = (folder.path("model.onnx"), folder.path("m.kiln"));
+    for cpu in ["x86-64-v2", "x86-64-v3", "sapphirerapids"] {
+        succeeds(&["compile", &model, "-o", &file, "--target", cpu]);
+        assert!(succeeds(&["verify", &file]).contains(&format!("cpu: {cpu}")));
+    }
+    fails(1, &["run", &model, "--target", "pentium"], &["unknown processor `pentium`", "znver4"]);
+}
+
+#[test]
+fn every_level_can_be_seen() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    let at = |level: &str, more: &[&str]| {
+        succeeds(&[&["inspect", model.as_str(), "--at", level], more].concat())
+    };
+    let graph = at("graph", &[]);
+    assert!(graph.contains("f32[batch, 16]") && graph.contains("MatMul_h"), "{graph}");
+    assert!(at("egraph", &[]).contains("e-nodes"));
+    assert!(at("kernels", &[]).contains("stage 0"));
+    assert!(at("plan", &[]).contains("launch kiln_0_"));
+    for (backend, level, sign) in [
+        ("llvm", "nest", "for "),
+        ("llvm", "mlir", "scf.for"),
+        ("llvm", "llvm", "define"),
+        ("llvm", "asm", ".globl"),
+        ("cranelift", "nest", "for "),
+        ("cranelift", "asm", "kiln_0_"),
+    ] {
+        if backends().contains(&backend) {
+            let text = at(level, &["--backend", backend]);
+            assert!(text.contains(sign), "{level}: {text}");
+        }
+    }
+    let arguments = ["inspect", &model, "--at", "mlir", "--backend", "cranelift"];
+    fails(1, &arguments, &["the cranelift backend has no level mlir"]);
+
+    // Parts by the name of a node.
+    let part = at("graph", &["--node", "Relu"]);
+    assert!(part.contains("Relu") && !part.contains("MatMul_h"), "{part}");
+    let arguments = ["inspect", &model, "--at", "graph", "--node", "nobody"];
+    fails(1, &arguments, &["`nobody`"]);
+    let json = folder.path("i.json");
+    at("plan", &["--json", &json]);
+    assert!(folder.json("i.json")["text"].as_str().unwrap().contains("launch"));
+}
+
+#[test]
+fn check_counts_and_says_why() {
+    let folder = Folder::new();
+    let case = |name: &str, model: &[u8], format_error: bool| {
+        folder.write(&format!("{name}/model.onnx"), model);
+        let set = folder.path(&format!("{name}/test_data_set_0"));
+        let onnx = folder.path("model.onnx");
+        succeeds(&["run", &onnx, "--dim", "batch=2", "--outputs", &set, "--format", "pb"]);
+        if format_error {
+            fs::write(format!("{set}/input_0.pb"), b"nonsense").unwrap();
+        }
+    };
+    // Takes no input, gives what the file says.
+    let constant = |value: f32| {
+        small::model(
+            Vec::new(),
+            vec![small::floats("c", &[2, 4], &[value; 8])],
+            vec![small::node("Identity", "c", "y")],
+            vec![small::value("y", &[small::D::Size(2), small::D::Size(4)])],
+        )
+    };
+    case("cases/a_wrong", &constant(0.5), false);
+    case("cases/b_unreadable", &small::perceptron(), true);
+    case("cases/c_broken", &small::broken(), false);
+    folder.write("cases/d_without_data/model.onnx", &small::perceptron());
+    let (cases, json) = (folder.path("cases"), folder.path("c.json"));
+    let said = kiln(&["check", &cases, "--json", &json]);
+    assert_eq!(said.code, 1);
+    assert_eq!(said.out.lines().last(), Some("0 passed, 3 failed, 1 skipped"), "{}", said.out);
+    assert!(said.out.contains("FAILED a_wrong: test_data_set_0: output `y`: 8 of 8 values differ"));
+    assert!(said.out.contains("FAILED c_broken"), "{}", said.out);
+    let report = folder.json("c.json");
+    assert_eq!(report["failed"], 3);
+    assert!(report["cases"][1]["reason"].as_str().unwrap().contains("input_0.pb"), "{report}");
+
+    // The first two differ by a half at most, softmax or not.
+    let one = folder.path("cases/a_wrong");
+    assert_eq!(succeeds(&["check", &one, "--atol", "0.5"]), "1 passed, 0 failed, 0 skipped\n");
+    fails(2, &["check", &one, "--rtol=-1"], &["not negative"]);
+
+    let good = folder.path("good");
+    folder.write("good/model.onnx", &constant(0.25));
+    let set = format!("{good}/test_data_set_0");
+    let model = format!("{good}/model.onnx");
+    succeeds(&["run", &model, "--outputs", &set, "--format", "pb"]);
+    assert_eq!(succeeds(&["check", &good]), "1 passed, 0 failed, 0 skipped\n");
+    fails(1, &["check", &folder.path("good/test_data_set_0")], &["neither a case nor a folder"]);
+    fails(1, &["check", "/nonexistent"], &["/nonexistent"]);
+}
+
+#[test]
+fn bad_models_are_told_apart() {
+    let folder = Folder::new();
+    let whole = small::perceptron();
+    let cases: [(&str, Vec<u8>, &str); 5] = [
+        ("empty.onnx", Vec::new(), "empty"),
+        ("text.onnx", b"hello, world".to_vec(), "not an ONNX model"),
+        ("short.onnx", whole[..whole.len() / 2].to_vec(), "truncated"),
+        ("zip.onnx", b"PK\x03\x04 and so on".to_vec(), "zip"),
+        ("no.kiln", b"hello, world".to_vec(), "not a compiled Kiln model"),
+    ];
+    for (name, bytes, message) in cases {
+        let path = folder.write(name, &bytes);
+        fails(1, &["run", &path], &[message, name]);
+    }
+    fails(1, &["run", "/nonexistent.onnx"], &["/nonexistent.onnx"]);
+    fails(1, &["run", &folder.path("")], &["not a regular file"]);
+    fails(1, &["verify", &folder.path("model.onnx")], &["not a compiled Kiln model"]);
+    let broken = folder.write("broken.onnx", &small::broken());
+    let parts = ["3 problems", "NoSuchOperator", "com.example", "MatMul", "opset 17", "help"];
+    fails(1, &["compile", &broken, "-o", &folder.path("x.kiln")], &parts);
+    assert!(!PathBuf::from(folder.path("x.kiln")).exists());
+}
+
+#[test]
+fn misuse_is_exit_code_two() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    for arguments in [
+        &["frobnicate"][..],
+        &["run"],
+        &["run", &model, "--backend", "gpu"],
+        &["run", &model, "--threads", "0"],
+        &["run", &model, "--threads", "many"],
+        &["run", &model, "--dim", "batch"],
+        &["run", &model, "--dim", "batch=-1"],
+        &["run", &model, "--input", "x"],
+        &["bench", &model, "--runs", "0"],
+        &["inspect", &model],
+        &["inspect", &model, "--at", "nowhere"],
+        &["compile", &model],
+        &["check"],
+    ] {
+        let said = kiln(arguments);
+        assert_eq!(said.code, 2, "{arguments:?}: {}", said.err);
+        assert!(said.out.is_empty() && said.err.contains("Usage") || said.err.contains("error"));
+    }
+    fails(1, &["run", &model, "--dim", "nobody=3"], &["nobody", "batch"]);
+    fails(1, &["run", &model, "--outputs", "/proc/nowhere"], &["/proc/nowhere"]);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let folder = Folder::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .args(["inspect", &folder.path("model.onnx"), "--at", "kernels"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

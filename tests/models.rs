@@ -1,0 +1,123 @@
+//! Real models against ONNX Runtime: every case of `target/models`, on every backend.
+//!
+//! Invariant: results agree within the bounds of `kiln_ir::accuracy`, and what was saved and loaded
+//! again gives the same bits; without the models these tests fail.
+//!
+//! A trial is named `BACKEND/CASE`, so `cargo test --test models llvm/minilm` runs one.
+
+use kiln::check::{Case, find_cases, numbered_tensors};
+use kiln::{Backend, CompileOptions, Compiler, Model, Phases, Source, Target, Tensor};
+use kiln::{DType, Dim, SymbolValues};
+use kiln_ir::accuracy::{Tolerance, rounded_steps};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Cases that the reference evaluator takes about a minute for, or more.
+const TOO_SLOW_TO_EVALUATE: &[&str] = &["vgg19", "zfnet512"];
+
+fn main() -> ExitCode {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/models");
+    let mut trials = vec![Trial::test("all_cases_are_there", {
+        let models = models.clone();
+        move || all_cases_are_there(&models)
+    })];
+    for case in cases(&models.join("light")).into_iter().chain(cases(&models.join("cases"))) {
+        for backend in Backend::ALL.into_iter().filter(|backend| backend.is_built_in()) {
+            if backend == Backend::Reference && TOO_SLOW_TO_EVALUATE.contains(&case.name.as_str()) {
+                continue;
+            }
+            let case = case.clone();
+            let name = format!("{backend}/{}", case.name);
+            trials.push(Trial::test(name, move || agrees(&case, backend)));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn cases(folder: &Path) -> Vec<Case> {
+    find_cases(folder).unwrap_or_default()
+}
+
+/// Without models there would be no other trial, and nothing to fail.
+fn all_cases_are_there(models: &Path) -> Result<(), Failed> {
+    let (light, other) = (cases(&models.join("light")).len(), cases(&models.join("cases")).len());
+    if light < 9 || other < 21 {
+        let found = format!("found {light} of 9 and {other} of 21 cases in {}", models.display());
+        return Err(format!("{found}; `make setup` fetches the models").into());
+    }
+    Ok(())
+}
+
+/// Compiles the model, runs its data sets, and once more after saving and loading.
+fn agrees(case: &Case, backend: Backend) -> Result<(), Failed> {
+    let options = CompileOptions { backend, ..CompileOptions::default() };
+    let compiler = Compiler::new(Target::host()?).options(options);
+    let graph = compiler.import(&Source::from(&case.model), &mut Phases::default())?;
+    let model = compiler.compile(&case.model)?;
+    let loaded = if backend == Backend::Reference { None } else { Some(reload(&model)?) };
+    if case.data_sets.is_empty() {
+        return Err("no data sets".into());
+    }
+    for folder in &case.data_sets {
+        let inputs = numbered_tensors(folder, "input")?;
+        let expected = numbered_tensors(folder, "output")?;
+        let steps = rounded_steps(&graph, &sizes(&model, &inputs));
+        let actual = model.run(&inputs)?;
+        // ONNX Runtime has errors of its own; the reference evaluator rounds once.
+        let tolerance = |dtype| match backend {
+            Backend::Reference => Tolerance::for_type(dtype, steps),
+            Backend::Llvm | Backend::Cranelift => Tolerance::for_type(dtype, steps).between_two(),
+        };
+        compare(&model, &actual, &expected, tolerance)
+            .map_err(|difference| format!("{}: {difference}", folder.display()))?;
+        if let Some(loaded) = &loaded
+            && loaded.run(&inputs)? != actual
+        {
+            return Err(format!("{}: another result after loading", folder.display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// The model as it comes back from a file.
+fn reload(model: &Model) -> Result<Model, Failed> {
+    let folder = tempfile::tempdir()?;
+    let path: PathBuf = folder.path().join("model.kiln");
+    model.save(&path)?;
+    // The file is mapped, so it may be unlinked while the model lives.
+    Ok(Model::load(&path)?)
+}
+
+/// What these inputs say of the model's symbolic dimensions.
+fn sizes(model: &Model, inputs: &[Tensor]) -> SymbolValues {
+    let mut values = SymbolValues::default();
+    for (info, tensor) in model.inputs().iter().zip(inputs) {
+        for (symbol, &size) in info.shape.iter().map(Dim::as_symbol).zip(tensor.sizes()) {
+            if let Some(symbol) = symbol {
+                values.insert(symbol.clone(), size as i64);
+            }
+        }
+    }
+    values
+}
+
+fn compare(
+    model: &Model,
+    actual: &[Tensor],
+    expected: &[Tensor],
+    tolerance: impl Fn(DType) -> Tolerance,
+) -> Result<(), String> {
+    if actual.len() != expected.len() {
+        return Err(format!("{} outputs instead of {}", actual.len(), expected.len()));
+    }
+    for ((info, actual), expected) in model.outputs().iter().zip(actual).zip(expected) {
+        let comparison = tolerance(expected.dtype())
+            .compare(actual, expected)
+            .map_err(|mismatch| format!("`{}`: {mismatch}", info.name))?;
+        if !comparison.agrees() {
+            return Err(format!("`{}`: {comparison}", info.name));
+        }
+    }
+    Ok(())
+}
