@@ -6,6 +6,7 @@ pub mod egraph;
 mod error;
 pub mod form;
 mod late;
+mod layout;
 pub mod plan;
 mod region;
 pub mod simplify;

@@ -88,12 +88,21 @@ impl CostModel {
                             node.inputs.iter().map(|&input| body.ty(input)).collect();
                         node.outputs
                             .first()
-                            .map_or(0.0, |&output| self.work(&node.op, &types, body.ty(output)))
+                            .map_or(0.0, |&output| self.inside(&node.op, &types, body.ty(output)))
                     })
                     .sum();
                 self.time(work, self.traffic(inputs, out))
             }
             _ => self.time(self.work(op, inputs, out), self.traffic(inputs, out)),
+        }
+    }
+
+    /// Seconds for an operation inside of a body. An assumption about sizes is a view outside, and
+    /// only in the way inside.
+    fn inside(&self, op: &Op, inputs: &[&TensorType], out: &TensorType) -> f64 {
+        match op {
+            Op::Assume(_) => self.overhead * 2e-3,
+            op => self.work(op, inputs, out),
         }
     }
 
@@ -144,7 +153,10 @@ impl CostModel {
                 // A microkernel has one loop for each of m, n and k; further ones go around it. Of
                 // two forms with equal loops the one with fewer labels is plainer.
                 let labels = spec.out.len() + spec.summed().len();
-                let effort = 1.0 + 0.05 * outer_loops(spec) as f64 + 0.001 * labels as f64;
+                let effort = 1.0
+                    + 0.05 * outer_loops(spec) as f64
+                    + 0.001 * labels as f64
+                    + if channels_first(spec) { 0.3 } else { 0.0 };
                 total * effort / self.flops
             }
             Op::Conv(conv) => {
@@ -207,6 +219,19 @@ impl CostModel {
 
 /// How many loops over rows, columns or sums a contraction has beyond one each, after neighbours
 /// that stay neighbours are joined.
+/// Whether the left operand or the result has its rows after its channels, as an image with its
+/// channels first has: good for one product, but what comes after convolves with channels last.
+pub(super) fn channels_first(spec: &ContractSpec) -> bool {
+    let rows = |label: &u8| spec.lhs.contains(label) && spec.out.contains(label);
+    let after = |side: &[u8], inner: &dyn Fn(&u8) -> bool| {
+        let first = side.iter().position(|label| inner(label) && !rows(label));
+        first.is_some_and(|first| side[first..].iter().filter(|label| rows(label)).count() >= 2)
+    };
+    let summed = |label: &u8| !spec.out.contains(label);
+    let columns = |label: &u8| spec.rhs.contains(label);
+    after(&spec.lhs, &summed) || after(&spec.out, &columns)
+}
+
 fn outer_loops(spec: &ContractSpec) -> usize {
     let runs = |labels: &[u8], within: &[u8], other: &[u8]| {
         let joined = labels.windows(2).filter(|pair| {

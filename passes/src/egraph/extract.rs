@@ -25,6 +25,15 @@ struct Table {
     roots: Vec<usize>,
 }
 
+/// A way to compute a class.
+#[derive(Clone, Debug)]
+struct Way {
+    total: f64,
+    pick: usize,
+    /// Classes that it needs, the class itself among them, each with the price that was paid.
+    needs: Vec<(usize, f64)>,
+}
+
 /// Rounds of local search; each goes over every class that is in use.
 const ROUNDS: usize = 4;
 /// Differences below this (relative) are noise.
@@ -33,9 +42,28 @@ const GAIN: f64 = 1e-9;
 /// The cheapest choice for the roots that greedy choice and local search find, with its cost;
 /// `None` if a root cannot be computed from the leaves.
 pub fn extract(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Option<(Choice, f64)> {
+    extract_from(egraph, roots, price, &[])
+}
+
+/// [`extract`] that also starts from the greedy choices under other prices: a change that pays only
+/// once many classes have made it is not found one class at a time.
+pub fn extract_from(
+    egraph: &TensorGraph,
+    roots: &[Id],
+    price: &Price,
+    starts: &[&Price],
+) -> Option<(Choice, f64)> {
     let table = Table::of(egraph, roots, price);
-    let mut chosen = table.greedy()?;
-    let cost = table.search(&mut chosen)?;
+    let mut best: Option<(f64, Vec<Option<usize>>)> = None;
+    let others = starts.iter().map(|start| Table::of(egraph, roots, start).greedy());
+    for start in std::iter::once(table.greedy()).chain(others) {
+        let mut chosen = start?;
+        let cost = table.search(&mut chosen)?;
+        if best.as_ref().is_none_or(|(least, _)| cost < least - GAIN * least.abs()) {
+            best = Some((cost, chosen));
+        }
+    }
+    let (cost, chosen) = best?;
     let nodes = table
         .ids
         .iter()
@@ -72,37 +100,43 @@ impl Table {
 
     /// Bottom up: each class takes the e-node whose operands, with all that they need counted once,
     /// cost least, until nothing gets cheaper.
+    ///
+    /// What a class needs is kept with the prices that it was added up from, so that every total is
+    /// that of a whole way to compute the class, even if a part of it has a cheaper one by now (as in
+    /// the "faster greedy" extractor of the extraction gym, github.com/egraphs-good).
     fn greedy(&self) -> Option<Vec<Option<usize>>> {
         let count = self.ids.len();
-        let words = count.div_ceil(64);
-        let mut best: Vec<Option<(f64, usize, Vec<u64>)>> = vec![None; count];
-        let mut own = vec![0.0f64; count];
+        let mut best: Vec<Option<Way>> = vec![None; count];
+        let mut seen = vec![0usize; count];
+        let mut round = 0;
         let mut first: Vec<Option<usize>> = vec![None; count];
         // Longer than the longest chain of operations; settles far sooner.
         for _ in 0..count + 1 {
             let mut changed = false;
             for class in 0..count {
                 for (pick, (price, operands)) in self.nodes[class].iter().enumerate() {
-                    let mut needed = vec![0u64; words];
-                    let ready = operands.iter().all(|&operand| match best.get(operand) {
-                        Some(Some((_, _, set))) => {
-                            needed.iter_mut().zip(set).for_each(|(a, b)| *a |= b);
-                            true
-                        }
-                        _ => false,
+                    round += 1;
+                    let mut needs = vec![(class, *price)];
+                    seen[class] = round;
+                    let mut total = *price;
+                    let ready = operands.iter().all(|&operand| {
+                        let Some(Some(way)) = best.get(operand) else { return false };
+                        way.needs.iter().all(|&(member, price)| {
+                            if seen[member] != round {
+                                seen[member] = round;
+                                needs.push((member, price));
+                                total += price;
+                            }
+                            // An operand that needs the class itself is no way to compute it.
+                            member != class
+                        })
                     });
-                    if !ready || contains(&needed, class) {
-                        continue;
-                    }
-                    let total = price + members(&needed).map(|member| own[member]).sum::<f64>();
                     let better = best[class]
                         .as_ref()
-                        .is_none_or(|(cost, _, _)| total < cost - GAIN * cost.abs());
-                    if better {
-                        needed[class / 64] |= 1 << (class % 64);
-                        best[class] = Some((total, pick, needed));
+                        .is_none_or(|way| total < way.total - GAIN * way.total.abs());
+                    if ready && better {
+                        best[class] = Some(Way { total, pick, needs });
                         first[class].get_or_insert(pick);
-                        own[class] = *price;
                         changed = true;
                     }
                 }
@@ -112,7 +146,7 @@ impl Table {
             }
         }
         let chosen: Vec<Option<usize>> =
-            best.into_iter().map(|entry| entry.map(|(_, pick, _)| pick)).collect();
+            best.into_iter().map(|way| way.map(|way| way.pick)).collect();
         let complete = self.roots.iter().all(|&root| matches!(chosen.get(root), Some(Some(_))));
         complete.then(|| self.without_cycles(chosen, first))
     }
@@ -229,16 +263,6 @@ impl Table {
             }
         }
     }
-}
-
-fn contains(set: &[u64], member: usize) -> bool {
-    set.get(member / 64).is_some_and(|word| word >> (member % 64) & 1 == 1)
-}
-
-fn members(set: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    set.iter().enumerate().flat_map(|(word, &bits)| {
-        (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
-    })
 }
 
 impl Choice {

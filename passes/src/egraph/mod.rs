@@ -9,6 +9,7 @@
 
 mod body;
 mod build;
+mod collect;
 mod cost;
 mod extract;
 pub mod fuse;
@@ -19,6 +20,7 @@ mod report;
 pub mod rule;
 pub mod rules;
 mod saturate;
+mod sink;
 mod unfold;
 
 pub use cost::CostModel;
@@ -82,9 +84,10 @@ pub fn optimise(
         rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);
     let mut report = Report::default();
     let simple = simplify(unfold::unfold(graph)?.as_ref())?;
+    let simple = simplify(&collect::collect(&simple)?)?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;
-    let rewritten = simplify(&rewritten)?;
+    let rewritten = simplify(&sink::sink(&simplify(&rewritten)?)?)?;
     if !options.fuse {
         return Ok((rewritten, report));
     }

@@ -226,7 +226,7 @@ impl Pattern {
     }
 }
 
-fn commutes(f: BinaryFn) -> bool {
+pub(super) fn commutes(f: BinaryFn) -> bool {
     use BinaryFn::*;
     matches!(f, Add | Mul | Min | Max | And | Or | Xor | BitAnd | BitOr | BitXor | Equal)
 }

@@ -101,14 +101,18 @@ impl Rule {
         }
     }
 
-    /// Applies the rule everywhere once; how often it put something new beside what it found.
-    pub fn apply(&self, egraph: &mut TensorGraph) -> usize {
+    /// Applies the rule everywhere once, but not to an e-graph of so many e-nodes; how often it put
+    /// something new beside what it found.
+    pub fn apply(&self, egraph: &mut TensorGraph, node_limit: usize) -> usize {
         let right = match &self.rewrite {
             Rewrite::Pattern { right, .. } => *right,
             Rewrite::Growth(growth) => return growth.apply(egraph),
         };
         let mut fired = 0;
         for (class, found) in self.matches(egraph) {
+            if egraph.total_number_of_nodes() >= node_limit {
+                break;
+            }
             if let Some(id) = right(egraph, &found) {
                 fired += usize::from(join(egraph, class, id));
             }
@@ -123,13 +127,15 @@ pub(super) fn join(egraph: &mut TensorGraph, class: Id, id: Id) -> bool {
     egraph[class].data.ty == egraph[id].data.ty && egraph.union(class, id)
 }
 
-/// Classes with an operation of this name, ascending.
+/// Classes with an operation of this name, ascending. What constants alone decide is computed when
+/// the model is compiled, however it is written: to look for other ways would be work for nothing.
 fn candidates(egraph: &TensorGraph, root: Option<&str>) -> Vec<Id> {
     let variant = root.and_then(|root| Op::NAMES.iter().position(|name| *name == root));
     let mut classes: Vec<Id> = match variant {
         Some(variant) => egraph.classes_for_op(&(variant as u8)).into_iter().flatten().collect(),
         None => egraph.classes().map(|class| class.id).collect(),
     };
+    classes.retain(|&class| !egraph[class].data.constant);
     classes.sort_unstable();
     classes.dedup();
     classes

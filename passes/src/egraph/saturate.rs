@@ -2,14 +2,15 @@
 //!
 //! Invariant: stops on counts of nodes and iterations alone.
 
-use super::cost::CostModel;
-use super::extract::extract;
+use super::cost::{CostModel, channels_first};
+use super::extract::{Price, extract, extract_from};
 use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::report::{RegionReport, Round};
 use super::rule::Rule;
 use super::{EGraphOptions, fuse};
 use crate::PassError;
+use crate::layout::moves_channels;
 use egg::{Id, Language};
 use kiln_ir::op::{ConvLayout, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
@@ -20,6 +21,8 @@ use std::sync::Arc;
 /// of a region that convolves, the region on the other side mostly makes the opposite change of
 /// layout, and the two cancel. Beside a core, whole rows are read or written where they are.
 const EDGE: f64 = 0.05;
+/// How much dearer what a start is to avoid is made.
+const AVOIDED: f64 = 100.0;
 
 /// The optimised region, and what was done to it.
 pub(super) fn saturate(
@@ -52,7 +55,7 @@ pub(super) fn saturate(
             if egraph.total_number_of_nodes() >= options.node_limit {
                 break 'iterations;
             }
-            let count = rule.apply(&mut egraph);
+            let count = rule.apply(&mut egraph, options.node_limit);
             if count > 0 {
                 *fired.entry(rule.name).or_insert(0) += count;
                 any = true;
@@ -64,8 +67,11 @@ pub(super) fn saturate(
     }
 
     let price = Prices::of(&egraph, &roots, round, cost);
-    let (choice, cost_after) = extract(&egraph, &roots, &|g, id, node| price.of_node(g, id, node))
-        .ok_or_else(|| missing.clone())?;
+    let plain = |g: &TensorGraph, id: Id, node: &TensorNode| price.of_node(g, id, node);
+    let last = |g: &TensorGraph, id: Id, node: &TensorNode| price.with_channels_last(g, id, node);
+    let starts: &[&Price] = if price.convolves { &[&last] } else { &[] };
+    let (choice, cost_after) =
+        extract_from(&egraph, &roots, &plain, starts).ok_or_else(|| missing.clone())?;
     let mut graph = Graph::new(region.name.clone());
     let inputs: Vec<ValueId> = region
         .inputs()
@@ -135,21 +141,25 @@ impl<'a> Prices<'a> {
         }
     }
 
+    /// The price if layouts changed for nothing and all channels had to be last.
+    fn with_channels_last(&self, egraph: &TensorGraph, class: Id, node: &TensorNode) -> f64 {
+        let price = self.of_node(egraph, class, node);
+        match egraph.analysis.op(node.op) {
+            Some(Op::Transpose(transpose)) if moves_channels(&transpose.perm).is_some() => 0.0,
+            Some(Op::Conv(conv)) if conv.layout == ConvLayout::ChannelsFirst => AVOIDED * price,
+            Some(Op::Contract(contract)) if channels_first(&contract.spec) => AVOIDED * price,
+            _ => price,
+        }
+    }
+
     /// Whether a node only changes the layout of something that another region computes or uses.
     fn at_edge(&self, egraph: &TensorGraph, class: Id, op: &Op, children: &[Id]) -> bool {
         let Op::Transpose(transpose) = op else { return false };
-        let rank = transpose.perm.len();
-        let to_first = [0, rank.saturating_sub(1)].into_iter().chain(1..rank.saturating_sub(1));
-        let to_last = [0].into_iter().chain(2..rank).chain([1]);
-        let moved = |perm: &[usize]| {
-            perm.iter().copied().eq(to_first.clone()) || perm.iter().copied().eq(to_last.clone())
-        };
         let outside = |id: Id| {
             egraph[id].nodes.iter().any(|n| matches!(egraph.analysis.head(n.op), Head::Input(_)))
         };
         self.convolves
-            && rank >= 3
-            && moved(&transpose.perm)
+            && moves_channels(&transpose.perm).is_some()
             && (self.roots.contains(&class) || children.iter().any(|&child| outside(child)))
     }
 }

@@ -9,6 +9,7 @@
 
 mod access;
 mod legal;
+mod pack;
 mod packing;
 mod register;
 mod stage;
@@ -16,7 +17,7 @@ mod task;
 mod text;
 
 pub use legal::{Illegal, legal};
-pub use packing::pack;
+pub use pack::pack;
 pub use text::describe;
 
 use kiln_ir::kernel::Kernel;

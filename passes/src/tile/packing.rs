@@ -1,14 +1,13 @@
 //! The layout of constant operands: panels in the order in which the register tile reads them.
 //!
 //! Invariant: an operand is packed only if every access reads it along the same dimension at whole
-//! panels; packing moves elements and pads with zeros, nothing else.
+//! panels.
 
 use super::stage::Plan;
 use kiln_ir::kernel::{Access, Kernel, ScalarOp};
 use kiln_ir::schedule::{PackedLayout, Packing, Part};
-use kiln_tensor::{Dim, Tensor};
+use kiln_tensor::Dim;
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 
 /// A layout for each constant that gains from one.
 pub(super) fn choose(
@@ -84,86 +83,4 @@ fn panels(plan: &Plan, access: &Access) -> Option<PackedLayout> {
     levels.extend(others.into_iter().map(|other| (other, Part::Whole)));
     levels.push((dim, Part::Inner(width)));
     Some(PackedLayout { levels })
-}
-
-/// Writes a constant in a packed layout: element after element of the layout, padded with zeros.
-/// `sizes` is the shape that the kernel gives the constant, in the same row-major order.
-///
-/// The layout must name each dimension whole, or once outer and once inner with the same block;
-/// nothing is written beyond it. Errors are those of `to`, or `InvalidInput` where sizes do not fit.
-pub fn pack(
-    tensor: &Tensor,
-    sizes: &[usize],
-    layout: &PackedLayout,
-    to: &mut impl Write,
-) -> io::Result<()> {
-    let mismatch =
-        || io::Error::new(io::ErrorKind::InvalidInput, "a layout does not fit its tensor");
-    let elements: usize = sizes.iter().product();
-    if elements != tensor.len() || layout.levels.iter().any(|(dim, _)| *dim >= sizes.len()) {
-        return Err(mismatch());
-    }
-    let width = tensor.dtype().size();
-    let strides: Vec<usize> =
-        (0..sizes.len()).map(|dim| sizes[dim + 1..].iter().product()).collect();
-    let extents: Vec<usize> = layout
-        .levels
-        .iter()
-        .map(|&(dim, part)| match part {
-            Part::Whole => sizes[dim],
-            Part::Outer(block) => sizes[dim].div_ceil(block.max(1) as usize),
-            Part::Inner(block) => block as usize,
-        })
-        .collect();
-    let total: usize = extents.iter().product();
-    let bytes = tensor.bytes();
-    let mut at = vec![0usize; extents.len()];
-    // Written in pieces, so that only one piece is in memory.
-    let mut piece: Vec<u8> = Vec::with_capacity(1 << 16);
-    for _ in 0..total {
-        let mut place = vec![0usize; sizes.len()];
-        for (&(dim, part), &position) in layout.levels.iter().zip(&at) {
-            place[dim] += match part {
-                Part::Whole | Part::Inner(_) => position,
-                Part::Outer(block) => position * block as usize,
-            };
-        }
-        if place.iter().zip(sizes).all(|(position, size)| position < size) {
-            let element: usize = place.iter().zip(&strides).map(|(p, s)| p * s).sum();
-            let from = bytes.get(element * width..(element + 1) * width).ok_or_else(mismatch)?;
-            piece.extend_from_slice(from);
-        } else {
-            piece.resize(piece.len() + width, 0);
-        }
-        if piece.len() >= 1 << 16 {
-            to.write_all(&piece)?;
-            piece.clear();
-        }
-        for (position, extent) in at.iter_mut().zip(&extents).rev() {
-            *position += 1;
-            if *position < *extent {
-                break;
-            }
-            *position = 0;
-        }
-    }
-    to.write_all(&piece)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn panels_are_padded_with_zeros() {
-        let values: Vec<u8> = (1..=6).collect();
-        let tensor = Tensor::from_slice(vec![2, 3], &values).unwrap();
-        let layout = PackedLayout {
-            levels: vec![(1, Part::Outer(2)), (0, Part::Whole), (1, Part::Inner(2))],
-        };
-        let mut packed = Vec::new();
-        pack(&tensor, &[2, 3], &layout, &mut packed).unwrap();
-        assert_eq!(packed, [1, 2, 4, 5, 3, 0, 6, 0]);
-        assert!(pack(&tensor, &[2, 2], &layout, &mut packed).is_err());
-    }
 }

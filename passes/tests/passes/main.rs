@@ -8,6 +8,7 @@ mod form;
 mod instance;
 mod interpreter;
 mod listing;
+mod networks;
 mod pipeline;
 mod plan;
 mod rules;

@@ -4,15 +4,13 @@
 //! the outputs, where they meet their inverses, and rise only to be absorbed by a contraction.
 
 use super::relabel;
-use crate::egraph::build::{inverse, reshape, shape, transpose, ty};
+use crate::egraph::build::{reshape, shape, transpose, ty};
 use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
+use crate::layout::{inverse, permuted, through};
 use egg::Id;
-use kiln_ir::op::{
-    Concat, Contract, ContractSpec, Conv, ConvLayout, CoordinateMode, Op, Pad, Reduce, Resize,
-    Slice, Softmax, WindowReduce,
-};
+use kiln_ir::op::{Assume, Concat, Contract, ContractSpec, Conv, ConvLayout, Op};
 use kiln_tensor::Dim;
 
 fn rule(name: &'static str, left: &str, right: Replacement) -> Rule {
@@ -37,8 +35,34 @@ pub(super) fn rules() -> Vec<Rule> {
             reshape(g, m.class("x")?, outer.shape)
         }),
         // f(T(x)) = T(f(x))
-        rule("unary-above-transpose", "(Unary@f (Transpose@t ?x))", below_any),
-        rule("cast-above-transpose", "(Cast@f (Transpose@t ?x))", below_any),
+        rule("unary-above-transpose", "(Unary@f (Transpose@t ?x))", above),
+        rule("cast-above-transpose", "(Cast@f (Transpose@t ?x))", above),
+        // assume(T(x)) = T(assume'(x))
+        rule("assume-above-transpose", "(Assume@f (Transpose@t ?x))", above),
+        // T(assume(x)) = assume'(T(x))
+        rule("assume-below-transpose", "(Transpose@t (Assume@f ?x))", |g, m| {
+            let Op::Assume(assume) = m.op(g, "f")?.clone() else { return None };
+            let perm = perm(g, m, "t")?;
+            let moved = transpose(g, m.class("x")?, perm.clone())?;
+            add_op(g, Assume { shape: permuted(&assume.shape, &perm) }, &[moved])
+        }),
+        // f(assume(x)) = assume(f(x))
+        rule("unary-below-assume", "(Unary@f (Assume@a ?x))", |g, m| {
+            let f = m.op(g, "f")?.clone();
+            let done = add_op(g, f, &[m.class("x")?])?;
+            let assume = m.op(g, "a")?.clone();
+            add_op(g, assume, &[done])
+        }),
+        // f(assume(x), c) = assume(f(x, c)), c constant
+        rule("binary-below-assume", "(Binary@f (Assume@a ?x) ?c:const)", |g, m| {
+            let (f, x) = (m.op(g, "f")?.clone(), m.class("x")?);
+            let done = add_op(g, f, &[x, m.class("c")?])?;
+            if shape(g, done) != shape(g, x) {
+                return None;
+            }
+            let assume = m.op(g, "a")?.clone();
+            add_op(g, assume, &[done])
+        }),
         // T(f(x)) = f(T(x))
         rule("unary-below-transpose", "(Transpose@t (Unary@f ?x))", |g, m| {
             let perm = perm(g, m, "t")?;
@@ -64,21 +88,7 @@ pub(super) fn rules() -> Vec<Rule> {
             add_op(g, f, &[a, c])
         }),
         // pool(T(x)) = T(pool(x))
-        reordering("window-above-transpose", "(WindowReduce@w (Transpose@t ?x))", |g, m| {
-            let Op::WindowReduce(window) = m.op(g, "w")?.clone() else { return None };
-            let perm = perm(g, m, "t")?;
-            let back = inverse(&perm);
-            let window = WindowReduce {
-                f: window.f,
-                window: permuted(&window.window, &back),
-                strides: permuted(&window.strides, &back),
-                dilations: permuted(&window.dilations, &back),
-                before: permuted(&window.before, &back),
-                after: permuted(&window.after, &back),
-            };
-            let pooled = add_op(g, window, &[m.class("x")?])?;
-            transpose(g, pooled, perm)
-        }),
+        reordering("window-above-transpose", "(WindowReduce@f (Transpose@t ?x))", above),
         // concat(a, T(b), …) = T(concat(T⁻¹(a), b, …))
         rule("concat-above-transpose", "(Concat@c ...)", |g, m| {
             let Op::Concat(concat) = m.op(g, "c")?.clone() else { return None };
@@ -91,73 +101,20 @@ pub(super) fn rules() -> Vec<Rule> {
             transpose(g, joined, perm)
         }),
         // reduce(T(x)) = T'(reduce(x))
-        reordering("reduce-above-transpose", "(Reduce@r (Transpose@t ?x))", |g, m| {
-            let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
-            let perm = perm(g, m, "t")?;
-            let mut axes: Vec<usize> = reduce.axes.iter().map(|&axis| perm[axis]).collect();
-            axes.sort_unstable();
-            let after = if reduce.keep {
-                perm
-            } else {
-                // Ranks of the remaining dimensions among themselves.
-                let left: Vec<usize> = (0..perm.len())
-                    .filter(|axis| !reduce.axes.contains(axis))
-                    .map(|axis| perm[axis])
-                    .collect();
-                left.iter().map(|a| left.iter().filter(|b| *b < a).count()).collect()
-            };
-            let reduced = add_op(g, Reduce { axes, ..reduce }, &[m.class("x")?])?;
-            transpose(g, reduced, after)
-        }),
+        reordering("reduce-above-transpose", "(Reduce@f (Transpose@t ?x))", above),
         // softmax(T(x)) = T(softmax(x))
-        reordering("softmax-above-transpose", "(Softmax@s (Transpose@t ?x))", |g, m| {
-            let Op::Softmax(softmax) = m.op(g, "s")?.clone() else { return None };
-            let perm = perm(g, m, "t")?;
-            let done = add_op(g, Softmax { axis: perm[softmax.axis] }, &[m.class("x")?])?;
-            transpose(g, done, perm)
-        }),
+        reordering("softmax-above-transpose", "(Softmax@f (Transpose@t ?x))", above),
         // resize(T(x)) = T(resize(x))
-        reordering("resize-above-transpose", "(Resize@r (Transpose@t ?x))", |g, m| {
-            let Op::Resize(resize) = m.op(g, "r")?.clone() else { return None };
-            if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
-                return None;
-            }
-            let perm = perm(g, m, "t")?;
-            let back = inverse(&perm);
-            let moved = Resize {
-                sizes: permuted(&resize.sizes, &back),
-                scales: resize.scales.as_ref().map(|scales| permuted(scales, &back)),
-                ..resize
-            };
-            let resized = add_op(g, moved, &[m.class("x")?])?;
-            transpose(g, resized, perm)
-        }),
+        reordering("resize-above-transpose", "(Resize@f (Transpose@t ?x))", above),
         // pad(T(x)) = T(pad(x))
-        rule("pad-above-transpose", "(Pad@p (Transpose@t ?x) ?v)", |g, m| {
-            let Op::Pad(pad) = m.op(g, "p")?.clone() else { return None };
+        rule("pad-above-transpose", "(Pad@f (Transpose@t ?x) ?v)", |g, m| {
             let perm = perm(g, m, "t")?;
-            let back = inverse(&perm);
-            let moved = Pad {
-                before: permuted(&pad.before, &back),
-                after: permuted(&pad.after, &back),
-                mode: pad.mode,
-            };
-            let padded = add_op(g, moved, &[m.class("x")?, m.class("v")?])?;
-            transpose(g, padded, perm)
+            let (pad, after) = through(m.op(g, "f")?, &perm)?;
+            let padded = add_op(g, pad, &[m.class("x")?, m.class("v")?])?;
+            transpose(g, padded, after)
         }),
         // slice(T(x)) = T(slice(x))
-        rule("slice-above-transpose", "(Slice@s (Transpose@t ?x))", |g, m| {
-            let Op::Slice(slice) = m.op(g, "s")?.clone() else { return None };
-            let perm = perm(g, m, "t")?;
-            let back = inverse(&perm);
-            let moved = Slice {
-                starts: permuted(&slice.starts, &back),
-                sizes: permuted(&slice.sizes, &back),
-                steps: permuted(&slice.steps, &back),
-            };
-            let sliced = add_op(g, moved, &[m.class("x")?])?;
-            transpose(g, sliced, perm)
-        }),
+        rule("slice-above-transpose", "(Slice@f (Transpose@t ?x))", above),
         // contract(T(x), y) = contract'(x, y)
         reordering("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
@@ -279,10 +236,6 @@ fn target(egraph: &TensorGraph, m: &Match) -> Option<Vec<Dim>> {
     }
 }
 
-fn permuted<T: Clone>(items: &[T], perm: &[usize]) -> Vec<T> {
-    perm.iter().filter_map(|&from| items.get(from)).cloned().collect()
-}
-
 /// The permutation of some transpose in a class.
 fn some_transpose(egraph: &TensorGraph, class: Id) -> Option<Vec<usize>> {
     egraph[class].nodes.iter().find_map(|node| match egraph.analysis.op(node.op)? {
@@ -291,11 +244,12 @@ fn some_transpose(egraph: &TensorGraph, class: Id) -> Option<Vec<usize>> {
     })
 }
 
-fn below_any(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
-    let f = m.op(egraph, "f")?.clone();
+/// `f(T(x)) = T'(f'(x))`
+fn above(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     let perm = perm(egraph, m, "t")?;
+    let (f, after) = through(m.op(egraph, "f")?, &perm)?;
     let done = add_op(egraph, f, &[m.class("x")?])?;
-    transpose(egraph, done, perm)
+    transpose(egraph, done, after)
 }
 
 /// An operand that broadcasts, with all its dimensions written out.

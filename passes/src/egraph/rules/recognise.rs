@@ -22,6 +22,7 @@ const TANH: &str = "(tanh (or
     (mul 0.7978845608028654 (add ?x (mul 0.044715 (or (pow ?x 3) (mul ?x (mul ?x ?x))))))
     (mul 0.7978845608028654 (add ?x (mul (mul 0.044715 ?x) (mul ?x ?x))))
     (mul (mul 0.7978845608028654 ?x) (add 1 (mul 0.044715 (or (pow ?x 2) (mul ?x ?x)))))
+    (mul (mul 0.7978845608028654 ?x) (add 1 (mul (mul 0.044715 ?x) ?x)))
     (mul ?x (mul 0.7978845608028654 (add 1 (mul 0.044715 (or (pow ?x 2) (mul ?x ?x))))))))";
 
 /// x·(1 + f)/2 with the half in any place.

@@ -57,6 +57,31 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let to = i.pick(&[DType::F16, DType::I32, DType::Bool]);
         i.op(Cast { to }, &[x])
     }),
+    ("assume-above-transpose", |i| {
+        let x = moved(i);
+        let shape = dims(&i.sizes_of(x));
+        i.op(Assume { shape }, &[x])
+    }),
+    ("assume-below-transpose", |i| {
+        let sizes = i.sizes(3);
+        let x = i.input(&sizes);
+        let y = i.op(Assume { shape: dims(&sizes) }, &[x]);
+        i.transpose(y)
+    }),
+    ("unary-below-assume", |i| {
+        let sizes = i.sizes(3);
+        let x = i.input(&sizes);
+        let y = i.op(Assume { shape: dims(&sizes) }, &[x]);
+        i.unary(UnaryFn::Abs, y)
+    }),
+    ("binary-below-assume", |i| {
+        let sizes = i.sizes(3);
+        let x = i.input(&sizes);
+        let y = i.op(Assume { shape: dims(&sizes) }, &[x]);
+        let c = i.stretching(&sizes);
+        let c = i.constant(&c);
+        i.op(Binary { f: BinaryFn::Sub }, &[y, c])
+    }),
     ("unary-below-transpose", |i| {
         let sizes = i.sizes(3);
         let x = i.input(&sizes);
