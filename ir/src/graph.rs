@@ -208,6 +208,41 @@ impl Graph {
         Ok(outputs)
     }
 
+    /// Adds a copy of a node of another graph, with bodies, on operands of the same types as there:
+    /// its results have the types that they have there, which need not be inferred again.
+    ///
+    /// Returns `None` if an operand does not exist, or a type is not as it was.
+    pub fn add_copy(
+        &mut self,
+        from: &Graph,
+        node: &Node,
+        inputs: &[ValueId],
+        regions: Vec<Graph>,
+    ) -> Option<Vec<ValueId>> {
+        let same = |(&new, &old): (&ValueId, &ValueId)| {
+            self.values.get(new.0 as usize).is_some_and(|value| value.ty == *from.ty(old))
+        };
+        if inputs.len() != node.inputs.len() || !inputs.iter().zip(&node.inputs).all(same) {
+            return None;
+        }
+        let id = NodeId(self.nodes.len() as u32);
+        let outputs: Vec<ValueId> = (0..)
+            .zip(&node.outputs)
+            .map(|(output, &old)| {
+                let producer = Producer::Node { node: id, output };
+                self.value_of(from.ty(old).clone(), producer, None)
+            })
+            .collect();
+        self.nodes.push(Node {
+            op: node.op.clone(),
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            regions,
+            source: node.source.clone(),
+        });
+        Some(outputs)
+    }
+
     /// Adds a constant.
     pub fn constant(&mut self, tensor: Tensor) -> Result<ValueId, GraphError> {
         self.add1(Op::Constant(crate::op::Constant { tensor }), &[])

@@ -3,6 +3,7 @@
 //! Invariant: whatever can be refused by looking at the words alone is refused here, as misuse.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kiln::check::ONNX_CLOSENESS;
 use std::path::PathBuf;
 
 /// Compiles ONNX models to machine code and runs them.
@@ -183,8 +184,22 @@ pub struct CheckArguments {
     /// Folders with model.onnx and test_data_set_*, or folders of such folders
     #[arg(required = true, value_name = "DIR")]
     pub folders: Vec<PathBuf>,
+    /// Relative part of the tolerance `atol + rtol·|expected|`; the default is ONNX's own, which is
+    /// meant for single operators
+    #[arg(long, value_name = "X", default_value_t = ONNX_CLOSENESS.relative, value_parser = parse_tolerance)]
+    pub rtol: f64,
+    /// Absolute part of the tolerance
+    #[arg(long, value_name = "X", default_value_t = ONNX_CLOSENESS.absolute, value_parser = parse_tolerance)]
+    pub atol: f64,
     #[command(flatten)]
     pub common: CommonArguments,
+}
+
+fn parse_tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(tolerance) if tolerance >= 0.0 && tolerance.is_finite() => Ok(tolerance),
+        _ => Err("expected a number that is not negative".to_owned()),
+    }
 }
 
 fn parse_dim(text: &str) -> Result<(String, u64), String> {

@@ -5,7 +5,7 @@
 use super::arguments::CheckArguments;
 use super::progress::Progress;
 use super::{failure, model, output};
-use kiln::check::{self, Case, Outcome};
+use kiln::check::{self, Case, Closeness, Outcome};
 use kiln::{Compiler, Error};
 use miette::{Result, miette};
 use serde::Serialize;
@@ -42,13 +42,14 @@ pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
         }
         cases.extend(found);
     }
+    let closeness = Closeness { relative: arguments.rtol, absolute: arguments.atol };
     // The bar says what is being run; the phases of each compilation would only flicker.
     let compiler = model::compiler(&arguments.common, &Arc::new(Progress::hidden()))?;
     let progress = Progress::bar(cases.len() as u64);
     let mut reports = Vec::with_capacity(cases.len());
     for case in &cases {
         progress.say(&case.name);
-        let outcome = outcome(case, &compiler);
+        let outcome = outcome(case, &compiler, closeness);
         if let Outcome::Failed(reason) = &outcome
             && !output::is_taken(&arguments.common.report)
         {
@@ -77,7 +78,7 @@ pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
     Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn outcome(case: &Case, compiler: &Compiler) -> Outcome {
+fn outcome(case: &Case, compiler: &Compiler, closeness: Closeness) -> Outcome {
     if case.data_sets.is_empty() {
         return Outcome::Skipped("there is no test_data_set_*".to_owned());
     }
@@ -86,7 +87,7 @@ fn outcome(case: &Case, compiler: &Compiler) -> Outcome {
         Err(error) => return Outcome::Failed(described(&error)),
     };
     for folder in &case.data_sets {
-        if let Err(reason) = data_set(&model, folder) {
+        if let Err(reason) = data_set(&model, folder, closeness) {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
             return Outcome::Failed(format!("{name}: {reason}"));
         }
@@ -94,7 +95,11 @@ fn outcome(case: &Case, compiler: &Compiler) -> Outcome {
     Outcome::Passed
 }
 
-fn data_set(model: &kiln::Model, folder: &Path) -> std::result::Result<(), String> {
+fn data_set(
+    model: &kiln::Model,
+    folder: &Path,
+    closeness: Closeness,
+) -> std::result::Result<(), String> {
     let read = |prefix| check::numbered_tensors(folder, prefix).map_err(|e| e.to_string());
     let (inputs, expected) = (read("input")?, read("output")?);
     let outputs = model.run(&inputs).map_err(|error| described(&error))?;
@@ -102,7 +107,7 @@ fn data_set(model: &kiln::Model, folder: &Path) -> std::result::Result<(), Strin
         return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
     }
     for (info, (actual, expected)) in model.outputs().iter().zip(outputs.iter().zip(&expected)) {
-        if let Some(difference) = check::difference(actual, expected, check::ONNX_CLOSENESS) {
+        if let Some(difference) = check::difference(actual, expected, closeness) {
             return Err(format!("output `{}`: {difference}", info.name));
         }
     }

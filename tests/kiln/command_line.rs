@@ -268,6 +268,11 @@ fn check_counts_and_says_why() {
     assert_eq!(report["failed"], 3);
     assert!(report["cases"][1]["reason"].as_str().unwrap().contains("input_0.pb"), "{report}");
 
+    // The first two differ by a half at most, softmax or not.
+    let one = folder.path("cases/a_wrong");
+    assert_eq!(succeeds(&["check", &one, "--atol", "0.5"]), "1 passed, 0 failed, 0 skipped\n");
+    fails(2, &["check", &one, "--rtol=-1"], &["not negative"]);
+
     let good = folder.path("good");
     folder.write("good/model.onnx", &constant(0.25));
     let set = format!("{good}/test_data_set_0");

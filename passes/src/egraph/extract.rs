@@ -6,7 +6,7 @@
 use super::language::{Head, TensorGraph, TensorNode};
 use egg::{Id, Language};
 use kiln_ir::{Graph, GraphError, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The price of an e-node in a class.
 pub type Price<'a> = dyn Fn(&TensorGraph, Id, &TensorNode) -> f64 + 'a;
@@ -85,8 +85,11 @@ impl Table {
                 let nodes = egraph[id].nodes.iter();
                 nodes
                     .map(|node| {
+                        // What is computed when the model is compiled costs nothing where it is used.
+                        let constant = egraph[id].data.constant;
+                        let counts = |child: &Id| constant || !egraph[*child].data.constant;
                         let mut operands: Vec<usize> =
-                            node.children().iter().map(|&child| number(child)).collect();
+                            node.children().iter().copied().filter(counts).map(number).collect();
                         operands.sort_unstable();
                         operands.dedup();
                         (price(egraph, id, node), operands)
@@ -107,42 +110,38 @@ impl Table {
     fn greedy(&self) -> Option<Vec<Option<usize>>> {
         let count = self.ids.len();
         let mut best: Vec<Option<Way>> = vec![None; count];
-        let mut seen = vec![0usize; count];
-        let mut round = 0;
-        let mut first: Vec<Option<usize>> = vec![None; count];
-        // Longer than the longest chain of operations; settles far sooner.
-        for _ in 0..count + 1 {
-            let mut changed = false;
-            for class in 0..count {
-                for (pick, (price, operands)) in self.nodes[class].iter().enumerate() {
-                    round += 1;
-                    let mut needs = vec![(class, *price)];
-                    seen[class] = round;
-                    let mut total = *price;
-                    let ready = operands.iter().all(|&operand| {
-                        let Some(Some(way)) = best.get(operand) else { return false };
-                        way.needs.iter().all(|&(member, price)| {
-                            if seen[member] != round {
-                                seen[member] = round;
-                                needs.push((member, price));
-                                total += price;
-                            }
-                            // An operand that needs the class itself is no way to compute it.
-                            member != class
-                        })
-                    });
-                    let better = best[class]
-                        .as_ref()
-                        .is_none_or(|way| total < way.total - GAIN * way.total.abs());
-                    if ready && better {
-                        best[class] = Some(Way { total, pick, needs });
-                        first[class].get_or_insert(pick);
-                        changed = true;
-                    }
+        let mut users: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (class, nodes) in self.nodes.iter().enumerate() {
+            for &operand in nodes.iter().flat_map(|(_, operands)| operands) {
+                if let Some(users) = users.get_mut(operand) {
+                    users.push(class);
                 }
             }
-            if !changed {
-                break;
+        }
+        users.iter_mut().for_each(|users| users.dedup());
+        let mut first: Vec<Option<usize>> = vec![None; count];
+        let mut seen = Seen { round: 0, rounds: vec![0; count] };
+        let mut pending: VecDeque<usize> = (0..count).collect();
+        let mut waits = vec![true; count];
+        while let Some(class) = pending.pop_front() {
+            waits[class] = false;
+            let mut changed = false;
+            for (pick, (price, operands)) in self.nodes[class].iter().enumerate() {
+                let most = best[class].as_ref().map_or(f64::INFINITY, |way| way.total);
+                if let Some((total, needs)) =
+                    way_through(class, *price, operands, &best, &mut seen, most)
+                {
+                    best[class] = Some(Way { total, pick, needs });
+                    first[class].get_or_insert(pick);
+                    changed = true;
+                }
+            }
+            if changed {
+                for &user in &users[class] {
+                    if !std::mem::replace(&mut waits[user], true) {
+                        pending.push_back(user);
+                    }
+                }
             }
         }
         let chosen: Vec<Option<usize>> =
@@ -215,30 +214,24 @@ impl Table {
 
     /// Changes one class at a time while the whole gets cheaper.
     fn search(&self, chosen: &mut [Option<usize>]) -> Option<f64> {
-        let mut cost = self.cost(chosen)?;
         for _ in 0..ROUNDS {
             let mut improved = false;
+            let mut state = InUse::of(self, chosen)?;
             for class in self.order(chosen)? {
+                // Earlier changes may have left it without users.
+                if state.users[class] == 0 {
+                    continue;
+                }
                 for pick in 0..self.nodes[class].len() {
-                    let before = chosen[class];
-                    if before == Some(pick) {
-                        continue;
-                    }
-                    chosen[class] = Some(pick);
-                    match self.cost(chosen) {
-                        Some(next) if next < cost - GAIN * cost.abs() => {
-                            cost = next;
-                            improved = true;
-                        }
-                        _ => chosen[class] = before,
-                    }
+                    improved |=
+                        chosen[class] != Some(pick) && state.change(self, chosen, class, pick);
                 }
             }
             if !improved {
                 break;
             }
         }
-        Some(cost)
+        self.cost(chosen)
     }
 
     /// The least cost of all choices: a test's oracle, exponential in the number of classes.
@@ -263,6 +256,174 @@ impl Table {
             }
         }
     }
+}
+
+/// Which classes a choice uses, and how often.
+struct InUse {
+    /// Chosen e-nodes in use, and roots, that use each class.
+    users: Vec<usize>,
+    /// Walks for cycles.
+    seen: Seen,
+}
+
+impl InUse {
+    fn of(table: &Table, chosen: &[Option<usize>]) -> Option<Self> {
+        let count = table.ids.len();
+        let seen = Seen { round: 0, rounds: vec![0; count] };
+        let mut state = InUse { users: vec![0; count], seen };
+        for &root in &table.roots {
+            state.acquire(table, chosen, root)?;
+        }
+        Some(state)
+    }
+
+    /// Takes another e-node for a class if the whole gets cheaper by that; whether it did.
+    fn change(
+        &mut self,
+        table: &Table,
+        chosen: &mut [Option<usize>],
+        class: usize,
+        pick: usize,
+    ) -> bool {
+        let before = chosen[class];
+        let Some((old, new)) = before.and_then(|before| {
+            Some((table.nodes[class].get(before)?, table.nodes[class].get(pick)?))
+        }) else {
+            return false;
+        };
+        if self.reaches(table, chosen, &new.1, class) {
+            return false;
+        }
+        // What the new e-node needs is taken before what the old one needed is let go, so that what
+        // both need stays.
+        let taken = self.acquire_all(table, chosen, &new.1);
+        let freed = self.release_all(table, chosen, &old.1);
+        let (Some(taken), Some(freed)) = (taken, freed) else { return false };
+        let gain = old.0 + freed - new.0 - taken;
+        if gain > GAIN * (old.0 + freed).abs() {
+            chosen[class] = Some(pick);
+            return true;
+        }
+        self.acquire_all(table, chosen, &old.1);
+        self.release_all(table, chosen, &new.1);
+        false
+    }
+
+    /// Whether a class is among what these need under a choice.
+    fn reaches(
+        &mut self,
+        table: &Table,
+        chosen: &[Option<usize>],
+        operands: &[usize],
+        class: usize,
+    ) -> bool {
+        self.seen.round += 1;
+        let mut pending = operands.to_vec();
+        while let Some(next) = pending.pop() {
+            if next == class {
+                return true;
+            }
+            if self.seen.is_new(next)
+                && let Some((_, operands)) =
+                    chosen[next].and_then(|pick| table.nodes[next].get(pick))
+            {
+                pending.extend(operands);
+            }
+        }
+        false
+    }
+
+    fn acquire_all(
+        &mut self,
+        table: &Table,
+        chosen: &[Option<usize>],
+        operands: &[usize],
+    ) -> Option<f64> {
+        operands.iter().map(|&operand| self.acquire(table, chosen, operand)).sum()
+    }
+
+    fn release_all(
+        &mut self,
+        table: &Table,
+        chosen: &[Option<usize>],
+        operands: &[usize],
+    ) -> Option<f64> {
+        operands.iter().map(|&operand| self.release(table, chosen, operand)).sum()
+    }
+
+    /// Counts one more user; the price of what is used for the first time by that.
+    fn acquire(&mut self, table: &Table, chosen: &[Option<usize>], class: usize) -> Option<f64> {
+        let (mut price, mut pending) = (0.0, vec![class]);
+        while let Some(class) = pending.pop() {
+            let users = self.users.get_mut(class)?;
+            *users += 1;
+            if *users == 1 {
+                let (own, operands) = table.nodes[class].get(chosen[class]?)?;
+                price += own;
+                pending.extend(operands);
+            }
+        }
+        Some(price)
+    }
+
+    /// Counts one user less; the price of what is no longer used.
+    fn release(&mut self, table: &Table, chosen: &[Option<usize>], class: usize) -> Option<f64> {
+        let (mut price, mut pending) = (0.0, vec![class]);
+        while let Some(class) = pending.pop() {
+            let users = self.users.get_mut(class)?;
+            *users = users.checked_sub(1)?;
+            if *users == 0 {
+                let (own, operands) = table.nodes[class].get(chosen[class]?)?;
+                price += own;
+                pending.extend(operands);
+            }
+        }
+        Some(price)
+    }
+}
+
+/// Which classes were met in the current walk.
+struct Seen {
+    round: usize,
+    rounds: Vec<usize>,
+}
+
+impl Seen {
+    fn is_new(&mut self, class: usize) -> bool {
+        std::mem::replace(&mut self.rounds[class], self.round) != self.round
+    }
+}
+
+/// What a class needs if it is computed from these operands, if that costs less than `most`.
+fn way_through(
+    class: usize,
+    price: f64,
+    operands: &[usize],
+    best: &[Option<Way>],
+    seen: &mut Seen,
+    most: f64,
+) -> Option<(f64, Vec<(usize, f64)>)> {
+    let limit = if most.is_finite() { most - GAIN * most.abs() } else { most };
+    let mut total = price;
+    let mut needs = vec![(class, price)];
+    seen.round += 1;
+    seen.is_new(class);
+    for &operand in operands {
+        for &(member, price) in &best.get(operand)?.as_ref()?.needs {
+            // An operand that needs the class itself is no way to compute it.
+            if member == class {
+                return None;
+            }
+            if seen.is_new(member) {
+                total += price;
+                needs.push((member, price));
+            }
+        }
+        if total >= limit {
+            return None;
+        }
+    }
+    (total < limit).then_some((total, needs))
 }
 
 impl Choice {

@@ -19,6 +19,23 @@ pub struct OpId {
     number: u32,
 }
 
+impl OpId {
+    /// The number of its kind of operation.
+    pub(super) fn variant(self) -> u8 {
+        self.variant
+    }
+
+    /// Its own number, as a part of keys.
+    pub(super) fn number(self) -> u64 {
+        u64::from(self.number)
+    }
+}
+
+/// The number of an operation among all, by its name.
+pub(super) fn variant_of(name: &str) -> u8 {
+    Op::NAMES.iter().position(|known| *known == name).unwrap_or(usize::from(INPUT)) as u8
+}
+
 /// An e-node: an interned operation on classes. Region inputs are operations without operands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TensorNode {
@@ -81,7 +98,10 @@ pub struct Facts {
 #[derive(Debug, Default)]
 pub struct Knowledge {
     heads: Vec<Head>,
-    numbers: HashMap<String, OpId>,
+    /// Interned operations without bodies, by their variant; few of each.
+    plain: HashMap<u8, Vec<OpId>>,
+    /// Interned operations with bodies, by their text.
+    bodied: HashMap<String, OpId>,
     inputs: Vec<Facts>,
     /// How each class is used by the graph that was loaded, by the id that it was loaded under.
     pub uses: HashMap<Id, Uses>,
@@ -118,14 +138,26 @@ impl Knowledge {
     }
 
     fn intern(&mut self, op: Op, regions: Vec<Graph>) -> OpId {
-        let key = op_key(&op, &regions);
-        if let Some(&id) = self.numbers.get(&key) {
-            return id;
-        }
-        let variant = Op::NAMES.iter().position(|name| *name == op.name()).unwrap_or(0) as u8;
+        let variant = variant_of(op.name());
         let id = OpId { variant, number: self.heads.len() as u32 };
+        if regions.is_empty() {
+            let known = self.plain.entry(variant).or_default();
+            let same = known.iter().find(|id| match &self.heads[id.number as usize] {
+                Head::Op(other, _) => *other == op,
+                Head::Input(_) => false,
+            });
+            if let Some(&id) = same {
+                return id;
+            }
+            known.push(id);
+        } else {
+            let key = op_key(&op, &regions);
+            if let Some(&id) = self.bodied.get(&key) {
+                return id;
+            }
+            self.bodied.insert(key, id);
+        }
         self.heads.push(Head::Op(op, regions));
-        self.numbers.insert(key, id);
         id
     }
 

@@ -13,10 +13,11 @@
 //! | `(Concat@c ...)` | the same with any number of operands, which are bound to `c` too |
 //! | `(or a b …)` | any of the patterns |
 
-use super::language::{OpId, TensorGraph};
+use super::language::{OpId, TensorGraph, variant_of};
 use egg::{Id, Language};
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_tensor::DType;
+use std::sync::Arc;
 
 /// What a pattern matches.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,12 +25,12 @@ pub enum Pattern {
     /// Any class, or one of constants alone.
     Class {
         /// Name that it is bound to.
-        name: String,
+        name: Arc<str>,
         /// Whether it has to be constant.
         constant: bool,
     },
     /// A uniform constant, bound.
-    Scalar(String),
+    Scalar(Arc<str>),
     /// A uniform constant near this number.
     Number(f64),
     /// A function of two values.
@@ -40,8 +41,10 @@ pub enum Pattern {
     Named {
         /// Name of the operation.
         op: &'static str,
+        /// Its number among all operations.
+        variant: u8,
         /// Name that its attributes are bound to.
-        bind: String,
+        bind: Arc<str>,
         /// Operands, exactly as many; `None` for any.
         operands: Option<Vec<Pattern>>,
     },
@@ -52,37 +55,49 @@ pub enum Pattern {
 /// What the names of a pattern stand for in one match.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Match {
-    classes: Vec<(String, Id)>,
-    ops: Vec<(String, OpId)>,
-    scalars: Vec<(String, f64)>,
-    operands: Vec<(String, Vec<Id>)>,
+    classes: Vec<(Arc<str>, Id)>,
+    ops: Vec<(Arc<str>, OpId)>,
+    scalars: Vec<(Arc<str>, f64)>,
+    operands: Vec<(Arc<str>, Vec<Id>)>,
 }
 
 impl Match {
     /// The class bound to a name.
     pub fn class(&self, name: &str) -> Option<Id> {
-        self.classes.iter().find(|(bound, _)| bound == name).map(|(_, id)| *id)
+        self.classes.iter().find(|(bound, _)| &**bound == name).map(|(_, id)| *id)
     }
 
     /// The number bound to a name.
     pub fn scalar(&self, name: &str) -> Option<f64> {
-        self.scalars.iter().find(|(bound, _)| bound == name).map(|(_, number)| *number)
+        self.scalars.iter().find(|(bound, _)| &**bound == name).map(|(_, number)| *number)
     }
 
     /// The operation bound to a name.
     pub fn op<'a>(&self, egraph: &'a TensorGraph, name: &str) -> Option<&'a Op> {
-        let (_, id) = self.ops.iter().find(|(bound, _)| bound == name)?;
+        let (_, id) = self.ops.iter().find(|(bound, _)| &**bound == name)?;
         egraph.analysis.op(*id)
     }
 
     /// The operands of an operation that was matched with `...`.
     pub fn operands(&self, name: &str) -> Option<&[Id]> {
-        self.operands.iter().find(|(bound, _)| bound == name).map(|(_, ids)| ids.as_slice())
+        self.operands.iter().find(|(bound, _)| &**bound == name).map(|(_, ids)| ids.as_slice())
     }
 
-    fn with(mut self, name: &str, id: Id) -> Self {
-        self.classes.push((name.to_owned(), id));
+    fn with(mut self, name: &Arc<str>, id: Id) -> Self {
+        self.classes.push((name.clone(), id));
         self
+    }
+
+    /// What a rule sees of a match at a class: equal for matches on which it does the same. How many
+    /// ways there are to compute a class is a part, since rules look for some of them.
+    pub(super) fn key(&self, egraph: &TensorGraph, class: Id) -> Vec<u64> {
+        let seen = |id: Id| [usize::from(egraph.find(id)) as u64, egraph[id].nodes.len() as u64];
+        let operands = self.operands.iter().flat_map(|(_, ids)| ids);
+        let classes = self.classes.iter().map(|(_, id)| id).chain(operands);
+        let numbers = self.scalars.iter().map(|(_, number)| number.to_bits());
+        let ops = self.ops.iter().map(|(_, op)| op.number());
+        let ids = classes.flat_map(|&id| seen(id));
+        seen(class).into_iter().chain(ids).chain(ops).chain(numbers).collect()
     }
 }
 
@@ -145,7 +160,11 @@ impl Pattern {
                 either.iter().for_each(|p| p.extend(egraph, class, so_far.clone(), found));
             }
             Pattern::Unary(f, operand) => {
-                for node in &egraph[class].nodes {
+                for node in egraph[class]
+                    .nodes
+                    .iter()
+                    .filter(|node| node.op.variant() == variant_of("Unary"))
+                {
                     let Some(Op::Unary(unary)) = egraph.analysis.op(node.op) else { continue };
                     if let (true, &[child]) = (unary.f == *f, node.children()) {
                         operand.extend(egraph, child, so_far.clone(), found);
@@ -154,7 +173,11 @@ impl Pattern {
             }
             Pattern::Binary(f, operands) => {
                 let [left, right] = &**operands;
-                for node in &egraph[class].nodes {
+                for node in egraph[class]
+                    .nodes
+                    .iter()
+                    .filter(|node| node.op.variant() == variant_of("Binary"))
+                {
                     let Some(Op::Binary(binary)) = egraph.analysis.op(node.op) else { continue };
                     let &[a, b] = node.children() else { continue };
                     if binary.f != *f {
@@ -173,10 +196,9 @@ impl Pattern {
                     }
                 }
             }
-            Pattern::Named { op, bind, operands } => {
+            Pattern::Named { variant, bind, operands, .. } => {
                 for node in &egraph[class].nodes {
-                    let named = egraph.analysis.op(node.op).is_some_and(|o| o.name() == *op);
-                    if !named {
+                    if node.op.variant() != *variant {
                         continue;
                     }
                     let mut next = so_far.clone();
@@ -273,7 +295,7 @@ fn named(head: &str, operands: Option<Vec<Pattern>>) -> Result<Pattern, String> 
     let (name, bind) = head.split_once('@').ok_or_else(|| format!("`{head}` has no name"))?;
     let known = Op::NAMES.iter().find(|known| **known == name);
     let op = *known.ok_or_else(|| format!("no operation `{name}`"))?;
-    Ok(Pattern::Named { op, bind: bind.to_owned(), operands })
+    Ok(Pattern::Named { op, variant: variant_of(op), bind: bind.into(), operands })
 }
 
 fn leaf(token: &str) -> Result<Pattern, String> {
@@ -282,10 +304,10 @@ fn leaf(token: &str) -> Result<Pattern, String> {
             Some(name) => (name, true),
             None => (name, false),
         };
-        return Ok(Pattern::Class { name: name.to_owned(), constant });
+        return Ok(Pattern::Class { name: name.into(), constant });
     }
     if let Some(name) = token.strip_prefix('#') {
-        return Ok(Pattern::Scalar(name.to_owned()));
+        return Ok(Pattern::Scalar(name.into()));
     }
     token.parse().map(Pattern::Number).map_err(|_| format!("`{token}` is not a pattern"))
 }

@@ -4,10 +4,10 @@
 //! has the same type and shape.
 
 use super::fuse::Growth;
-use super::language::TensorGraph;
+use super::language::{TensorGraph, variant_of};
 use super::pattern::{Match, Pattern};
 use egg::Id;
-use kiln_ir::op::Op;
+use std::collections::{HashMap, HashSet};
 
 /// How far the results of both sides of a rule may differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,17 +101,21 @@ impl Rule {
         }
     }
 
-    /// Applies the rule everywhere once, but not to an e-graph of so many e-nodes; how often it put
-    /// something new beside what it found.
-    pub fn apply(&self, egraph: &mut TensorGraph, node_limit: usize) -> usize {
+    /// Applies the rule to every match that is new; how often it put something new beside what it
+    /// found.
+    pub fn apply(&self, egraph: &mut TensorGraph, ledger: &mut Ledger) -> usize {
         let right = match &self.rewrite {
             Rewrite::Pattern { right, .. } => *right,
             Rewrite::Growth(growth) => return growth.apply(egraph),
         };
         let mut fired = 0;
-        for (class, found) in self.matches(egraph) {
-            if egraph.total_number_of_nodes() >= node_limit {
+        for (number, (class, found)) in self.matches(egraph).into_iter().enumerate() {
+            // Counting takes a walk over all classes.
+            if number % 32 == 0 && egraph.total_number_of_nodes() >= ledger.node_limit {
                 break;
+            }
+            if !ledger.is_new(self.name, found.key(egraph, class)) {
+                continue;
             }
             if let Some(id) = right(egraph, &found) {
                 fired += usize::from(join(egraph, class, id));
@@ -119,6 +123,25 @@ impl Rule {
         }
         egraph.rebuild();
         fired
+    }
+}
+
+/// What has been done to one e-graph.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// No rule is applied to an e-graph of so many e-nodes.
+    node_limit: usize,
+    seen: HashMap<&'static str, HashSet<Vec<u64>>>,
+}
+
+impl Ledger {
+    /// A ledger of an e-graph that nothing has been done to.
+    pub fn new(node_limit: usize) -> Self {
+        Ledger { node_limit, seen: HashMap::new() }
+    }
+
+    fn is_new(&mut self, rule: &'static str, key: Vec<u64>) -> bool {
+        self.seen.entry(rule).or_default().insert(key)
     }
 }
 
@@ -130,9 +153,8 @@ pub(super) fn join(egraph: &mut TensorGraph, class: Id, id: Id) -> bool {
 /// Classes with an operation of this name, ascending. What constants alone decide is computed when
 /// the model is compiled, however it is written: to look for other ways would be work for nothing.
 fn candidates(egraph: &TensorGraph, root: Option<&str>) -> Vec<Id> {
-    let variant = root.and_then(|root| Op::NAMES.iter().position(|name| *name == root));
-    let mut classes: Vec<Id> = match variant {
-        Some(variant) => egraph.classes_for_op(&(variant as u8)).into_iter().flatten().collect(),
+    let mut classes: Vec<Id> = match root.map(variant_of) {
+        Some(variant) => egraph.classes_for_op(&variant).into_iter().flatten().collect(),
         None => egraph.classes().map(|class| class.id).collect(),
     };
     classes.retain(|&class| !egraph[class].data.constant);

@@ -7,7 +7,7 @@ use super::extract::{Price, extract, extract_from};
 use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::report::{RegionReport, Round};
-use super::rule::Rule;
+use super::rule::{Ledger, Rule};
 use super::{EGraphOptions, fuse};
 use crate::PassError;
 use crate::layout::moves_channels;
@@ -49,13 +49,14 @@ pub(super) fn saturate(
         Round::Fuse => fuse::MAX_MEMBERS,
     };
     let mut fired = BTreeMap::new();
+    let mut ledger = Ledger::new(options.node_limit);
     'iterations: for _ in 0..limit {
         let mut any = false;
         for rule in rules {
             if egraph.total_number_of_nodes() >= options.node_limit {
                 break 'iterations;
             }
-            let count = rule.apply(&mut egraph, options.node_limit);
+            let count = rule.apply(&mut egraph, &mut ledger);
             if count > 0 {
                 *fired.entry(rule.name).or_insert(0) += count;
                 any = true;

@@ -4,7 +4,7 @@
 //! that is replaced keeps its type.
 
 use crate::PassError;
-use kiln_ir::{Graph, Node, ValueId};
+use kiln_ir::{Graph, GraphError, Node, OpError, ValueId};
 use std::sync::Arc;
 
 /// A graph on its way from old to new.
@@ -69,10 +69,10 @@ impl Rebuild {
             &[output] => Ok(output),
             outputs => Err(PassError::Graph {
                 pass: self.pass,
-                error: kiln_ir::GraphError::Op {
+                error: GraphError::Op {
                     op: name,
                     node: like.source.clone(),
-                    error: kiln_ir::OpError::new(format!("has {} results", outputs.len())),
+                    error: OpError::new(format!("has {} results", outputs.len())),
                 },
             }),
         }
@@ -91,10 +91,12 @@ impl Rebuild {
         regions: Vec<Graph>,
     ) -> Result<(), PassError> {
         let inputs = self.operands(node)?;
-        let outputs = self
-            .new
-            .add_node(node.op.clone(), &inputs, regions, node.source.clone())
-            .map_err(|error| PassError::Graph { pass: self.pass, error })?;
+        let outputs = self.new.add_copy(old, node, &inputs, regions);
+        let outputs = outputs.ok_or_else(|| {
+            let error = OpError::new("the operands have other types than before");
+            let (op, node) = (node.op.name(), node.source.clone());
+            PassError::Graph { pass: self.pass, error: GraphError::Op { op, node, error } }
+        })?;
         self.stand_for(old, node, &outputs)
     }
 

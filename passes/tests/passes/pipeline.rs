@@ -7,6 +7,7 @@
 //! numbers. Where results differ by more than rounding explains, the same graph is run again in
 //! double precision: a mistake shows there too, a bad condition does not.
 
+use crate::instance::{self, Instance};
 use crate::interpreter;
 use kiln_ir::accuracy::{Mismatch, Tolerance};
 use kiln_ir::op::{Cast, Constant, Op};
@@ -148,6 +149,22 @@ fn check(seed: u64, nodes: usize, tally: &mut Tally) {
             if let Some(again) = again {
                 panic!("seed {seed}, {nodes} nodes: {found}\nin double precision: {again}");
             }
+        }
+    }
+}
+
+/// What rules are proven on, through everything else: convolutions, attention, normalisations.
+#[test]
+fn instances_of_rules_compute_the_same() {
+    for (name, generate) in instance::all() {
+        for seed in 0..6 {
+            let mut instance = Instance::new(seed, false);
+            let root = generate(&mut instance);
+            instance.graph.output(root, "y").unwrap();
+            let inputs = instance.arguments().to_vec();
+            let expected = evaluate(&instance.graph, &inputs).unwrap();
+            let found = difference(&instance.graph, &inputs, &expected, 100.0);
+            assert_eq!(found, Ok(None), "{name}, seed {seed}");
         }
     }
 }

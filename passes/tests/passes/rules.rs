@@ -6,7 +6,7 @@ use crate::instance::{self, Instance};
 use egg::{Id, Language};
 use kiln_ir::{Graph, Op, ValueId};
 use kiln_passes::egraph::language::{Head, Knowledge, TensorGraph, TensorNode, load};
-use kiln_passes::egraph::rule::{Class, Rule};
+use kiln_passes::egraph::rule::{Class, Ledger, Rule};
 use kiln_passes::egraph::rules;
 use kiln_tensor::{SymbolValues, Tensor};
 use std::collections::BTreeMap;
@@ -43,8 +43,9 @@ fn prove(rule: &Rule, instance: &Instance, seed: u64) -> bool {
     let mut egraph = TensorGraph::new(Knowledge::default());
     let classes = load(&mut egraph, graph, &[]).unwrap();
     let mut fired = 0;
+    let mut ledger = Ledger::new(usize::MAX);
     for _ in 0..REPEATS {
-        fired += rule.apply(&mut egraph, usize::MAX);
+        fired += rule.apply(&mut egraph, &mut ledger);
     }
     let mut values: BTreeMap<Id, Tensor> = BTreeMap::new();
     let given = instance.arguments().iter().cloned();

@@ -8,7 +8,7 @@ use crate::egraph::build::{reshape, shape, transpose, ty};
 use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
-use crate::layout::{inverse, permuted, through};
+use crate::layout::{inverse, moves_channels, permuted, through};
 use egg::Id;
 use kiln_ir::op::{Assume, Concat, Contract, ContractSpec, Conv, ConvLayout, Op};
 use kiln_tensor::Dim;
@@ -118,6 +118,7 @@ pub(super) fn rules() -> Vec<Rule> {
         // contract(T(x), y) = contract'(x, y)
         reordering("transpose-into-left", "(Contract@c (Transpose@t ?x) ?y)", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            not_of_image(&perm)?;
             let lhs = permuted(&spec.lhs, &inverse(&perm));
             add_op(
                 g,
@@ -128,6 +129,7 @@ pub(super) fn rules() -> Vec<Rule> {
         // contract(x, T(y)) = contract'(x, y)
         reordering("transpose-into-right", "(Contract@c ?x (Transpose@t ?y))", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            varies(g, m.class("y")?)?;
             let rhs = permuted(&spec.rhs, &inverse(&perm));
             add_op(
                 g,
@@ -138,6 +140,7 @@ pub(super) fn rules() -> Vec<Rule> {
         // T(contract(x, y)) = contract'(x, y)
         rule("transpose-into-result", "(Transpose@t (Contract@c ?x ?y))", |g, m| {
             let (spec, perm) = (spec(g, m)?, perm(g, m, "t")?);
+            not_of_image(&perm)?;
             let out = permuted(&spec.out, &perm);
             add_op(
                 g,
@@ -236,6 +239,18 @@ fn target(egraph: &TensorGraph, m: &Match) -> Option<Vec<Dim>> {
     }
 }
 
+/// Nothing is gained by an operation that takes in what is done to a constant when the model is
+/// compiled.
+fn varies(egraph: &TensorGraph, id: Id) -> Option<()> {
+    (!egraph[id].data.constant).then_some(())
+}
+
+/// A product of an image that has its channels first runs well enough, but what stands around it has
+/// them last: such a transpose is left for its neighbours to cancel.
+fn not_of_image(perm: &[usize]) -> Option<()> {
+    (perm.len() < 4 || moves_channels(perm).is_none()).then_some(())
+}
+
 /// The permutation of some transpose in a class.
 fn some_transpose(egraph: &TensorGraph, class: Id) -> Option<Vec<usize>> {
     egraph[class].nodes.iter().find_map(|node| match egraph.analysis.op(node.op)? {
@@ -297,6 +312,7 @@ fn split(
 
 /// The contraction on the operand `source` as it was before a reshape joined its dimensions.
 fn joined(egraph: &mut TensorGraph, m: &Match, source: Id, left: bool) -> Option<Id> {
+    varies(egraph, source)?;
     let spec = spec(egraph, m)?;
     let labels = if left { &spec.lhs } else { &spec.rhs };
     let (wholes, fine) = (target(egraph, m)?, shape(egraph, source));

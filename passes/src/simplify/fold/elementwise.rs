@@ -15,69 +15,103 @@ pub(super) fn evaluate(op: &Op, operands: &[Tensor], ty: &TensorType) -> Option<
     }
     let sizes = ty.static_sizes()?;
     match (op, operands) {
-        (Op::Unary(unary), [x]) => {
-            let f: fn(f32) -> f32 = match unary.f {
-                UnaryFn::Neg => |x| -x,
-                UnaryFn::Abs => f32::abs,
-                UnaryFn::Sqrt => f32::sqrt,
-                UnaryFn::Reciprocal => |x| 1.0 / x,
-                _ => return None,
-            };
-            let values: Vec<f32> = x.as_slice::<f32>().ok()?.iter().map(|&x| f(x)).collect();
-            Tensor::from_slice(sizes, &values).ok()
-        }
-        (Op::Binary(binary), [a, b]) => {
-            let f: fn(f32, f32) -> f32 = match binary.f {
-                BinaryFn::Add => |a, b| a + b,
-                BinaryFn::Sub => |a, b| a - b,
-                BinaryFn::Mul => |a, b| a * b,
-                BinaryFn::Div => |a, b| a / b,
-                _ => return None,
-            };
-            stretched(a, b, sizes, f)
-        }
+        (Op::Unary(unary), [x]) => match unary.f {
+            UnaryFn::Neg => each(x, sizes, |x| -x),
+            UnaryFn::Abs => each(x, sizes, f32::abs),
+            UnaryFn::Sqrt => each(x, sizes, f32::sqrt),
+            UnaryFn::Reciprocal => each(x, sizes, |x| 1.0 / x),
+            _ => None,
+        },
+        (Op::Binary(binary), [a, b]) => match binary.f {
+            BinaryFn::Add => stretched(a, b, sizes, |a, b| a + b),
+            BinaryFn::Sub => stretched(a, b, sizes, |a, b| a - b),
+            BinaryFn::Mul => stretched(a, b, sizes, |a, b| a * b),
+            BinaryFn::Div => stretched(a, b, sizes, |a, b| a / b),
+            _ => None,
+        },
         _ => None,
     }
 }
 
+fn each(x: &Tensor, sizes: Vec<usize>, f: impl Fn(f32) -> f32) -> Option<Tensor> {
+    let mut result = Tensor::zeros(DType::F32, sizes).ok()?;
+    let slots = result.as_mut_slice::<f32>().ok()?;
+    slots.iter_mut().zip(x.as_slice::<f32>().ok()?).for_each(|(slot, &x)| *slot = f(x));
+    Some(result)
+}
+
 /// `f` of every pair of elements, one operand of which may be stretched.
-fn stretched(a: &Tensor, b: &Tensor, sizes: Vec<usize>, f: fn(f32, f32) -> f32) -> Option<Tensor> {
-    let (first, second) = (rows(a, &sizes)?, rows(b, &sizes)?);
+fn stretched(
+    a: &Tensor,
+    b: &Tensor,
+    sizes: Vec<usize>,
+    f: impl Fn(f32, f32) -> f32,
+) -> Option<Tensor> {
+    let strides = [strides(a.sizes(), sizes.len())?, strides(b.sizes(), sizes.len())?];
+    let walk = joined(&sizes, &strides);
     let (a, b) = (a.as_slice::<f32>().ok()?, b.as_slice::<f32>().ok()?);
-    let columns = sizes.last().copied().unwrap_or(1);
-    let mut values = Vec::with_capacity(sizes.iter().product());
-    for (i, j) in first.starts.iter().zip(&second.starts) {
-        for column in 0..columns {
-            values.push(f(a[i + column * first.step], b[j + column * second.step]));
+    let mut result = Tensor::zeros(DType::F32, sizes).ok()?;
+    let slots = result.as_mut_slice::<f32>().ok()?;
+    let Some((&(columns, steps), outer)) = walk.split_last() else {
+        slots.iter_mut().for_each(|slot| *slot = f(a[0], b[0]));
+        return Some(result);
+    };
+    if slots.is_empty() {
+        return Some(result);
+    }
+    let mut at = vec![0usize; outer.len()];
+    let [mut i, mut j] = [0usize; 2];
+    for row in slots.chunks_exact_mut(columns) {
+        // Each of these is a loop over contiguous numbers.
+        match steps {
+            [1, 1] => {
+                let pairs = a[i..].iter().zip(&b[j..]);
+                row.iter_mut().zip(pairs).for_each(|(slot, (&a, &b))| *slot = f(a, b));
+            }
+            [1, _] => row.iter_mut().zip(&a[i..]).for_each(|(slot, &a)| *slot = f(a, b[j])),
+            [_, 1] => row.iter_mut().zip(&b[j..]).for_each(|(slot, &b)| *slot = f(a[i], b)),
+            _ => row.fill(f(a[i], b[j])),
+        }
+        for (place, &(size, [first, second])) in at.iter_mut().zip(outer).rev() {
+            *place += 1;
+            (i, j) = (i + first, j + second);
+            if *place < size {
+                break;
+            }
+            *place = 0;
+            (i, j) = (i - first * size, j - second * size);
         }
     }
-    Tensor::from_slice(sizes, &values).ok()
+    Some(result)
 }
 
-/// Where the rows of a stretched operand start, and how far its columns are apart.
-struct Rows {
-    starts: Vec<usize>,
-    step: usize,
-}
-
-fn rows(x: &Tensor, sizes: &[usize]) -> Option<Rows> {
-    let missing = sizes.len().checked_sub(x.sizes().len())?;
-    let mut strides = vec![0; sizes.len()];
+/// Distances in elements with which a tensor is read as one of this rank that it stretches to.
+fn strides(sizes: &[usize], rank: usize) -> Option<Vec<usize>> {
+    let missing = rank.checked_sub(sizes.len())?;
+    let mut strides = vec![0; rank];
     let mut stride = 1;
-    for (dim, &size) in x.sizes().iter().enumerate().rev() {
+    for (dim, &size) in sizes.iter().enumerate().rev() {
         strides[missing + dim] = if size == 1 { 0 } else { stride };
         stride *= size;
     }
-    let (step, outer) = match strides.split_last() {
-        Some((&step, outer)) => (step, outer),
-        None => return Some(Rows { starts: vec![0], step: 0 }),
-    };
-    let mut starts = vec![0];
-    for (&size, &stride) in sizes.iter().zip(outer) {
-        starts =
-            starts.iter().flat_map(|start| (0..size).map(move |at| start + at * stride)).collect();
+    Some(strides)
+}
+
+/// Dimensions with the strides of both operands, as few as possible: the innermost is then long, and
+/// its strides are 0 or 1.
+fn joined(sizes: &[usize], strides: &[Vec<usize>; 2]) -> Vec<(usize, [usize; 2])> {
+    let mut joined: Vec<(usize, [usize; 2])> = Vec::new();
+    for (dim, &size) in sizes.iter().enumerate().filter(|(_, size)| **size != 1) {
+        let own = [strides[0][dim], strides[1][dim]];
+        match joined.last_mut() {
+            Some((before, outer)) if (0..2).all(|side| outer[side] == own[side] * size) => {
+                *before *= size;
+                *outer = own;
+            }
+            _ => joined.push((size, own)),
+        }
     }
-    Some(Rows { starts, step })
+    joined
 }
 
 #[cfg(test)]

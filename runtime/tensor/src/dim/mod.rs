@@ -328,7 +328,8 @@ impl Atom {
 
 impl From<i64> for Dim {
     fn from(value: i64) -> Self {
-        Self::from_terms([(Vec::new(), value)])
+        let terms = if value == 0 { Vec::new() } else { vec![(Vec::new(), value)] };
+        Dim { terms }
     }
 }
 
@@ -348,6 +349,10 @@ impl Add for Dim {
     type Output = Dim;
 
     fn add(self, other: Dim) -> Dim {
+        // Most dimensions are plain numbers.
+        if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
+            return Dim::from(a.saturating_add(b));
+        }
         Dim::from_terms(self.terms.into_iter().chain(other.terms))
     }
 }
@@ -372,6 +377,12 @@ impl Mul for Dim {
     type Output = Dim;
 
     fn mul(self, other: Dim) -> Dim {
+        match (self.as_const(), other.as_const()) {
+            (Some(a), Some(b)) => return Dim::from(a.saturating_mul(b)),
+            (Some(1), _) => return other,
+            (_, Some(1)) => return self,
+            _ => {}
+        }
         let mut terms = Vec::with_capacity(self.terms.len() * other.terms.len());
         for (left, a) in &self.terms {
             for (right, b) in &other.terms {
