@@ -4,7 +4,7 @@
 
 mod models;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use kiln_ir::Graph;
 use kiln_passes::{CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan, simplify};
 use std::hint::black_box;
@@ -23,12 +23,11 @@ fn measure(c: &mut Criterion, name: &str, graph: &Graph) {
     });
 }
 
-fn networks(c: &mut Criterion) {
-    measure(c, "minilm", &models::encoder(6, 384, 12));
-    measure(c, "bert", &models::encoder(12, 768, 12));
-    measure(c, "resnet50", &models::resnet50());
-    measure(c, "densenet121", &models::densenet121());
+fn main() {
+    let mut c = Criterion::default().configure_from_args();
+    measure(&mut c, "minilm", &models::encoder(6, 384, 12));
+    measure(&mut c, "bert", &models::encoder(12, 768, 12));
+    measure(&mut c, "resnet50", &models::resnet50());
+    measure(&mut c, "densenet121", &models::densenet121());
+    c.final_summary();
 }
-
-criterion_group!(benches, networks);
-criterion_main!(benches);

@@ -21,7 +21,7 @@ pub const MAX_NODES: usize = 300;
 /// A part of a graph.
 pub(crate) enum Part {
     /// Nodes that are optimised together.
-    Region(Region),
+    Region(Box<Region>),
     /// A node with bodies or several results, which is left as it is.
     Opaque(NodeId),
 }
@@ -94,7 +94,7 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
     let uses = graph.uses();
     for run in runs {
         parts.push(match run {
-            Ok(nodes) => Part::Region(region(graph, &nodes, &uses)?),
+            Ok(nodes) => Part::Region(Box::new(region(graph, &nodes, &uses)?)),
             Err(id) => Part::Opaque(id),
         });
     }

@@ -90,7 +90,7 @@ fn graph_of(source: &str) -> Graph {
 }
 
 /// Numbers within a half of `base` (whole ones for integers), different for each seed.
-fn numbers(ty: &TensorType, symbols: &SymbolValues, base: f64, seed: u64) -> Tensor {
+pub fn numbers(ty: &TensorType, symbols: &SymbolValues, base: f64, seed: u64) -> Tensor {
     let sizes: Vec<usize> =
         ty.shape.iter().map(|dim| dim.evaluate(symbols).unwrap() as usize).collect();
     let mut state = seed;

@@ -107,6 +107,6 @@ mod tests {
         assert_eq!(found, [vec![b.clone()], vec![s.clone()], vec![number(12), number(64)]]);
         assert!(groups(&fine, &[b.clone() * s, number(700)]).is_none());
         assert!(groups(&[number(2)], &[number(2), number(1)]).is_none());
-        assert_eq!(groups(&[b.clone(), number(1)], &[b.clone()]).unwrap()[0].len(), 2);
+        assert_eq!(groups(&[b.clone(), number(1)], std::slice::from_ref(&b)).unwrap()[0].len(), 2);
     }
 }
