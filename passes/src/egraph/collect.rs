@@ -4,6 +4,7 @@
 //! Invariant: results move by rounding alone, as after a `Reassociating` rule. Rules could do the
 //! same, but a chain of n constants has more bracketings than an e-graph should hold.
 
+use super::invert::invertible;
 use crate::PassError;
 use crate::simplify::Rebuild;
 use kiln_ir::op::{Binary, BinaryFn, Op, Unary, UnaryFn};
@@ -83,7 +84,9 @@ impl<'g> Chains<'g> {
             (BinaryFn::Sub, true) => Link::Minus(known),
             (BinaryFn::Sub, false) => Link::From(known),
             (BinaryFn::Mul, _) => Link::Times(known),
-            (BinaryFn::Div, true) => Link::Over(known),
+            (BinaryFn::Div, true) if self.graph.constant_of(known).is_some_and(invertible) => {
+                Link::Over(known)
+            }
             _ => return None,
         };
         Some((rest, link))

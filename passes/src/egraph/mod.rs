@@ -14,6 +14,7 @@ mod cost;
 mod extract;
 pub mod fuse;
 pub mod fused;
+mod invert;
 pub mod language;
 pub mod pattern;
 mod report;

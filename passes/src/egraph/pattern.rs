@@ -110,10 +110,16 @@ pub fn uniform(egraph: &TensorGraph, class: Id) -> Option<f64> {
 }
 
 /// Whether a number is a constant of mathematics as exporters write it: with seven digits, or
-/// rounded to its element type.
+/// rounded to its element type. What a type represents exactly, such as 2 or −0.5, is written
+/// exactly.
 pub fn near(number: f64, expected: f64, dtype: DType) -> bool {
-    let tolerance = (4.0 * dtype.unit_roundoff()).max(1e-6);
-    number == expected || (number - expected).abs() <= tolerance * expected.abs()
+    let exactly_written = (expected * 64.0).fract() == 0.0 && expected.abs() < 64.0;
+    let tolerance = match dtype {
+        _ if exactly_written => 0.0,
+        DType::F64 => 1e-12,
+        dtype => (1.01 * dtype.unit_roundoff()).max(1e-6),
+    };
+    (number - expected).abs() <= tolerance * expected.abs()
 }
 
 impl Pattern {

@@ -1,11 +1,12 @@
-//! What symbols hide until the model runs: element counts of reshapes and ends of slices.
+//! What symbols hide until the model runs: sizes that may come out negative, element counts of
+//! reshapes, ends of slices, operands that may be empty.
 //!
 //! Invariant: no kernel reads outside of its operands because of a size that the compiler could not
 //! see: whatever is not certain is checked before the step that relies on it.
 
 use super::scope::Scope;
-use kiln_ir::op::Op;
-use kiln_ir::{Graph, Node};
+use kiln_ir::op::{Op, PadMode};
+use kiln_ir::{Graph, Node, ValueId};
 use kiln_program::Step;
 use kiln_tensor::{Dim, SymbolTable};
 
@@ -40,7 +41,24 @@ fn node_checks(graph: &Graph, node: &Node, symbols: &SymbolTable, found: &mut Ve
             found.push((low.minimum(high), low));
         }
     };
+    // Inside a fused body nothing is allocated for a size, so nothing else would notice.
+    for dim in node.outputs.iter().flat_map(|&output| &graph.ty(output).shape) {
+        at_most(Dim::default(), dim, found);
+    }
+    // Something is read for every element of the result, so there must be something to read.
+    let not_empty = |out: &Dim, x: &Dim, found: &mut Vec<(Dim, Dim)>| {
+        let one = Dim::from(1i64);
+        if out != x {
+            at_most(out.minimum(&one), &x.minimum(&one), found);
+        }
+    };
+    let dims = |id: ValueId| graph.ty(id).shape.iter();
     match &node.op {
+        Op::Pad(pad) if pad.mode == PadMode::Constant => {}
+        Op::Pad(_) | Op::Resize(_) => {
+            let pairs = dims(node.outputs[0]).zip(dims(node.inputs[0]));
+            pairs.for_each(|(out, x)| not_empty(out, x, found));
+        }
         Op::Reshape(_) => {
             let [from, to] = [node.inputs[0], node.outputs[0]].map(|id| graph.ty(id).elements());
             if from != to {

@@ -164,7 +164,7 @@ pub enum Step {
 /// A loop with values that are carried from one iteration to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoopStep {
-    /// An i64 buffer with the greatest number of iterations; negative for no limit.
+    /// An i64 buffer with the greatest number of iterations; none if it is not positive.
     pub trip: BufferId,
     /// A bool buffer: whether to run the next iteration. The body writes it.
     pub condition: BufferId,

@@ -29,8 +29,19 @@ impl Program {
         for (number, port) in self.inputs.iter().enumerate() {
             checker.input(number, port.buffer).map_err(at(format!("input `{}`", port.name)))?;
         }
+        let mut taken = BTreeSet::new();
         for (number, buffer) in self.buffers.iter().enumerate() {
             checker.buffer(buffer, weights).map_err(at(format!("buffer {number}")))?;
+            // The tensor of an input or output is as large as its one buffer.
+            let shared = match buffer.location {
+                Location::Input(own) => !taken.insert((true, own)),
+                Location::Output(own) => !taken.insert((false, own)),
+                Location::Weights(_) | Location::Arena(_) => false,
+            };
+            if shared {
+                let reason = format!("another buffer is {:?}, too", buffer.location);
+                return Err(at(format!("buffer {number}"))(reason));
+            }
         }
         let last = count(&self.steps).saturating_sub(1);
         for port in &self.outputs {
@@ -349,7 +360,7 @@ mod tests {
     fn each_inconsistency_is_found() {
         assert_eq!(sound().validate(80), Ok(()));
         type Damage = fn(&mut Program);
-        let cases: [(&str, Damage); 14] = [
+        let cases: [(&str, Damage); 16] = [
             ("there is no buffer 9", |p| p.inputs[0].buffer = BufferId(9)),
             ("its buffer is in", |p| p.inputs[0].buffer = BufferId(1)),
             ("there is no kernel 7", |p| p.steps[0] = launch(7)),
@@ -357,7 +368,12 @@ mod tests {
             ("nothing gives `m` a value", |p| p.buffers[2].shape = vec![Dim::named("m")]),
             ("negative", |p| p.buffers[2].shape = vec![Dim::from(-1i64)]),
             ("there is no output 1", |p| p.buffers[2].location = Location::Output(1)),
-            ("may only be read", |p| p.buffers[3].location = Location::Input(0)),
+            ("another buffer is Output(0), too", |p| p.buffers[3].location = Location::Output(0)),
+            ("another buffer is Input(0), too", |p| p.buffers[3].location = Location::Input(0)),
+            ("may only be read", |p| {
+                p.inputs.push(Port { name: "z".into(), buffer: BufferId(3) });
+                p.buffers[3].location = Location::Input(1);
+            }),
             ("do not fit", |p| p.buffers[1].shape = vec![Dim::from(5i64)]),
             ("does not fit 80 bytes", |p| {
                 p.buffers[1].location =

@@ -202,7 +202,7 @@ impl<'r, 'o> Run<'r, 'o> {
         let trip = self.integer(step.trip, 0)?;
         let mut scans: Vec<Vec<u8>> = step.scans.iter().map(|_| Vec::new()).collect();
         let mut iteration = 0i64;
-        while (trip < 0 || iteration < trip) && self.truth(step.condition)? {
+        while iteration < trip && self.truth(step.condition)? {
             if self.iterations >= self.session.loop_limit {
                 return Err(RunError::LoopLimit(self.session.loop_limit));
             }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the bytes of a `Storage` never move or change while it is shared.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -26,10 +26,7 @@ impl Aligned {
         let layout = Self::layout(length)?;
         // SAFETY: the layout has a non-zero size.
         let pointer = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(pointer) {
-            Some(pointer) => Some(Aligned { pointer, length }),
-            None => handle_alloc_error(layout),
-        }
+        NonNull::new(pointer).map(|pointer| Aligned { pointer, length })
     }
 }
 
@@ -61,8 +58,8 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// A zero-filled block of `length` bytes, aligned to [`ALIGNMENT`]; `None` if no allocation
-    /// of that size can exist.
+    /// A zero-filled block of `length` bytes, aligned to [`ALIGNMENT`]; `None` if there is
+    /// no memory for it.
     pub fn zeroed(length: usize) -> Option<Self> {
         let block = Aligned::zeroed(length)?;
         Some(Storage { owner: Arc::new(Owner::Aligned(block)), offset: 0, length })

@@ -4,6 +4,7 @@
 //! Invariant: what a rule adds on constants alone is folded afterwards and costs nothing at run time.
 
 use crate::egraph::build::{add, mul, reshape, shape, transpose, ty, unary};
+use crate::egraph::invert::invertible;
 use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
@@ -29,9 +30,11 @@ pub(super) fn rules() -> Vec<Rule> {
             let negative = unary(g, UnaryFn::Neg, m.class("c")?)?;
             add(g, m.class("x")?, negative)
         }),
-        // x/c = x·(1/c)
+        // x/c = x·(1/c), where 1/c is a normal number
         rounding("divide-by-constant", "(div ?x ?c:const)", |g, m| {
-            let inverse = unary(g, UnaryFn::Reciprocal, m.class("c")?)?;
+            let c = m.class("c")?;
+            g[c].data.value.as_ref().filter(|value| invertible(value))?;
+            let inverse = unary(g, UnaryFn::Reciprocal, c)?;
             mul(g, m.class("x")?, inverse)
         }),
         // 1/x = reciprocal(x)
