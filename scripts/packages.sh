@@ -25,8 +25,9 @@ command -v python3 >/dev/null || python_missing=1
 missing=()
 prefix="${MLIR_SYS_220_PREFIX:-/usr/lib/llvm-22}"
 if command -v dpkg-query >/dev/null && [ "$prefix" = /usr/lib/llvm-22 ]; then
-    # libpolly and libzstd: tblgen and melior's macros do not link without them.
-    for package in llvm-22-dev libmlir-22-dev libclang-22-dev libpolly-22-dev libzstd-dev; do
+    # Polly, zstd and zlib: tblgen and melior's macros do not link without them.
+    for package in llvm-22-dev libmlir-22-dev libclang-22-dev libpolly-22-dev libzstd-dev zlib1g-dev
+    do
         installed "$package" || missing+=("$package")
     done
 elif [ ! -x "$prefix/bin/llvm-config" ]; then

@@ -6,13 +6,14 @@
 mod canonical;
 mod dominators;
 
-pub(crate) use canonical::rename;
+pub(crate) use canonical::{rename, rename_from};
 
 use crate::PassError;
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::Symbol;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Regions beyond this many nodes are cut further.
 pub const MAX_NODES: usize = 300;
@@ -38,6 +39,9 @@ pub(crate) struct Region {
     pub outputs: Vec<ValueId>,
     /// Symbols of the whole graph by their names in `graph`.
     pub symbols: BTreeMap<Symbol, Symbol>,
+    /// The model's nodes that the nodes of `graph` came from, which names them by their numbers
+    /// here: equal layers are optimised once, and each gets its own names back.
+    pub sources: Vec<Arc<str>>,
     /// Equal keys mean equal graphs.
     pub key: String,
 }
@@ -126,12 +130,14 @@ fn region(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> Result<Regio
             map.insert(input, value);
         }
     }
-    for &id in nodes {
+    let mut sources: Vec<Arc<str>> = Vec::new();
+    for (number, &id) in nodes.iter().enumerate() {
         let node = graph.node(id);
+        sources.push(node.source.clone().unwrap_or_else(|| Arc::from("")));
         let operands: Vec<ValueId> =
             node.inputs.iter().filter_map(|input| map.get(input).copied()).collect();
         let results = own
-            .add_node(node.op.clone(), &operands, Vec::new(), node.source.clone())
+            .add_node(node.op.clone(), &operands, Vec::new(), Some(number.to_string().into()))
             .map_err(error)?;
         map.extend(node.outputs.iter().copied().zip(results));
     }
@@ -149,5 +155,25 @@ fn region(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> Result<Regio
     let symbols = renaming.into_iter().map(|(from, to)| (to, from)).collect();
     let flags: String = constant.iter().map(|&c| if c { 'c' } else { 'v' }).collect();
     let key = format!("{flags} {}", crate::structure::graph_key(&graph));
-    Ok(Region { graph, constant, inputs, outputs, symbols, key })
+    Ok(Region { graph, constant, inputs, outputs, symbols, sources, key })
+}
+
+/// What separates the numbers of several nodes that one node came from.
+pub(crate) const JOINT: &str = " ";
+
+impl Region {
+    /// The names of the nodes with these numbers, each once.
+    pub fn source(&self, numbers: &str) -> Option<Arc<str>> {
+        let mut names: Vec<&str> = Vec::new();
+        for number in numbers.split(JOINT) {
+            let name = number.parse().ok().and_then(|number: usize| self.sources.get(number));
+            // A node that was fused before has the names of several.
+            for name in name.into_iter().flat_map(|name| name.split(", ")) {
+                if !name.is_empty() && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        (!names.is_empty()).then(|| names.join(", ").into())
+    }
 }

@@ -234,6 +234,19 @@ fn every_level_can_be_seen() {
 }
 
 #[test]
+fn equal_layers_share_a_kernel_and_keep_their_names() {
+    let folder = Folder::new();
+    let model = folder.write("twins.onnx", &small::twins());
+    let plan = succeeds(&["inspect", &model, "--at", "plan"]);
+    assert!(plan.contains("kernels 1, each compiled once"), "{plan}");
+    for names in ["for `MatMul_a, Relu_b`", "for `MatMul_c, Relu_y`"] {
+        assert_eq!(plan.matches(names).count(), 1, "{names}: {plan}");
+    }
+    let part = succeeds(&["inspect", &model, "--at", "plan", "--node", "Relu_y"]);
+    assert_eq!(part.lines().count(), 1, "{part}");
+}
+
+#[test]
 fn check_counts_and_says_why() {
     let folder = Folder::new();
     let case = |name: &str, model: &[u8], format_error: bool| {

@@ -121,6 +121,21 @@ pub fn perceptron() -> Vec<u8> {
     )
 }
 
+/// Two layers that are equal but for their weights.
+pub fn twins() -> Vec<u8> {
+    model(
+        vec![value("x", &[D::Name("batch"), D::Size(8)])],
+        vec![floats("w1", &[8, 8], &weights(64)), floats("w2", &[8, 8], &weights(99)[35..])],
+        vec![
+            node("MatMul", "x,w1", "a"),
+            node("Relu", "a", "b"),
+            node("MatMul", "b,w2", "c"),
+            node("Relu", "c", "y"),
+        ],
+        vec![value("y", &[D::Name("batch"), D::Size(8)])],
+    )
+}
+
 /// `x: f32[batch, 8] → y: f32[batch, 4]`: columns that a constant names are picked out, so that
 /// places to read from are part of the weights.
 pub fn picker() -> Vec<u8> {

@@ -3,10 +3,14 @@
 //! Invariant: a shared class is counted once (a DAG cost); the choice has no cycles; equal prices
 //! are decided by order, so that the result repeats.
 
+use super::body::Plain;
 use super::language::{Head, TensorGraph, TensorNode};
+use crate::region::JOINT;
 use egg::{Id, Language};
+use kiln_ir::op::Op;
 use kiln_ir::{Graph, GraphError, ValueId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// The price of an e-node in a class.
 pub type Price<'a> = dyn Fn(&TensorGraph, Id, &TensorNode) -> f64 + 'a;
@@ -441,6 +445,7 @@ impl Choice {
         graph: &mut Graph,
         inputs: &[ValueId],
     ) -> Result<Option<Vec<ValueId>>, GraphError> {
+        let plain = Plain::of(egraph);
         let mut values: HashMap<Id, ValueId> = HashMap::new();
         let mut results = Vec::new();
         for &root in roots {
@@ -469,7 +474,7 @@ impl Choice {
                         None => return Ok(None),
                     },
                     Head::Op(op, bodies) => {
-                        let source = egraph.analysis.sources.get(&class).cloned();
+                        let source = source(egraph, &plain, class, op, &children);
                         let operands: Vec<ValueId> =
                             children.iter().map(|child| values[child]).collect();
                         let added =
@@ -490,6 +495,22 @@ impl Choice {
         }
         Ok(Some(results))
     }
+}
+
+/// Where an operation came from; a fused one came from all that it does, first to last.
+fn source(egraph: &TensorGraph, plain: &Plain, class: Id, op: &Op, cut: &[Id]) -> Option<Arc<str>> {
+    let of = |class: Id| egraph.analysis.sources.get(&egraph.find(class));
+    if !matches!(op, Op::Fused(_)) {
+        return of(class).cloned();
+    }
+    let members = plain.body(egraph, class, cut)?.members;
+    let mut sources: Vec<&str> = Vec::new();
+    for source in members.iter().rev().filter_map(|&member| of(member)) {
+        if !sources.contains(&&**source) {
+            sources.push(source);
+        }
+    }
+    (!sources.is_empty()).then(|| sources.join(JOINT).into())
 }
 
 #[cfg(test)]

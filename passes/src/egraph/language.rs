@@ -105,8 +105,11 @@ pub struct Knowledge {
     inputs: Vec<Facts>,
     /// How each class is used by the graph that was loaded, by the id that it was loaded under.
     pub uses: HashMap<Id, Uses>,
-    /// The model's node that a loaded class came from, for messages.
+    /// The model's node that a class came from, for messages: one loaded, or the one that a rule
+    /// found another way for.
     pub sources: HashMap<Id, Arc<str>>,
+    /// The node that what is being added came from.
+    pub origin: Option<Arc<str>>,
     /// For every e-node that fusion has looked at, the ways for its body to grow that are left.
     pub(super) growths: HashMap<TensorNode, Vec<Step>>,
 }
@@ -240,7 +243,11 @@ fn add_with_bodies(
         return None;
     }
     let op = egraph.analysis.intern(op, regions);
-    Some(egraph.add(TensorNode::new(op, children.to_vec())))
+    let id = egraph.add(TensorNode::new(op, children.to_vec()));
+    if let Some(origin) = egraph.analysis.origin.clone() {
+        egraph.analysis.sources.entry(id).or_insert(origin);
+    }
+    Some(id)
 }
 
 /// Adds the next input of the region.
@@ -266,12 +273,11 @@ pub fn load(egraph: &mut TensorGraph, graph: &Graph, constant: &[bool]) -> Optio
         let &[output] = node.outputs.as_slice() else { return None };
         let children: Option<Vec<Id>> =
             node.inputs.iter().map(|input| classes[input.0 as usize]).collect();
+        egraph.analysis.origin = node.source.clone();
         let id = add_with_bodies(egraph, node.op.clone(), node.regions.clone(), &children?)?;
         classes[output.0 as usize] = Some(id);
-        if let Some(source) = &node.source {
-            egraph.analysis.sources.entry(id).or_insert_with(|| source.clone());
-        }
     }
+    egraph.analysis.origin = None;
     egraph.rebuild();
     let classes: Vec<Id> = classes.into_iter().collect::<Option<_>>()?;
     record_uses(egraph, graph, &classes);

@@ -34,6 +34,7 @@ use crate::simplify::{Rebuild, inline, simplify};
 use kiln_ir::{Graph, ValueId};
 use rule::{Class, Rule, Theme};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Bounds and choices of the e-graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +200,8 @@ fn stamp(
         bring_constant(rebuild, graph, input)?;
         arguments.push(rebuild.value(input)?);
     }
-    let mut named = region::rename(optimised, &region.symbols).map_err(error)?;
+    let source = |numbers: &Arc<str>| region.source(numbers);
+    let mut named = region::rename_from(optimised, &region.symbols, &source).map_err(error)?;
     // What the whole graph knows of a symbol is all there is to know.
     named.symbols.clear();
     let values = inline(&mut rebuild.new, &named, &arguments).map_err(error)?;

@@ -117,10 +117,12 @@ impl Rule {
             if !ledger.is_new(self.name, found.key(egraph, class)) {
                 continue;
             }
+            egraph.analysis.origin = egraph.analysis.sources.get(&egraph.find(class)).cloned();
             if let Some(id) = right(egraph, &found) {
                 fired += usize::from(join(egraph, class, id));
             }
         }
+        egraph.analysis.origin = None;
         egraph.rebuild();
         fired
     }

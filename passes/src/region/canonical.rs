@@ -32,6 +32,15 @@ pub(super) fn symbols(graph: &Graph) -> BTreeMap<Symbol, Symbol> {
 
 /// The graph with symbols renamed, its bodies included. What has no new name keeps its old one.
 pub(crate) fn rename(graph: &Graph, names: &BTreeMap<Symbol, Symbol>) -> Result<Graph, GraphError> {
+    rename_from(graph, names, &|source| Some(source.clone()))
+}
+
+/// [`rename`] with other names for the model's nodes, too.
+pub(crate) fn rename_from(
+    graph: &Graph,
+    names: &BTreeMap<Symbol, Symbol>,
+    source: &impl Fn(&Arc<str>) -> Option<Arc<str>>,
+) -> Result<Graph, GraphError> {
     let replace = |dim: &Dim| dim.substitute(&|symbol| names.get(symbol).cloned().map(Dim::from));
     let mut new = Graph::new(graph.name.clone());
     let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
@@ -55,9 +64,9 @@ pub(crate) fn rename(graph: &Graph, names: &BTreeMap<Symbol, Symbol>) -> Result<
         op.dims_mut().into_iter().for_each(|dim| *dim = replace(dim));
         let inputs =
             node.inputs.iter().map(|&input| find(&map, input)).collect::<Result<Vec<_>, _>>()?;
-        let bodies =
-            node.regions.iter().map(|body| rename(body, names)).collect::<Result<Vec<_>, _>>()?;
-        let outputs = new.add_node(op, &inputs, bodies, node.source.clone())?;
+        let bodies = node.regions.iter().map(|body| rename_from(body, names, source));
+        let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+        let outputs = new.add_node(op, &inputs, bodies, node.source.as_ref().and_then(source))?;
         for (&old, added) in node.outputs.iter().zip(outputs) {
             map[old.0 as usize] = Some(added);
         }
