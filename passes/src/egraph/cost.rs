@@ -2,7 +2,7 @@
 //!
 //! Invariant: prices are finite, never negative, and a pure function of operation, types and model.
 
-use super::fused::{Kind, kind};
+use super::fused::{Kind, kind, parts};
 use crate::tile::TileTarget;
 use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
@@ -81,14 +81,17 @@ impl CostModel {
             // A view: nothing runs. The trifle makes fewer of them better.
             (Op::Reshape(_) | Op::Assume(_), _) => self.overhead * 1e-3,
             (Op::Fused(_), [body]) => {
+                let parts = parts(body).unwrap_or_default();
+                let passes = parts.core.map_or(1.0, |core| passes(&body.node(core).op));
                 let work: f64 = body
                     .nodes()
-                    .map(|(_, node)| {
+                    .map(|(id, node)| {
+                        let times = if parts.prologue.contains(&id) { passes } else { 1.0 };
                         let types: Vec<&TensorType> =
                             node.inputs.iter().map(|&input| body.ty(input)).collect();
                         node.outputs
                             .first()
-                            .map_or(0.0, |&output| self.inside(&node.op, &types, body.ty(output)))
+                            .map_or(0.0, |&out| times * self.inside(&node.op, &types, body.ty(out)))
                     })
                     .sum();
                 self.time(work, self.traffic(inputs, out))
@@ -117,7 +120,10 @@ impl CostModel {
     ) -> f64 {
         let alone = self.kernel(op, bodies, inputs, out);
         match kind(op) {
-            Kind::Pointwise => 0.3 * alone + self.work(op, inputs, out),
+            // Of two places for it, the one before dimensions are split is nearer to what made them.
+            Kind::Pointwise => {
+                (0.3 * alone + self.work(op, inputs, out)) * (1.0 + 0.005 * out.rank() as f64)
+            }
             Kind::Movement if !matches!(op, Op::Reshape(_) | Op::Assume(_)) => 0.7 * alone,
             _ => alone,
         }
@@ -219,6 +225,14 @@ impl CostModel {
 
 /// How many loops over rows, columns or sums a contraction has beyond one each, after neighbours
 /// that stay neighbours are joined.
+/// How often a core reads its operand, and computes anew what comes before it.
+fn passes(op: &Op) -> f64 {
+    match op {
+        Op::Softmax(_) | Op::Normalize(_) => 3.0,
+        _ => 1.0,
+    }
+}
+
 /// Whether the left operand or the result has its rows after its channels, as an image with its
 /// channels first has: good for one product, but what comes after convolves with channels last.
 pub(super) fn channels_first(spec: &ContractSpec) -> bool {

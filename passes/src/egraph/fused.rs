@@ -28,7 +28,8 @@
 //! - the **prologue**, on which the core depends. Under operand 0 of a streaming core it is any
 //!   pointwise and movement nodes (pull indices back). Under every other operand, and under all
 //!   operands of an anchored core, it is only `Transpose`, `Slice` and `Broadcast` chains of a body
-//!   input or leaf: affine index maps, nothing computed twice;
+//!   input or leaf, and any `Reshape` there adds or drops dimensions of size 1: affine index maps,
+//!   nothing computed twice;
 //! - the **epilogue**, pointwise nodes that depend on the core. Each has exactly the shape of the
 //!   core's result, so that element `i` of the result needs element `i` of the core and no other;
 //! - the **side**, pointwise, movement and leaf nodes that the epilogue uses but that neither depend
@@ -231,6 +232,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
             }
             let node = body.node(id);
             let affine = matches!(node.op, Op::Transpose(_) | Op::Slice(_) | Op::Broadcast(_))
+                || moves_only_ones(body, node)
                 || kind(&node.op) == Kind::Leaf;
             if !computes && !affine {
                 return Err(NotFusible::Prologue {
@@ -243,6 +245,14 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
         }
     }
     Ok(before)
+}
+
+/// Whether a node is a reshape that only adds or drops dimensions of size 1.
+fn moves_only_ones(body: &Graph, node: &Node) -> bool {
+    let (Op::Reshape(reshape), &[input]) = (&node.op, node.inputs.as_slice()) else { return false };
+    let long =
+        |shape: &[Dim]| -> Vec<Dim> { shape.iter().filter(|dim| !dim.is(1)).cloned().collect() };
+    long(&body.ty(input).shape) == long(&reshape.shape)
 }
 
 fn keeps_writes_affine(body: &Graph, node: &Node) -> bool {

@@ -11,6 +11,7 @@ mod body;
 mod build;
 mod collect;
 mod cost;
+mod defer;
 mod extract;
 pub mod fuse;
 pub mod fused;
@@ -89,7 +90,7 @@ pub fn optimise(
     let simple = simplify(&collect::collect(&simple)?)?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;
-    let rewritten = simplify(&sink::sink(&simplify(&rewritten)?)?)?;
+    let rewritten = simplify(&defer::defer(&sink::sink(&simplify(&rewritten)?)?)?)?;
     if !options.fuse {
         return Ok((rewritten, report));
     }

@@ -3,14 +3,19 @@
 //!
 //! Invariant: only transposes from channels last to channels first move; a transpose moves past an
 //! operation only if no other, larger one is needed for that.
+//!
+//! Of two dimensions besides the batch it cannot be said which are the channels, so there a transpose
+//! moves only if a convolution made what it transposes; but all of them meet reshapes that flatten an
+//! image or make one.
 
 use crate::PassError;
 use crate::layout::{Channels, inverse, moves_channels, permuted, through, through_all};
 use crate::simplify::Rebuild;
-use kiln_ir::op::{Op, Reshape, Transpose};
+use kiln_ir::op::{ConvLayout, Op, Reshape, Transpose};
 use kiln_ir::{Graph, Node, ValueId};
 use kiln_tensor::{Dim, Symbol};
 use std::collections::BTreeMap;
+use std::slice;
 
 /// What an unknown size is taken for where sizes are compared.
 const UNKNOWN: i64 = 64;
@@ -18,7 +23,9 @@ const UNKNOWN: i64 = 64;
 /// The graph with its transposes moved, its bodies included.
 pub(super) fn sink(graph: &Graph) -> Result<Graph, PassError> {
     let rebuild = Rebuild::start("sink", graph);
-    let mut sinking = Sinking { graph, rebuild, held: BTreeMap::new(), last: BTreeMap::new() };
+    let convolved = convolved(graph);
+    let (held, last) = (BTreeMap::new(), BTreeMap::new());
+    let mut sinking = Sinking { graph, rebuild, convolved, held, last };
     for (_, node) in graph.nodes() {
         if !sinking.moved(node)? {
             sinking.keep(node)?;
@@ -35,11 +42,15 @@ pub(super) fn sink(graph: &Graph) -> Result<Graph, PassError> {
 struct Held {
     value: ValueId,
     perm: Vec<usize>,
+    /// Whether it moves past operations that keep its dimensions.
+    sinks: bool,
 }
 
 struct Sinking<'g> {
     graph: &'g Graph,
     rebuild: Rebuild,
+    /// Old values that have their channels last because a convolution made them.
+    convolved: Vec<bool>,
     /// Old values that are transposes which no one needed as such yet.
     held: BTreeMap<ValueId, Held>,
     /// Old values that exist with their channels last, too.
@@ -50,7 +61,7 @@ impl Sinking<'_> {
     /// The new value that is an old one, transposed if need be.
     fn plain(&mut self, old: ValueId) -> Result<ValueId, PassError> {
         if !self.rebuild.has(old)
-            && let Some(Held { value, perm }) = self.held.get(&old).cloned()
+            && let Some(Held { value, perm, .. }) = self.held.get(&old).cloned()
         {
             let moved = self.add(Transpose { perm }.into(), &[value], None)?;
             self.rebuild.bind(self.graph, old, moved)?;
@@ -81,6 +92,9 @@ impl Sinking<'_> {
         if let Op::Transpose(transpose) = &node.op {
             return self.transposed(&transpose.perm, first, output);
         }
+        if let Op::Reshape(reshape) = &node.op {
+            return self.reshaped(&reshape.shape, node);
+        }
         let Some(perm) = self.some_perm(node) else { return Ok(false) };
         let moved = if let Some(op) = through_all(&node.op, &perm) {
             let Some(operands) = self.alike(node, &perm)? else { return Ok(false) };
@@ -97,11 +111,37 @@ impl Sinking<'_> {
             None
         };
         let Some((value, perm)) = moved else { return Ok(false) };
-        if perm.iter().copied().eq(0..perm.len()) {
-            self.rebuild.bind(self.graph, output, value)?;
-        } else {
-            self.held.insert(output, Held { value, perm });
+        self.hold(output, Held { value, perm, sinks: true })?;
+        Ok(true)
+    }
+
+    fn hold(&mut self, output: ValueId, held: Held) -> Result<(), PassError> {
+        if held.perm.iter().copied().eq(0..held.perm.len()) {
+            return self.rebuild.bind(self.graph, output, held.value);
         }
+        self.held.insert(output, held);
+        Ok(())
+    }
+
+    /// A reshape of `[n, c, …]` that keeps these two, whatever it does to places: the same on what has
+    /// its channels last.
+    fn reshaped(&mut self, to: &[Dim], node: &Node) -> Result<bool, PassError> {
+        let (input, output) = (node.inputs[0], node.outputs[0]);
+        let Some(held) = self.held.get(&input).cloned() else { return Ok(false) };
+        let ([batch, channels, from @ ..], [first, second, places @ ..]) =
+            (self.graph.ty(input).shape.as_slice(), to)
+        else {
+            return Ok(false);
+        };
+        let count = |dims: &[Dim]| -> Dim { dims.iter().cloned().product() };
+        if (batch, channels) != (first, second) || count(from) != count(places) {
+            return Ok(false);
+        }
+        let shape = [slice::from_ref(batch), places, slice::from_ref(channels)].concat();
+        let rank = shape.len();
+        let value = self.add(Reshape { shape }.into(), &[held.value], Some(node))?;
+        let perm = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+        self.hold(output, Held { value, perm, sinks: held.sinks })?;
         Ok(true)
     }
 
@@ -112,24 +152,21 @@ impl Sinking<'_> {
         input: ValueId,
         output: ValueId,
     ) -> Result<bool, PassError> {
-        if let Some(held) = self.held.get(&input) {
+        if let Some(held) = self.held.get(&input).cloned() {
             let both = permuted(&held.perm, perm);
-            let value = held.value;
-            if both.iter().copied().eq(0..both.len()) {
-                self.rebuild.bind(self.graph, output, value)?;
-                return Ok(true);
+            let cancelled = both.iter().copied().eq(0..both.len());
+            if !cancelled && moves_channels(&both) != Some(Channels::ToFirst) {
+                return Ok(false);
             }
-            if moves_channels(&both) == Some(Channels::ToFirst) {
-                self.held.insert(output, Held { value, perm: both });
-                return Ok(true);
-            }
-            return Ok(false);
+            self.hold(output, Held { perm: both, ..held })?;
+            return Ok(true);
         }
         if moves_channels(perm) != Some(Channels::ToFirst) {
             return Ok(false);
         }
-        let held = Held { value: self.plain(input)?, perm: perm.to_vec() };
-        self.held.insert(output, held);
+        let sinks = perm.len() > 3 || self.convolved[input.0 as usize];
+        let held = Held { value: self.plain(input)?, perm: perm.to_vec(), sinks };
+        self.hold(output, held)?;
         Ok(true)
     }
 
@@ -138,7 +175,8 @@ impl Sinking<'_> {
         let several = matches!(node.op, Op::Binary(_) | Op::Select(_) | Op::Concat(_));
         let inputs = if several { &node.inputs[..] } else { &node.inputs[..1] };
         let rank = self.graph.ty(node.outputs[0]).rank();
-        let perm = &self.held.get(inputs.iter().find(|input| self.held.contains_key(input))?)?.perm;
+        let mut sinking = inputs.iter().filter_map(|input| self.held.get(input));
+        let perm = &sinking.find(|held| held.sinks)?.perm;
         (!several || perm.len() == rank).then(|| perm.clone())
     }
 
@@ -208,6 +246,20 @@ impl Sinking<'_> {
         // Every operation that moves has one result.
         Ok(results[0])
     }
+}
+
+/// Which values follow from a convolution with its channels last, and nothing has rearranged since.
+fn convolved(graph: &Graph) -> Vec<bool> {
+    let mut convolved = vec![false; graph.value_count()];
+    for (_, node) in graph.nodes() {
+        let made = match &node.op {
+            Op::Conv(conv) => conv.layout == ConvLayout::ChannelsLast,
+            Op::Transpose(_) | Op::Reshape(_) | Op::Contract(_) => false,
+            _ => node.inputs.iter().any(|input| convolved[input.0 as usize]),
+        };
+        node.outputs.iter().for_each(|output| convolved[output.0 as usize] = made);
+    }
+    convolved
 }
 
 /// A shape with leading ones up to a rank.
