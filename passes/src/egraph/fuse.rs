@@ -13,6 +13,7 @@ use super::fused::{Kind, kind, parts};
 use super::language::{TensorGraph, TensorNode, Uses, add_fused};
 use super::rule::{Class, Rewrite, Rule, Theme, join};
 use egg::{Id, Language};
+use kiln_ir::Graph;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_tensor::Dim;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,10 @@ pub enum Growth {
 const MAX_BODIES: usize = 24;
 /// Larger bodies are not grown: no real kernel needs them, and code would become slow to compile.
 pub(super) const MAX_MEMBERS: usize = 64;
+/// Scalar operations for one element of a body, at most. A value that is read at several indices,
+/// as by a concatenation with what was made of it, is computed for each: a chain of those would
+/// double with every operation.
+const MOST_EVALUATIONS: u64 = 96;
 
 /// The rules of fusion.
 pub fn rules() -> Vec<Rule> {
@@ -181,6 +186,9 @@ impl Surroundings {
         cut.extend(node.children().iter().map(|&child| egraph.find(child)));
         let grown = self.plain.body(egraph, class, &cut)?;
         let parts = parts(&grown.graph).ok()?;
+        if evaluations(&grown.graph) > MOST_EVALUATIONS {
+            return None;
+        }
         let had_core = body.members.iter().any(|&member| self.is_core(egraph, member));
         let growth = match taken {
             Kind::Streaming | Kind::Anchored => Growth::Epilogue,
@@ -248,6 +256,22 @@ fn is_larger(a: &Dim, b: &Dim) -> bool {
         // With symbols: more of them, or a larger multiple of the same.
         _ => a != b && b.exact_div(a).is_none(),
     }
+}
+
+/// Scalar operations for one element of the result, nothing shared but the result of a core.
+fn evaluations(body: &Graph) -> u64 {
+    let mut counts = vec![1u64; body.value_count()];
+    for (_, node) in body.nodes() {
+        let inputs = node.inputs.iter().map(|input| counts[input.0 as usize]);
+        let count = inputs.fold(1, u64::saturating_add);
+        let stored = matches!(kind(&node.op), Kind::Streaming | Kind::Anchored);
+        for output in &node.outputs {
+            // What a core reads counts as much as what is made of it.
+            let within = if count > MOST_EVALUATIONS { count } else { 1 };
+            counts[output.0 as usize] = if stored { within } else { count };
+        }
+    }
+    body.outputs().iter().map(|output| counts[output.0 as usize]).max().unwrap_or(0)
 }
 
 /// Whether an operation costs no more than reading its result would.

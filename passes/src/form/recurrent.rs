@@ -231,7 +231,8 @@ impl Layer<'_> {
         let memory = walk.binary(Add, kept, new)?;
         let o = peep(&mut walk, o, 1, memory)?;
         let o = self.activate(&mut walk, 0, o)?;
-        let shown = self.activate(&mut walk, 2, memory)?;
+        // What gates are activated with is clipped, the memory is not.
+        let shown = self.apply(&mut walk, 2, memory)?;
         let state = walk.binary(Mul, o, shown)?;
         self.hand_on(draft, stage, walk, element, state, Some((before, memory)))
     }
@@ -336,14 +337,19 @@ impl Layer<'_> {
 
     /// The activation of this number of what is clipped first.
     fn activate(&self, walk: &mut Walk, number: usize, x: ScalarId) -> Result<ScalarId, Fault> {
-        use BinaryFn::{Add, Div, Less, LessEqual, Max, Min, Mul, Sub};
-        let dtype = self.dtype;
         let mut x = x;
         if let Some(bound) = self.op.clip {
-            let (low, high) = (walk.float(-bound, dtype), walk.float(bound, dtype));
-            x = walk.binary(Max, x, low)?;
-            x = walk.binary(Min, x, high)?;
+            let (low, high) = (walk.float(-bound, self.dtype), walk.float(bound, self.dtype));
+            x = walk.binary(BinaryFn::Max, x, low)?;
+            x = walk.binary(BinaryFn::Min, x, high)?;
         }
+        self.apply(walk, number, x)
+    }
+
+    /// The activation of this number.
+    fn apply(&self, walk: &mut Walk, number: usize, x: ScalarId) -> Result<ScalarId, Fault> {
+        use BinaryFn::{Add, Div, Less, LessEqual, Max, Min, Mul, Sub};
+        let dtype = self.dtype;
         let (zero, one) = (walk.float(0.0, dtype), walk.float(1.0, dtype));
         let linear = |walk: &mut Walk, alpha: f64, beta: f64| -> Result<ScalarId, Fault> {
             let (alpha, beta) = (walk.float(alpha, dtype), walk.float(beta, dtype));

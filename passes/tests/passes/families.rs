@@ -157,7 +157,8 @@ fn recurrent_cells() {
                 let lstm = *cell == "Lstm";
                 let peepholes = peepholes && lstm;
                 let all = vec![*activations; count].join(", ");
-                let clip = if lengths { "Some(0.7)" } else { "None" };
+                // Small enough for states to lie beyond it.
+                let clip = if lengths { "Some(0.2)" } else { "None" };
                 let operation = format!(
                     "Recurrent(cell: {cell}, direction: {direction}, activations: [{all}], \
                      clip: {clip}, lengths: {lengths}, peepholes: {peepholes})"
