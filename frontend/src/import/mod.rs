@@ -28,6 +28,7 @@ mod quantisation;
 mod recurrent;
 mod reduction;
 mod resize;
+mod rounding;
 mod scalar;
 mod shape;
 mod slicing;

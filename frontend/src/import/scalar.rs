@@ -5,6 +5,7 @@
 
 use super::bounds::Facts;
 use super::growth::{is_small, is_small_product};
+use super::rounding;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
@@ -115,6 +116,11 @@ impl Scalar {
 
     /// `f` of the number.
     pub(super) fn unary(&self, f: UnaryFn, facts: &Facts) -> Option<Scalar> {
+        match (self, f) {
+            (Scalar::Float(value), UnaryFn::Floor) => return Some(Self::float(value.floor())),
+            (Scalar::Float(value), UnaryFn::Ceil) => return Some(Self::float(value.ceil())),
+            _ => {}
+        }
         let (num, den) = self.parts()?;
         let sign = facts.at_least(num, &Dim::from(0i64));
         Some(match f {
@@ -148,9 +154,44 @@ impl Scalar {
         dtype: DType,
         facts: &Facts,
     ) -> Option<Scalar> {
-        let made = Self::combined(f, a, b, dtype, facts)?;
+        let made = if dtype.is_float() {
+            match (a.as_number(), b.as_number()) {
+                (Some(x), Some(y)) => match Self::rounded(f, x, y, dtype) {
+                    Some(made) => made,
+                    None => Self::combined(f, a, b, dtype, facts)?,
+                },
+                (x, y) => {
+                    let (a, b) = (a.beside_a_size(x, dtype)?, b.beside_a_size(y, dtype)?);
+                    Self::combined(f, &a, &b, dtype, facts)?
+                }
+            }
+        } else {
+            Self::combined(f, a, b, dtype, facts)?
+        };
         let small = made.parts().is_none_or(|(num, den)| is_small(num) && is_small(den));
         small.then_some(made)
+    }
+
+    /// The number, of which `constant` is the value if it has one, as it meets one that depends on
+    /// symbols.
+    fn beside_a_size(&self, constant: Option<f64>, dtype: DType) -> Option<Scalar> {
+        let Some(constant) = constant else { return Some(self.clone()) };
+        let (num, den) = rounding::fraction(constant, dtype)?;
+        Some(Self::quotient(Dim::from(num), Dim::from(den)))
+    }
+
+    /// Arithmetic on two constants, rounded as the operation rounds.
+    fn rounded(f: BinaryFn, x: f64, y: f64, dtype: DType) -> Option<Scalar> {
+        let exact = match f {
+            BinaryFn::Add => x + y,
+            BinaryFn::Sub => x - y,
+            BinaryFn::Mul => x * y,
+            BinaryFn::Div => x / y,
+            _ => return None,
+        };
+        // Rounding twice is rounding once: f64 has more than twice the digits of f32.
+        let narrow = dtype == DType::F32;
+        Some(Self::float(if narrow { f64::from(exact as f32) } else { exact }))
     }
 
     fn combined(
