@@ -16,7 +16,6 @@ mod convolution;
 mod einsum;
 mod elementwise;
 mod fault;
-mod growth;
 mod inputs;
 mod loops;
 mod movement;

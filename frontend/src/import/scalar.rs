@@ -4,7 +4,6 @@
 //! arithmetic here does not know exactly, it does not know at all.
 
 use super::bounds::Facts;
-use super::growth::{is_small, is_small_product};
 use super::rounding;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
@@ -108,7 +107,7 @@ impl Scalar {
             return Some((a.clone(), b.clone(), d.clone()));
         }
         let products = [[a, e], [b, d], [d, e]];
-        if !products.into_iter().all(is_small_product) {
+        if !products.into_iter().all(Dim::is_small_product) {
             return None;
         }
         Some((a.clone() * e.clone(), b.clone() * d.clone(), d.clone() * e.clone()))
@@ -168,7 +167,7 @@ impl Scalar {
         } else {
             Self::combined(f, a, b, dtype, facts)?
         };
-        let small = made.parts().is_none_or(|(num, den)| is_small(num) && is_small(den));
+        let small = made.parts().is_none_or(|(num, den)| num.is_small() && den.is_small());
         small.then_some(made)
     }
 
@@ -209,7 +208,7 @@ impl Scalar {
             BinaryFn::Sub => Self::quotient(x - y, den),
             BinaryFn::Mul => {
                 let ((a, d), (b, e)) = (a.parts()?, b.parts()?);
-                if ![[a, b], [d, e]].into_iter().all(is_small_product) {
+                if ![[a, b], [d, e]].into_iter().all(Dim::is_small_product) {
                     return None;
                 }
                 // Cancelled crosswise first, so that `n·(m/n)` is `m`.
@@ -235,7 +234,10 @@ impl Scalar {
                 let exponent = b.as_integer().filter(|exponent| (0..=8).contains(exponent))?;
                 let power = |dim: &Dim| (0..exponent).map(|_| dim.clone()).product::<Dim>();
                 let (num, den) = a.parts()?;
-                if ![num, den].into_iter().all(|dim| is_small_product((0..exponent).map(|_| dim))) {
+                if ![num, den]
+                    .into_iter()
+                    .all(|dim| Dim::is_small_product((0..exponent).map(|_| dim)))
+                {
                     return None;
                 }
                 Self::quotient(power(num), power(den))
