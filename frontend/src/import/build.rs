@@ -6,7 +6,6 @@
 use super::bounds::Facts;
 use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
-use super::growth::is_small_product;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
@@ -206,7 +205,7 @@ impl Builder {
     /// The result of an operation that has one and no bodies.
     pub(super) fn add(&mut self, op: impl Into<Op>, inputs: &[V]) -> Result<V, Fault> {
         let op = op.into();
-        if !is_small_product(op.clone().dims_mut().into_iter().map(|dim| &*dim)) {
+        if !Dim::is_small_product(op.clone().dims_mut().into_iter().map(|dim| &*dim)) {
             return Err(too_large());
         }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
@@ -321,7 +320,7 @@ fn possible(ty: &TensorType) -> Result<(), Fault> {
     let negative = ty.shape.iter().any(|dim| dim.as_const().is_some_and(|size| size < 0));
     let bytes = ty.static_sizes().map(|sizes| Tensor::byte_length(ty.dtype, &sizes));
     match bytes {
-        _ if !is_small_product(&ty.shape) => Err(too_large()),
+        _ if !Dim::is_small_product(&ty.shape) => Err(too_large()),
         _ if negative => Err(Fault::malformed(format!("a result {ty} has a negative dimension"))),
         Some(Err(error)) => Err(Fault::malformed(error.to_string())),
         _ => Ok(()),

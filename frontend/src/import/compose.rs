@@ -171,6 +171,21 @@ impl Use<'_, '_, '_> {
         *dim = wanted.clone();
         self.assume(v, shape)
     }
+
+    /// The value, said to have the dimensions `wanted` where it might, if it has as many.
+    pub(super) fn with_dims(&mut self, v: V, wanted: &[Dim]) -> Result<V, Fault> {
+        let mut shape = self.shape(v);
+        if shape.len() != wanted.len() {
+            return Ok(v);
+        }
+        for (dim, wanted) in shape.iter_mut().zip(wanted) {
+            if self.facts().may_meet(dim, wanted) {
+                *dim = wanted.clone();
+            }
+        }
+        self.assume(v, shape)
+    }
+
     /// A tensor of one number everywhere.
     pub(super) fn filled(&mut self, dtype: DType, value: f64, shape: Vec<Dim>) -> Result<V, Fault> {
         let value = self.scalar(dtype, value)?;

@@ -5,7 +5,6 @@
 
 use super::build::V;
 use super::fault::Fault;
-use super::growth::is_small_product;
 use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
 use kiln_ir::op;
@@ -80,7 +79,7 @@ fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
 fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, target) = (x.input(0)?, x.input(1)?);
     let target = x.dims(target, "the shape to reshape to")?;
-    if !is_small_product(&target) {
+    if !Dim::is_small_product(&target) {
         return Err(Fault::unsupported(
             "the new shape is too large an expression of the sizes of inputs",
             "fix sizes with --dim",
@@ -259,9 +258,23 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.add(op::Pad { before, after, mode }, &operands)?])
 }
 
+/// Indices that are said to be as large as the data but along `axis`, where they are not known to
+/// be smaller.
+fn within(x: &mut Use<'_, '_, '_>, data: V, indices: V, axis: usize) -> Result<V, Fault> {
+    let (from, mut shape) = (x.shape(data), x.shape(indices));
+    for (number, (dim, size)) in shape.iter_mut().zip(&from).enumerate() {
+        let known = (size.clone() - dim.clone()).as_const().is_some();
+        if number != axis && !known && x.facts().may_meet(dim, size) {
+            *dim = size.clone();
+        }
+    }
+    x.assume(indices, shape)
+}
+
 fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
+    let indices = within(x, data, indices, axis)?;
     Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
 }
 
@@ -269,6 +282,11 @@ fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let batch_dims = usize::try_from(x.int_or("batch_dims", 0)?)
         .map_err(|_| Fault::malformed("batch_dims is negative"))?;
+    let shape = x.shape(data);
+    let mut indices = indices;
+    for axis in 0..batch_dims.min(shape.len()).min(x.rank(indices)) {
+        indices = x.with_dim(indices, axis, &shape[axis])?;
+    }
     Ok(vec![x.add(op::GatherNd { batch_dims }, &[data, indices])?])
 }
 
@@ -284,16 +302,26 @@ fn reduction(x: &Use<'_, '_, '_>) -> Result<op::ScatterReduction, Fault> {
 }
 
 fn scatter_elements(x: &mut Use<'_, '_, '_>) -> Results {
-    let operands = [x.input(0)?, x.input(1)?, x.input(2)?];
-    let axis = x.axis(x.int_or("axis", 0)?, x.rank(operands[0]))?;
+    let (data, indices, updates) = (x.input(0)?, x.input(1)?, x.input(2)?);
+    let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
     let reduction = reduction(x)?;
-    Ok(vec![x.add(op::ScatterElements { axis, reduction }, &operands)?])
+    let indices = within(x, data, indices, axis)?;
+    let shape = x.shape(indices);
+    let updates = x.with_dims(updates, &shape)?;
+    Ok(vec![x.add(op::ScatterElements { axis, reduction }, &[data, indices, updates])?])
 }
 
 fn scatter_nd(x: &mut Use<'_, '_, '_>) -> Results {
-    let operands = [x.input(0)?, x.input(1)?, x.input(2)?];
+    let (data, indices, updates) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let reduction = reduction(x)?;
-    Ok(vec![x.add(op::ScatterNd { reduction }, &operands)?])
+    let (from, mut shape) = (x.shape(data), x.shape(indices));
+    let tuple = shape.pop().and_then(|length| usize::try_from(length.as_const()?).ok());
+    // Tuples of unknown or too great length are for the operation to refuse.
+    let updates = match tuple.and_then(|length| from.get(length..)) {
+        Some(slice) => x.with_dims(updates, &[&shape[..], slice].concat())?,
+        None => updates,
+    };
+    Ok(vec![x.add(op::ScatterNd { reduction }, &[data, indices, updates])?])
 }
 
 /// Batch, channels, height, width and the block size.

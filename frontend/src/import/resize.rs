@@ -7,6 +7,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
+use super::rounding;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, CoordinateMode, NearestMode, ResizeMode};
 use kiln_tensor::{DType, Dim};
@@ -33,7 +34,10 @@ fn scaled(size: &Dim, scale: &Scalar) -> Result<Dim, Fault> {
         if let Some(size) = size.as_const() {
             return Ok(Dim::from((number as f32 * size as f32).floor() as i64));
         }
-        let (num, den) = ratio(number).ok_or_else(wrong)?;
+        let (num, den) = rounding::fraction(number, DType::F32).ok_or_else(|| {
+            let message = format!("the scale {number} of a size that is not known is no fraction");
+            Fault::unsupported(message, "fix the sizes of inputs with --dim")
+        })?;
         return Ok((size.clone() * Dim::from(num)).floor_div(&Dim::from(den)));
     }
     let Scalar::Exact { num, den } = scale else { return Err(wrong()) };
@@ -41,14 +45,6 @@ fn scaled(size: &Dim, scale: &Scalar) -> Result<Dim, Fault> {
         Scalar::Exact { num, den } => Ok(num.floor_div(&den)),
         Scalar::Float(_) | Scalar::Equal { .. } => Err(wrong()),
     }
-}
-
-/// A scale as an exact quotient whose numerator leaves room for sizes.
-fn ratio(number: f64) -> Option<(i64, i64)> {
-    let exponents = 0..=40;
-    let exact = exponents.map(|exponent| (number * (1i64 << exponent) as f64, 1i64 << exponent));
-    let mut exact = exact.filter(|(scaled, _)| scaled.trunc() == *scaled && *scaled < 1e12);
-    exact.next().map(|(scaled, den)| (scaled as i64, den))
 }
 
 fn by_scales(shape: &[Dim], scales: &[Scalar]) -> Result<Grid, Fault> {

@@ -4,7 +4,7 @@
 //! arithmetic here does not know exactly, it does not know at all.
 
 use super::bounds::Facts;
-use super::growth::{is_small, is_small_product};
+use super::rounding;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
@@ -107,7 +107,7 @@ impl Scalar {
             return Some((a.clone(), b.clone(), d.clone()));
         }
         let products = [[a, e], [b, d], [d, e]];
-        if !products.into_iter().all(is_small_product) {
+        if !products.into_iter().all(Dim::is_small_product) {
             return None;
         }
         Some((a.clone() * e.clone(), b.clone() * d.clone(), d.clone() * e.clone()))
@@ -115,6 +115,11 @@ impl Scalar {
 
     /// `f` of the number.
     pub(super) fn unary(&self, f: UnaryFn, facts: &Facts) -> Option<Scalar> {
+        match (self, f) {
+            (Scalar::Float(value), UnaryFn::Floor) => return Some(Self::float(value.floor())),
+            (Scalar::Float(value), UnaryFn::Ceil) => return Some(Self::float(value.ceil())),
+            _ => {}
+        }
         let (num, den) = self.parts()?;
         let sign = facts.at_least(num, &Dim::from(0i64));
         Some(match f {
@@ -148,9 +153,44 @@ impl Scalar {
         dtype: DType,
         facts: &Facts,
     ) -> Option<Scalar> {
-        let made = Self::combined(f, a, b, dtype, facts)?;
-        let small = made.parts().is_none_or(|(num, den)| is_small(num) && is_small(den));
+        let made = if dtype.is_float() {
+            match (a.as_number(), b.as_number()) {
+                (Some(x), Some(y)) => match Self::rounded(f, x, y, dtype) {
+                    Some(made) => made,
+                    None => Self::combined(f, a, b, dtype, facts)?,
+                },
+                (x, y) => {
+                    let (a, b) = (a.beside_a_size(x, dtype)?, b.beside_a_size(y, dtype)?);
+                    Self::combined(f, &a, &b, dtype, facts)?
+                }
+            }
+        } else {
+            Self::combined(f, a, b, dtype, facts)?
+        };
+        let small = made.parts().is_none_or(|(num, den)| num.is_small() && den.is_small());
         small.then_some(made)
+    }
+
+    /// The number, of which `constant` is the value if it has one, as it meets one that depends on
+    /// symbols.
+    fn beside_a_size(&self, constant: Option<f64>, dtype: DType) -> Option<Scalar> {
+        let Some(constant) = constant else { return Some(self.clone()) };
+        let (num, den) = rounding::fraction(constant, dtype)?;
+        Some(Self::quotient(Dim::from(num), Dim::from(den)))
+    }
+
+    /// Arithmetic on two constants, rounded as the operation rounds.
+    fn rounded(f: BinaryFn, x: f64, y: f64, dtype: DType) -> Option<Scalar> {
+        let exact = match f {
+            BinaryFn::Add => x + y,
+            BinaryFn::Sub => x - y,
+            BinaryFn::Mul => x * y,
+            BinaryFn::Div => x / y,
+            _ => return None,
+        };
+        // Rounding twice is rounding once: f64 has more than twice the digits of f32.
+        let narrow = dtype == DType::F32;
+        Some(Self::float(if narrow { f64::from(exact as f32) } else { exact }))
     }
 
     fn combined(
@@ -168,7 +208,7 @@ impl Scalar {
             BinaryFn::Sub => Self::quotient(x - y, den),
             BinaryFn::Mul => {
                 let ((a, d), (b, e)) = (a.parts()?, b.parts()?);
-                if ![[a, b], [d, e]].into_iter().all(is_small_product) {
+                if ![[a, b], [d, e]].into_iter().all(Dim::is_small_product) {
                     return None;
                 }
                 // Cancelled crosswise first, so that `n·(m/n)` is `m`.
@@ -194,7 +234,10 @@ impl Scalar {
                 let exponent = b.as_integer().filter(|exponent| (0..=8).contains(exponent))?;
                 let power = |dim: &Dim| (0..exponent).map(|_| dim.clone()).product::<Dim>();
                 let (num, den) = a.parts()?;
-                if ![num, den].into_iter().all(|dim| is_small_product((0..exponent).map(|_| dim))) {
+                if ![num, den]
+                    .into_iter()
+                    .all(|dim| Dim::is_small_product((0..exponent).map(|_| dim)))
+                {
                     return None;
                 }
                 Self::quotient(power(num), power(den))

@@ -106,15 +106,21 @@ fn extent(x: &mut Use<'_, '_, '_>, cut: &Cut, size: &Dim) -> (Dim, Dim) {
 fn clamped(x: &mut Use<'_, '_, '_>, at: &Dim, size: &Dim, least: &Dim, most: &Dim) -> Dim {
     /// Exporters write the greatest 32- or 64-bit integers for "to the end".
     const FAR: i64 = i32::MAX as i64;
+    let zero = Dim::from(0i64);
     let at = match at.as_const() {
         Some(at) if at >= FAR => return most.clone(),
         Some(at) if at <= -FAR => return least.clone(),
         Some(at) if at < 0 => size.clone() + Dim::from(at),
         Some(_) => at.clone(),
-        // Below zero for all sizes, or taken not to be for any.
-        None => match x.facts().at_least(at, &Dim::from(0i64)) {
+        None => match x.facts().at_least(at, &zero) {
+            Some(true) => at.clone(),
             Some(false) => size.clone() + at.clone(),
-            _ => at.clone(),
+            // The sizes of one run decide: one size more for what is below zero.
+            None if !x.facts().at_least_of_sizes(at, &zero) => {
+                let below = (-at.clone()).maximum(&zero).minimum(&Dim::from(1i64));
+                at.clone() + size.clone() * below
+            }
+            None => at.clone(),
         },
     };
     let facts = x.facts();

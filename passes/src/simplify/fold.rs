@@ -17,6 +17,8 @@ use kiln_tensor::{SymbolValues, Tensor};
 const SMALL: usize = 64;
 /// Results beyond this many bytes are left for the run: a few sizes in a model must not fill memory.
 const MOST_BYTES: usize = 1 << 31;
+/// What results may be larger than their operands in all, for the same reason.
+const MOST_GROWTH: usize = 1 << 30;
 /// The same for operations that are evaluated one number at a time.
 const MOST_NUMBERS: usize = 1 << 22;
 
@@ -45,6 +47,8 @@ struct Folding<'g> {
     weighs: Vec<bool>,
     /// Results that were computed; `None` inside where that failed.
     values: Vec<Option<Option<Tensor>>>,
+    /// How much of [`MOST_GROWTH`] is left.
+    growth: usize,
 }
 
 impl<'g> Folding<'g> {
@@ -74,7 +78,7 @@ impl<'g> Folding<'g> {
         }
         graph.outputs().iter().for_each(|&output| weigh(output));
         let values = vec![None; constant.len()];
-        Folding { graph, constant, weighs, values }
+        Folding { graph, constant, weighs, values, growth: MOST_GROWTH }
     }
 
     fn bytes(&self, value: ValueId) -> usize {
@@ -108,9 +112,16 @@ impl<'g> Folding<'g> {
             return known.clone();
         }
         let node = graph.node(id);
-        if self.bytes(value) > MOST_BYTES {
+        let bytes = self.bytes(value);
+        let operands =
+            node.inputs.iter().map(|&input| self.bytes(input)).fold(0, usize::saturating_add);
+        // The constants of the model are there already.
+        let growth =
+            if matches!(node.op, Op::Constant(_)) { 0 } else { bytes.saturating_sub(operands) };
+        if bytes > MOST_BYTES || growth > self.growth {
             return None;
         }
+        self.growth -= growth;
         let operands: Option<Vec<Tensor>> =
             node.inputs.iter().map(|&input| self.value(input)).collect();
         let result = operands.and_then(|operands| evaluate(graph, node, &operands));

@@ -108,12 +108,14 @@ fn elements(graph: &Graph, known: &[Option<Vec<Dim>>], node: &Node) -> Option<Ve
                 .collect()
         }
         Op::Reduce(reduce) if shape(0)?.len() == 1 && reduce.axes == [0] => {
-            let x = of(0)?.iter().cloned();
-            match reduce.f {
-                ReduceFn::Sum => Some(vec![x.sum()]),
-                ReduceFn::Prod => Some(vec![x.product()]),
-                _ => None,
-            }
+            let (f, start) = match reduce.f {
+                ReduceFn::Sum => (BinaryFn::Add, 0i64),
+                ReduceFn::Prod => (BinaryFn::Mul, 1),
+                _ => return None,
+            };
+            let start = Dim::from(start);
+            let mut x = of(0)?.iter();
+            Some(vec![x.try_fold(start, |sum, dim| apply(f, &sum, dim, &graph.symbols))?])
         }
         _ => None,
     }
@@ -122,7 +124,10 @@ fn elements(graph: &Graph, known: &[Option<Vec<Dim>>], node: &Node) -> Option<Ve
 fn apply(f: BinaryFn, a: &Dim, b: &Dim, symbols: &SymbolTable) -> Option<Dim> {
     // Truncation and rounding down agree where nothing is negative.
     let natural = || a.bounds(symbols).min >= 0 && b.bounds(symbols).min >= 1;
-    match f {
+    if !Dim::is_small_product([a, b]) {
+        return None;
+    }
+    let made = match f {
         BinaryFn::Add => Some(a.clone() + b.clone()),
         BinaryFn::Sub => Some(a.clone() - b.clone()),
         BinaryFn::Mul => Some(a.clone() * b.clone()),
@@ -131,7 +136,8 @@ fn apply(f: BinaryFn, a: &Dim, b: &Dim, symbols: &SymbolTable) -> Option<Dim> {
         BinaryFn::Div if natural() => Some(a.floor_div(b)),
         BinaryFn::Rem | BinaryFn::Mod if natural() => Some(a.modulo(b)),
         _ => None,
-    }
+    };
+    made.filter(Dim::is_small)
 }
 
 /// Every index of a shape, in row-major order.
@@ -170,6 +176,20 @@ mod tests {
     use kiln_ir::TensorType;
     use kiln_ir::op::{Binary, Concat, Gather};
     use kiln_tensor::Tensor;
+
+    #[test]
+    fn expressions_that_grow_stay_data() {
+        let mut graph = Graph::new("g");
+        let dims = vec![Dim::named("n") + Dim::named("m")];
+        let mut value = graph.add1(SizeOf { dims, scalar: true }.into(), &[]).unwrap();
+        for _ in 0..40 {
+            value = graph.add1(Binary { f: BinaryFn::Mul }.into(), &[value, value]).unwrap();
+        }
+        graph.output(value, "y").unwrap();
+        let (simple, changed) = shape_arithmetic(&graph).unwrap();
+        assert!(changed);
+        assert_eq!(dims_of(&simple, simple.outputs()[0]), None);
+    }
 
     #[test]
     fn the_usual_reshape_arithmetic_becomes_one_size() {

@@ -96,10 +96,11 @@ impl Atom {
                     let a = a.bounds(symbols);
                     Bounds { min: a.min.div_euclid(d), max: a.max.map(|max| max.div_euclid(d)) }
                 }
-                _ if a.bounds(symbols).min >= 0 && b.bounds(symbols).min >= 1 => {
-                    Bounds { min: 0, max: a.bounds(symbols).max }
-                }
-                _ => Bounds::UNKNOWN,
+                // Each operand is looked at once: nested quotients would double the work.
+                _ => match (a.bounds(symbols), b.bounds(symbols)) {
+                    (a, b) if a.min >= 0 && b.min >= 1 => Bounds { min: 0, max: a.max },
+                    _ => Bounds::UNKNOWN,
+                },
             },
             Atom::Min(a, b) => {
                 let (a, b) = (a.bounds(symbols), b.bounds(symbols));

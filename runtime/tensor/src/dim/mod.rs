@@ -5,6 +5,7 @@
 
 mod bounds;
 mod form;
+mod growth;
 mod text;
 
 pub use bounds::{Bounds, SymbolTable};
@@ -253,7 +254,7 @@ impl Dim {
 
     /// The value under `values`.
     pub fn evaluate(&self, values: &SymbolValues) -> Result<i64, DimError> {
-        let overflow = || DimError::Overflow(self.to_string());
+        let overflow = || DimError::Overflow(self.brief());
         let mut sum = 0i64;
         for (monomial, coefficient) in &self.terms {
             let mut product = *coefficient;
@@ -313,11 +314,11 @@ impl Atom {
             Atom::FloorDiv(a, b) => {
                 let (a, b) = (a.evaluate(values)?, b.evaluate(values)?);
                 if b == 0 {
-                    return Err(DimError::DivisionByZero(Dim::atom(self.clone()).to_string()));
+                    return Err(DimError::DivisionByZero(Dim::atom(self.clone()).brief()));
                 }
                 let quotient = a
                     .checked_div(b)
-                    .ok_or_else(|| DimError::Overflow(Dim::atom(self.clone()).to_string()))?;
+                    .ok_or_else(|| DimError::Overflow(Dim::atom(self.clone()).brief()))?;
                 if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient }
             }
             Atom::Min(a, b) => a.evaluate(values)?.min(b.evaluate(values)?),
