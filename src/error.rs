@@ -51,9 +51,9 @@ pub enum Error {
     /// The code generator is not part of this build.
     #[error("this build of Kiln has no {0} backend")]
     NoBackend(Backend),
-    /// The reference evaluator makes no code that could be saved.
-    #[error("the {} backend makes no code, so there is nothing to save", Backend::Reference)]
-    NothingToSave,
+    /// The reference evaluator makes no code that could be saved or shown.
+    #[error("the {} backend evaluates the graph and makes no code", Backend::Reference)]
+    NoCode,
     /// There is no memory for the weights in the layouts that the kernels read.
     #[error("no memory for {0} bytes of weights")]
     WeightMemory(u64),
@@ -75,7 +75,7 @@ impl Error {
             Error::Codegen(_) => "compile/codegen",
             Error::Target(_) => "compile/target",
             Error::NoBackend(_) => "compile/no-backend",
-            Error::NothingToSave => "compile/nothing-to-save",
+            Error::NoCode => "compile/no-code",
             Error::Artefact(_) => "load/artefact",
             Error::Load(_) => "load/model",
             Error::WeightMemory(_) => "load/memory",
@@ -98,7 +98,7 @@ impl Error {
                 "build Kiln with its default features, or use --backend cranelift"
             }
             Error::Inspect(error) => error.help(),
-            Error::NothingToSave => "compile with the llvm or the cranelift backend",
+            Error::NoCode => "use the llvm or the cranelift backend",
             Error::WeightMemory(_) => {
                 "compile the model into a file and run that: its weights are mapped, not copied"
             }

@@ -20,7 +20,9 @@ pub(crate) fn generator(backend: Backend) -> Result<Box<dyn CodeGenerator>, Erro
         #[cfg(feature = "llvm")]
         Backend::Llvm => Ok(Box::new(kiln_backends::Llvm)),
         Backend::Cranelift => Ok(Box::new(Cranelift)),
-        missing => Err(Error::NoBackend(missing)),
+        Backend::Reference => Err(Error::NoCode),
+        #[cfg(not(feature = "llvm"))]
+        Backend::Llvm => Err(Error::NoBackend(backend)),
     }
 }
 

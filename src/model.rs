@@ -163,7 +163,7 @@ impl Model {
 
     /// Writes the compiled model to a file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let Form::Code(code) = &self.form else { return Err(Error::NothingToSave) };
+        let Form::Code(code) = &self.form else { return Err(Error::NoCode) };
         match &code.origin {
             Origin::Compilation(compilation) => compilation.save(path),
             Origin::Artefact(artefact) => {

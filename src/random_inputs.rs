@@ -7,21 +7,27 @@ use kiln_tensor::{DType, Tensor, TensorError};
 /// A tensor of pseudo-random elements: floats uniform in [-1, 1), integers 0 or 1 (so that they
 /// are valid as indices, masks and token numbers of any model), booleans either.
 pub fn random_tensor(dtype: DType, sizes: Vec<usize>, seed: u64) -> Result<Tensor, TensorError> {
-    // The length is checked before anything is allocated for it.
-    let length = Tensor::byte_length(dtype, &sizes)? / dtype.size();
+    // Piece by piece into the tensor: what there is no memory for is an error, not an abort.
+    let mut tensor = Tensor::zeros(dtype, sizes)?;
     let mut state = seed;
-    let values: Vec<f64> = (0..length)
-        .map(|_| {
-            let bits = splitmix64(&mut state);
-            if dtype.is_float() {
-                (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-            } else {
-                (bits >> 63) as f64
-            }
-        })
-        .collect();
-    Tensor::from_f64(dtype, sizes, &values)
+    for piece in tensor.bytes_mut().chunks_mut(PIECE * dtype.size()) {
+        let values: Vec<f64> = (0..piece.len() / dtype.size())
+            .map(|_| {
+                let bits = splitmix64(&mut state);
+                if dtype.is_float() {
+                    (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+                } else {
+                    (bits >> 63) as f64
+                }
+            })
+            .collect();
+        piece.copy_from_slice(Tensor::from_f64(dtype, vec![values.len()], &values)?.bytes());
+    }
+    Ok(tensor)
 }
+
+/// Elements that are made at once.
+const PIECE: usize = 4096;
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 fn splitmix64(state: &mut u64) -> u64 {

@@ -85,6 +85,11 @@ pub fn read(path: &Path) -> Result<Tensor, TensorFileError> {
     tensor.map_err(|reason| TensorFileError::Malformed { path: path.to_owned(), reason })
 }
 
+/// Whether NumPy's format has this element type.
+pub fn fits_npy(dtype: DType) -> bool {
+    npy_type(dtype).is_some()
+}
+
 /// Writes a tensor under the name that ONNX files carry inside.
 pub fn write(
     path: &Path,

@@ -14,8 +14,11 @@ use std::path::Path;
 pub fn line(text: impl AsRef<str>) {
     let mut out = io::stdout().lock();
     if let Err(error) = writeln!(out, "{}", text.as_ref().trim_end_matches('\n')) {
-        let quiet = error.kind() == ErrorKind::BrokenPipe;
-        std::process::exit(if quiet { 0 } else { 1 });
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        note(format!("cannot write to standard output: {error}"));
+        std::process::exit(1);
     }
 }
 

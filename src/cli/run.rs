@@ -40,6 +40,19 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let inputs = inputs::gather(&arguments.input, &arguments.common, &model)?;
     inputs.notes.iter().for_each(output::note);
+    if arguments.outputs.is_some() && arguments.format == FormatArgument::Npy {
+        // Before the run, so that no result is computed and lost.
+        let unfit = model.outputs().iter().find(|info| !tensor_file::fits_npy(info.dtype));
+        if let Some(info) = unfit {
+            return Err(miette!(
+                code = "run/output",
+                help = "add --format pb",
+                "output `{}` holds {}, which .npy files cannot",
+                info.name,
+                info.dtype
+            ));
+        }
+    }
     let start = Instant::now();
     let outputs = model.run(&inputs.tensors).map_err(failure::report)?;
     let run_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -173,7 +173,7 @@ fn threads_share_a_model() {
 fn the_reference_has_nothing_to_save() {
     let model = compiler(Backend::Reference).compile(small::perceptron()).unwrap();
     let error = model.save("/nonexistent/model.kiln").unwrap_err();
-    assert!(matches!(error, Error::NothingToSave) && error.help().is_some());
+    assert!(matches!(error, Error::NoCode) && error.help().is_some());
 }
 
 #[cfg(not(feature = "llvm"))]

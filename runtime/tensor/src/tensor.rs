@@ -21,8 +21,8 @@ pub enum TensorError {
         /// Bytes that were given.
         actual: usize,
     },
-    /// The shape needs more memory than can be addressed.
-    #[error("shape {sizes:?} of {dtype} is larger than the address space")]
+    /// The shape needs more memory than there is.
+    #[error("there is no memory for a tensor of {dtype} with shape {sizes:?}")]
     TooLarge {
         /// Element type.
         dtype: DType,

@@ -33,6 +33,12 @@ pub fn write<'w>(
     weights: impl IntoIterator<Item = (WeightRange, Cow<'w, [u8]>)>,
 ) -> Result<(), ArtefactError> {
     let failed = |source| ArtefactError::Io { path: path.to_owned(), source };
+    // Following links, so that a link stays one; a device or folder is never replaced.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if path.exists() && !path.is_file() {
+        let kind = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+        return Err(failed(kind));
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -45,7 +51,8 @@ pub fn write<'w>(
         // As for any new file: the user's mask takes away what it should.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut aside = builder.tempfile_in(folder).map_err(failed)?;
+    // The name aside means nothing to anybody.
+    let mut aside = builder.tempfile_in(folder).map_err(|error| failed(error.kind().into()))?;
     let mut buffered = BufWriter::with_capacity(1 << 20, aside.as_file_mut());
     write_to(&mut buffered, contents, weights, path)?;
     buffered.flush().map_err(failed)?;
