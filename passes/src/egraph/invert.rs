@@ -30,7 +30,7 @@ mod tests {
         let all =
             |values: &[f32]| invertible(&Tensor::from_slice(vec![values.len()], values).unwrap());
         assert!(all(&[8.0, -0.3, 1e30]));
-        for wrong in [0.0, 1e-40, 1e39, f32::INFINITY, f32::NAN] {
+        for wrong in [0.0, 1e-40, 3e38, f32::INFINITY, f32::NAN] {
             assert!(!all(&[2.0, wrong]), "{wrong}");
         }
     }
