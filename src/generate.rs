@@ -81,8 +81,8 @@ fn architecture(target: &Target) -> Architecture {
 
 /// Compiles the pieces on as many threads as there are cores; the results are in order, and of
 /// several errors the first in order is given.
-fn in_parallel<'p, P: Copy + Sync>(
-    pieces: &'p [P],
+fn in_parallel<P: Copy + Sync>(
+    pieces: &[P],
     compile: impl Fn(P) -> Result<Object, Error> + Sync,
 ) -> Result<Vec<Object>, Error> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());

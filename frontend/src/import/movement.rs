@@ -284,8 +284,8 @@ fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
         .map_err(|_| Fault::malformed("batch_dims is negative"))?;
     let shape = x.shape(data);
     let mut indices = indices;
-    for axis in 0..batch_dims.min(shape.len()).min(x.rank(indices)) {
-        indices = x.with_dim(indices, axis, &shape[axis])?;
+    for (axis, size) in shape.iter().enumerate().take(batch_dims.min(x.rank(indices))) {
+        indices = x.with_dim(indices, axis, size)?;
     }
     Ok(vec![x.add(op::GatherNd { batch_dims }, &[data, indices])?])
 }

@@ -71,7 +71,7 @@ pub enum Illegal {
         /// The lanes.
         lanes: u32,
     },
-    /// The register tile has more than [`MOST_POINTS`] points.
+    /// The register tile has more points than any register file holds.
     #[error("stage {stage}: the register tile has {points} points")]
     Tile {
         /// The stage.
