@@ -94,6 +94,10 @@ impl Error {
             Error::Pass(PassError::Evaluation { .. }) => {
                 "the model fails whenever it runs; onnx.reference.ReferenceEvaluator shows where"
             }
+            Error::Run(RunError::Unequal { .. }) => {
+                "the model only works where these sizes are equal: give inputs of other shapes, or \
+                 fix sizes with --dim NAME=N"
+            }
             Error::NoBackend(Backend::Llvm) => {
                 "build Kiln with its default features, or use --backend cranelift"
             }

@@ -2,16 +2,24 @@
 //!
 //! Invariant: the only crate that sees every room; nothing is decided here that a room decides.
 //!
-//! ```no_run
+//! ```
 //! use kiln::{CompileOptions, Compiler, Model, Target, Tensor};
 //!
 //! # fn main() -> Result<(), kiln::Error> {
 //! let compiler = Compiler::new(Target::host()?).options(CompileOptions::default());
-//! let model = compiler.compile("model.onnx")?;
-//! model.save("model.kiln")?; // `Model::load` has it back without a compiler
+//! let model = compiler.compile("examples/perceptron.onnx")?; // f32[batch, 2] → f32[batch, 3]
 //! let input = Tensor::from_slice(vec![1, 2], &[1.0f32, 2.0])?;
-//! let outputs = model.run(&[input])?;
-//! println!("{:?}", outputs[0].to_vec::<f32>()?);
+//! let outputs = model.run(&[input.clone()])?;
+//! assert_eq!(outputs[0].to_vec::<f32>()?, [2.0, 1.5, 0.0]);
+//!
+//! # let folder = std::env::temp_dir().join(format!("kiln-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder).ok();
+//! # let file = folder.join("model.kiln");
+//! # let file = file.as_path();
+//! model.save(file)?;
+//! let loaded = Model::load(file)?; // takes no compiler
+//! assert_eq!(loaded.run(&[input])?, outputs);
+//! # std::fs::remove_dir_all(folder).ok();
 //! # Ok(())
 //! # }
 //! ```

@@ -4,7 +4,9 @@
 
 use super::arguments::{CommonArguments, InputArguments};
 use kiln::{Model, Symbol, SymbolValues, Tensor, TensorInfo, check, random_tensor, tensor_file};
+use kiln_program::Step;
 use miette::{Result, miette};
+use std::collections::BTreeSet;
 
 /// The inputs of one run, and what to tell the user about them.
 pub struct Inputs {
@@ -60,6 +62,7 @@ pub fn gather(
             info.observe(tensor.sizes(), &mut sizes);
         }
     }
+    choose(model, &given, &mut sizes);
     let mut notes = Vec::new();
     let mut tensors = Vec::with_capacity(infos.len());
     for (index, (slot, info)) in given.into_iter().zip(infos).enumerate() {
@@ -80,6 +83,54 @@ pub fn gather(
         tensors.push(tensor);
     }
     Ok(Inputs { tensors, notes })
+}
+
+/// Sizes that made-up dimensions are tried with, besides those that they begin with.
+const CANDIDATES: [i64; 8] = [1, 2, 32, 128, 224, 256, 512, 1024];
+/// How often every dimension is looked at.
+const ROUNDS: usize = 2;
+
+/// Gives values to the dimensions of inputs that were not given, so that as few as possible of the
+/// model's own demands on sizes are broken.
+fn choose(model: &Model, given: &[Option<Tensor>], sizes: &mut SymbolValues) {
+    let fixed: BTreeSet<Symbol> = sizes.keys().cloned().collect();
+    for (info, _) in model.inputs().iter().zip(given).filter(|(_, tensor)| tensor.is_none()) {
+        // What has no value is refused when the tensor is made.
+        let _ = info.sizes(sizes, |axis| if axis == 0 { ITEMS } else { LENGTH });
+    }
+    let Some(program) = model.program() else { return };
+    let free: Vec<Symbol> = sizes.keys().filter(|key| !fixed.contains(*key)).cloned().collect();
+    // Often a size must be that of another input.
+    let candidates: BTreeSet<i64> = sizes.values().copied().chain(CANDIDATES).collect();
+    let mut least = broken(&program.steps, sizes);
+    for symbol in (0..ROUNDS).flat_map(|_| &free) {
+        for &candidate in &candidates {
+            let Some(before) = sizes.insert(symbol.clone(), candidate) else { return };
+            let now = broken(&program.steps, sizes);
+            if now < least {
+                least = now;
+            } else {
+                sizes.insert(symbol.clone(), before);
+            }
+        }
+    }
+}
+
+/// How many of the checks among these steps would fail, as far as sizes alone decide.
+fn broken(steps: &[Step], sizes: &SymbolValues) -> usize {
+    let of = |step: &Step| match step {
+        Step::CheckEqual { left, right, .. } => {
+            let fails = match (left.evaluate(sizes), right.evaluate(sizes)) {
+                (Ok(left), Ok(right)) => left != right,
+                _ => false,
+            };
+            usize::from(fails)
+        }
+        Step::Branch { then, otherwise, .. } => broken(then, sizes) + broken(otherwise, sizes),
+        Step::Loop(repeat) => broken(&repeat.body, sizes),
+        _ => 0,
+    };
+    steps.iter().map(of).sum()
 }
 
 fn input_list(infos: &[TensorInfo]) -> String {

@@ -132,6 +132,52 @@ fn inputs_come_from_files_folders_or_chance() {
 }
 
 #[test]
+fn made_up_sizes_are_those_that_the_model_needs() {
+    let folder = Folder::new();
+    let shape = |first, second| [first, second];
+    let model = small::model(
+        vec![
+            small::value("x", &shape(small::D::Name("n"), small::D::Size(8))),
+            small::value("y", &shape(small::D::Size(8), small::D::Name("m"))),
+        ],
+        Vec::new(),
+        vec![small::node("Transpose", "y", "t"), small::node("Add", "x,t", "z")],
+        vec![small::value("z", &shape(small::D::Name("n"), small::D::Size(8)))],
+    );
+    let model = folder.write("pair.onnx", &model);
+    let said = kiln(&["run", &model, "--backend", "cranelift"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.starts_with("z: f32[1, 8]"), "{}", said.out);
+    let arguments = ["run", &model, "--backend", "cranelift"];
+    succeeds(&[&arguments[..], &["--dim", "m=5"]].concat());
+    let file = folder.path("pair.kiln");
+    succeeds(&["compile", &model, "-o", &file, "--backend", "cranelift"]);
+    fails(1, &["run", &file, "--dim", "m=5", "--dim", "n=4"], &["must be equal", "--dim NAME=N"]);
+}
+
+#[test]
+fn outputs_go_to_regular_files_only() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    fails(1, &["compile", &model, "-o", &model], &["would be overwritten"]);
+    fails(1, &["compile", &model, "-o", "/dev/null"], &["not a regular file"]);
+    let (file, link) = (folder.path("m.kiln"), folder.path("link.kiln"));
+    fs::write(&file, b"old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    succeeds(&["compile", &model, "-o", &link, "--backend", "cranelift"]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(succeeds(&["verify", &file]).contains("whole"));
+}
+
+#[test]
+fn inputs_that_no_memory_can_hold_are_an_error() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    let arguments = ["run", &model, "--backend", "cranelift", "--dim", "batch=99999999999999"];
+    fails(1, &arguments, &["input `x`", "no memory"]);
+}
+
+#[test]
 fn every_backend_runs_the_same_model() {
     let folder = Folder::new();
     let model = folder.path("model.onnx");
@@ -220,6 +266,8 @@ fn every_level_can_be_seen() {
             assert!(text.contains(sign), "{level}: {text}");
         }
     }
+    let arguments = ["inspect", &model, "--at", "asm", "--backend", "reference"];
+    fails(1, &arguments, &["makes no code"]);
     let arguments = ["inspect", &model, "--at", "mlir", "--backend", "cranelift"];
     fails(1, &arguments, &["the cranelift backend has no level mlir"]);
 
