@@ -90,7 +90,7 @@ impl InspectError {
                  asm too, cranelift has nest and asm"
             }
             InspectError::Compiled { .. } => {
-                "a compiled model can be shown at level plan; inspect the .onnx file for the others"
+                "a compiled model has the levels kernels and plan; inspect the .onnx file for the others"
             }
             InspectError::NoNode { .. } => {
                 "the names of nodes stand after `from` at level graph; leave out --node to see all"
@@ -99,15 +99,30 @@ impl InspectError {
     }
 }
 
-/// The text of a compiled model at a level.
+/// The text of a compiled model at a level: its plan, or what is left of its kernels.
 pub fn artefact(path: &Path, level: Level, node: Option<&str>) -> Result<String, Error> {
-    if level != Level::Plan {
+    if !matches!(level, Level::Kernels | Level::Plan) {
         return Err(InspectError::Compiled { level }.into());
     }
     let artefact = Artefact::open(path)?;
     let program = artefact.program();
     program.validate(artefact.weights().len() as u64).map_err(kiln_runtime::ModelError::from)?;
-    found(plan::print(program, node), level, node)
+    if level == Level::Plan {
+        return found(plan::print(program, node), level, node);
+    }
+    let lines: Vec<String> = plan::kernels_from(program, node)
+        .into_iter()
+        .filter_map(|number| {
+            let kernel = program.kernels.get(number)?;
+            let sources = plan::sources(program, number).join(", ");
+            Some(format!(
+                "{}: {} operands, {} sizes, for {sources}",
+                kernel.symbol, kernel.operands, kernel.params
+            ))
+        })
+        .collect();
+    let text = (node.is_none() || !lines.is_empty()).then(|| lines.join("\n"));
+    found(text, level, node)
 }
 
 impl Compiler {

@@ -228,6 +228,8 @@ fn compiled_models_verify_run_and_bench() {
     fails(1, &["compile", &file, "-o", &json], &["compiled already"]);
     fails(1, &["inspect", &file, "--at", "graph"], &["no level graph", "plan"]);
     assert!(succeeds(&["inspect", &file, "--at", "plan"]).contains("launch"));
+    let kernels = succeeds(&["inspect", &file, "--at", "kernels", "--node", "MatMul_k"]);
+    assert!(kernels.starts_with("kiln_") && kernels.contains("MatMul_k"), "{kernels}");
 }
 
 #[test]
