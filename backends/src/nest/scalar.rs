@@ -226,7 +226,8 @@ impl Context<'_> {
             (a, b) => a.or(b),
         };
         let mask = mask.map(|mask| build.widen(mask, lanes));
-        let uniform_guard = guard.filter(|guard| build.ty(*guard).lanes == 1);
+        // A scalar is not read at all behind its guard.
+        let uniform_guard = guard.filter(|guard| lanes > 1 && build.ty(*guard).lanes == 1);
         let address = address_of(&place, lanes, uniform_guard, build);
         let ty = Type::new(memory_element_of(dtype), lanes);
         let loaded = build.load(access.operand as u32, address, mask, ty);
