@@ -91,9 +91,6 @@ impl Error {
     pub fn help(&self) -> Option<&'static str> {
         Some(match self {
             Error::Import(error) => return error.help(),
-            Error::Pass(PassError::Evaluation { .. }) => {
-                "the model fails whenever it runs; onnx.reference.ReferenceEvaluator shows where"
-            }
             Error::Run(RunError::Unequal { .. }) => {
                 "the model only works where these sizes are equal: give inputs of other shapes, or \
                  fix sizes with --dim NAME=N"

@@ -3,7 +3,7 @@
 //! Invariant: every error names the pass and what it was doing; a pass never panics on a graph that
 //! the verifier accepts.
 
-use kiln_ir::{GraphError, OpError, TensorType};
+use kiln_ir::{GraphError, TensorType};
 use thiserror::Error;
 
 /// Why a pass could not finish.
@@ -16,16 +16,6 @@ pub enum PassError {
         pass: &'static str,
         /// What the graph refused.
         error: GraphError,
-    },
-    /// Computing a constant at compile time failed, so the model would fail whenever it runs.
-    #[error("fold: {op}{}: {error}", node.as_ref().map(|s| format!(" (from `{s}`)")).unwrap_or_default())]
-    Evaluation {
-        /// Name of the operation.
-        op: &'static str,
-        /// The model's node, if known.
-        node: Option<std::sync::Arc<str>>,
-        /// What evaluation refused.
-        error: OpError,
     },
     /// A replacement has another type than what it stands for.
     #[error("{pass}: {op} gives {expected}, its replacement gives {actual}")]

@@ -9,6 +9,7 @@ mod movement;
 
 use super::rebuild::Rebuild;
 use crate::PassError;
+use crate::region::is_heavy;
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, NodeId, Producer, TensorType, ValueId};
 use kiln_tensor::{SymbolValues, Tensor};
@@ -132,17 +133,7 @@ impl<'g> Folding<'g> {
 
 /// Whether an operation reads its operands again and again, so that they should be laid out.
 fn takes_weights(node: &Node) -> bool {
-    !node.regions.is_empty()
-        || matches!(
-            node.op,
-            Op::Contract(_)
-                | Op::Conv(_)
-                | Op::ConvTranspose(_)
-                | Op::Attention(_)
-                | Op::Recurrent(_)
-                | Op::Normalize(_)
-                | Op::Gather(_)
-        )
+    is_heavy(node) || matches!(node.op, Op::Normalize(_) | Op::Gather(_))
 }
 
 fn evaluate(graph: &Graph, node: &Node, operands: &[Tensor]) -> Option<Tensor> {
