@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod batch_normalisation;
 mod bounds;
 mod build;
 mod compose;
@@ -14,10 +15,13 @@ mod contraction;
 mod control;
 mod convolution;
 mod einsum;
+mod dropout;
 mod elementwise;
 mod fault;
 mod inputs;
+mod legacy;
 mod loops;
+mod mersenne_twister;
 mod movement;
 mod node;
 mod normalisation;
@@ -25,6 +29,7 @@ mod operator;
 mod pooling;
 mod quantisation;
 mod recurrent;
+mod random;
 mod reduction;
 mod resize;
 mod rounding;
@@ -49,10 +54,12 @@ fn families() -> Vec<&'static [operator::Entry]> {
     vec![
         activation::OPERATORS,
         attention::OPERATORS,
+        batch_normalisation::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
         einsum::OPERATORS,
+        dropout::OPERATORS,
         elementwise::OPERATORS,
         loops::OPERATORS,
         movement::OPERATORS,
@@ -60,6 +67,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         pooling::OPERATORS,
         quantisation::OPERATORS,
         recurrent::OPERATORS,
+        random::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
         shape::OPERATORS,
