@@ -18,14 +18,18 @@ mod einsum;
 mod dropout;
 mod elementwise;
 mod fault;
+mod flex_attention;
 mod inputs;
 mod legacy;
+mod linear_attention;
 mod loops;
+mod losses;
 mod mersenne_twister;
 mod movement;
 mod node;
 mod normalisation;
 mod operator;
+mod optimisers;
 mod pooling;
 mod quantisation;
 mod recurrent;
@@ -61,8 +65,12 @@ fn families() -> Vec<&'static [operator::Entry]> {
         einsum::OPERATORS,
         dropout::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
+        linear_attention::OPERATORS,
         loops::OPERATORS,
+        losses::OPERATORS,
         movement::OPERATORS,
+        optimisers::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,

@@ -203,14 +203,21 @@ fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| {
-        let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
-        let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
-        let exponential = x.unary(UnaryFn::Exp, shifted)?;
-        let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
-        let logarithm = x.unary(UnaryFn::Log, sum)?;
-        x.binary(BinaryFn::Sub, shifted, logarithm)
-    })
+    along_softmax_axis(x, logarithm_of_softmax)
+}
+
+/// `ln(softmax(x))` along an axis, without a quotient that could be 0.
+pub(super) fn logarithm_of_softmax(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    axis: usize,
+) -> Result<V, Fault> {
+    let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
+    let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
+    let exponential = x.unary(UnaryFn::Exp, shifted)?;
+    let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
+    let logarithm = x.unary(UnaryFn::Log, sum)?;
+    x.binary(BinaryFn::Sub, shifted, logarithm)
 }
 
 /// 1 at the first of the greatest, 0 elsewhere.
