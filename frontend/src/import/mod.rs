@@ -19,6 +19,7 @@ mod dropout;
 mod elementwise;
 mod fault;
 mod flex_attention;
+mod gradient;
 mod inputs;
 mod legacy;
 mod linear_attention;
@@ -51,7 +52,7 @@ use build::{Builder, V};
 use fault::Fault;
 use kiln_ir::Graph;
 use node::Use;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
@@ -66,6 +67,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         dropout::OPERATORS,
         elementwise::OPERATORS,
         flex_attention::OPERATORS,
+        gradient::OPERATORS,
         linear_attention::OPERATORS,
         loops::OPERATORS,
         losses::OPERATORS,
@@ -101,6 +103,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         values: HashMap::new(),
         problems,
         nodes: 0,
+        differentiated: gradient::differentiated(&resolved.graph),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -124,6 +127,8 @@ struct Importer<'m> {
     problems: Vec<Problem>,
     /// How many nodes were imported, those of a body again for each time.
     nodes: usize,
+    /// Names of tensors by which something is differentiated.
+    differentiated: BTreeSet<String>,
 }
 
 /// How many nodes are imported at most: nested branches may be tried more than once each.
@@ -151,6 +156,9 @@ impl<'m> Importer<'m> {
     fn body(&mut self, body: &Body<'m>) {
         for &(id, tensor) in &body.initializers {
             let v = match self.model.tensor(tensor) {
+                Ok(host) if self.differentiated.contains(tensor.name()) => {
+                    self.build.opaque(host).ok()
+                }
                 Ok(tensor) => Some(self.build.constant(tensor)),
                 Err(error) => {
                     let node = format!("initializer `{}`", tensor.name());
