@@ -14,8 +14,8 @@ mod contents;
 mod contraction;
 mod control;
 mod convolution;
-mod einsum;
 mod dropout;
+mod einsum;
 mod elementwise;
 mod fault;
 mod flex_attention;
@@ -26,6 +26,7 @@ mod linear_attention;
 mod loops;
 mod losses;
 mod mersenne_twister;
+mod ml;
 mod movement;
 mod node;
 mod normalisation;
@@ -33,8 +34,8 @@ mod operator;
 mod optimisers;
 mod pooling;
 mod quantisation;
-mod recurrent;
 mod random;
+mod recurrent;
 mod reduction;
 mod resize;
 mod rounding;
@@ -71,6 +72,11 @@ fn families() -> Vec<&'static [operator::Entry]> {
         linear_attention::OPERATORS,
         loops::OPERATORS,
         losses::OPERATORS,
+        ml::FEATURES,
+        ml::LABELS,
+        ml::LINEAR,
+        ml::SUPPORT_VECTORS,
+        ml::TREES,
         movement::OPERATORS,
         optimisers::OPERATORS,
         normalisation::OPERATORS,
