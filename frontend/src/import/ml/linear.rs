@@ -26,7 +26,7 @@ pub(super) fn scored(
     count: usize,
 ) -> Result<V, Fault> {
     let length = values.len();
-    if count == 0 || length == 0 || length % count != 0 {
+    if count == 0 || length == 0 || !length.is_multiple_of(count) {
         return Err(Fault::malformed(format!("{length} coefficients do not make {count} rows")));
     }
     let table = table(x, DType::F32, vec![count, length / count], values)?;

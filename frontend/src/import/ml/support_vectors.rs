@@ -47,7 +47,7 @@ fn kernel(x: &mut Use<'_, '_, '_>, v: V, vectors: &[f64], count: usize) -> Resul
             let shape = x.shape(v);
             let row = vec![shape[0].clone(), Dim::from(1i64), shape[1].clone()];
             let row = x.reshape(v, row)?;
-            if count == 0 || vectors.len() % count != 0 {
+            if count == 0 || !vectors.len().is_multiple_of(count) {
                 return Err(Fault::malformed(format!("{count} support vectors do not fit")));
             }
             let vectors = table(x, DType::F32, vec![count, vectors.len() / count], vectors)?;
