@@ -17,6 +17,7 @@ mod einsum;
 mod elementwise;
 mod fault;
 mod inputs;
+mod late;
 mod loops;
 mod movement;
 mod node;

@@ -182,12 +182,18 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         })
     }
 
-    /// The elements as sizes or coordinates, which may depend on symbols.
-    pub(super) fn dims(&self, v: V, what: &str) -> Result<Vec<Dim>, Fault> {
-        let contents = self.known(v, what)?;
+    /// The elements as sizes or coordinates, which may depend on symbols. What only data tells must
+    /// not be negative.
+    pub(super) fn dims(&mut self, v: V, what: &str) -> Result<Vec<Dim>, Fault> {
+        let Some(contents) = self.importer.build.contents(v) else { return self.sizes(v) };
         let dims = contents.iter().map(|scalar| scalar.as_dim().cloned());
         dims.collect::<Option<_>>()
             .ok_or_else(|| Fault::malformed(format!("{what} must be of whole numbers")))
+    }
+
+    /// Whether the elements are known before the model runs.
+    pub(super) fn is_known(&self, v: V) -> bool {
+        self.importer.build.contents(v).is_some()
     }
 
     /// The elements as numbers.
