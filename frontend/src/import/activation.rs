@@ -13,14 +13,14 @@ type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("Celu", 12, celu),
-    onnx("Elu", 6, elu),
+    onnx("Elu", 1, elu),
     onnx("Gelu", 20, gelu),
-    onnx("HardSigmoid", 6, hard_sigmoid),
+    onnx("HardSigmoid", 1, hard_sigmoid),
     onnx("HardSwish", 14, hard_swish),
-    onnx("LeakyRelu", 6, leaky_relu),
+    onnx("LeakyRelu", 1, leaky_relu),
     onnx("Mish", 18, mish),
-    onnx("PRelu", 7, prelu),
-    onnx("Selu", 6, selu),
+    onnx("PRelu", 1, prelu),
+    onnx("Selu", 1, selu),
     onnx("Shrink", 9, shrink),
     onnx("Softplus", 1, softplus),
     onnx("Softsign", 1, softsign),
@@ -71,8 +71,10 @@ fn celu(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn selu(x: &mut Use<'_, '_, '_>) -> Results {
-    let alpha = x.float_or("alpha", 1.673_263_192_176_818_8)?;
-    let gamma = x.float_or("gamma", 1.050_701_022_148_132_3)?;
+    // Opset 1 had fewer digits.
+    let rounded = x.opset() < 6;
+    let alpha = x.float_or("alpha", if rounded { 1.6732 } else { 1.673_263_192_176_818_8 })?;
+    let gamma = x.float_or("gamma", if rounded { 1.0507 } else { 1.050_701_022_148_132_3 })?;
     one(x, |x, v| {
         let above = x.with_number(BinaryFn::Mul, v, gamma)?;
         let below = exponential_less_one(x, v, alpha * gamma)?;
@@ -88,9 +90,13 @@ fn leaky_relu(x: &mut Use<'_, '_, '_>) -> Results {
     })
 }
 
-/// The slope stretches to the operand; one for each channel is aligned there.
+/// The slope stretches to the operand; up to opset 6 it is one number, or one for each channel.
 fn prelu(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, slope) = (x.input(0)?, x.input(1)?);
+    let (operand, mut slope) = (x.input(0)?, x.input(1)?);
+    let rank = x.rank(operand);
+    if x.opset() < 7 && x.rank(slope) == 1 && !x.shape(slope)[0].is(1) && rank > 1 {
+        slope = x.along(slope, 0, rank - 1)?;
+    }
     let below = x.binary(BinaryFn::Mul, operand, slope)?;
     Ok(vec![by_sign(x, operand, operand, below)?])
 }

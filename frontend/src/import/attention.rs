@@ -17,7 +17,7 @@ pub(super) const OPERATORS: &[Entry] =
     &[onnx("Attention", 23, attention), onnx("RotaryEmbedding", 23, rotary_embedding)];
 
 /// `[batch, length, heads·size]` as `[batch, heads, length, size]`.
-fn by_heads(x: &mut Use<'_, '_, '_>, v: V, heads: i64) -> Result<V, Fault> {
+pub(super) fn by_heads(x: &mut Use<'_, '_, '_>, v: V, heads: i64) -> Result<V, Fault> {
     let shape = x.shape(v);
     let [batch, length, width] = &shape[..] else { return Ok(v) };
     if heads < 1 {

@@ -44,6 +44,13 @@ pub(super) struct Level {
     values: BTreeMap<ValueId, V>,
 }
 
+/// A node of the graph in hand, in terms of the values of the model as imported.
+pub(super) struct Made {
+    pub(super) op: Op,
+    pub(super) inputs: Vec<V>,
+    pub(super) outputs: Vec<V>,
+}
+
 /// The graphs being built.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
@@ -240,6 +247,28 @@ impl Builder {
         {
             level.graph.set_name(id, name);
         }
+    }
+
+    /// The nodes of the graph in hand, in order, without those that only sizes take part in.
+    pub(super) fn nodes(&self) -> Vec<Made> {
+        let Some(level) = self.levels.last() else { return Vec::new() };
+        let homes = self.values.iter().enumerate();
+        let here = homes.filter_map(|(v, value)| Some((*value.homes.get(&level.number)?, V(v))));
+        let here: BTreeMap<ValueId, V> = here.collect();
+        let all = |ids: &[ValueId]| ids.iter().map(|id| here.get(id).copied()).collect();
+        let nodes = level.graph.nodes().filter_map(|(_, node)| {
+            let (inputs, outputs): (Option<Vec<V>>, Option<Vec<V>>) =
+                (all(&node.inputs), all(&node.outputs));
+            Some(Made { op: node.op.clone(), inputs: inputs?, outputs: outputs? })
+        });
+        nodes.collect()
+    }
+
+    /// A tensor of the model that nothing is calculated with before the model runs.
+    pub(super) fn opaque(&mut self, tensor: Tensor) -> Result<V, Fault> {
+        let ty = TensorType::of(&tensor);
+        let id = self.level()?.graph.constant(tensor)?;
+        Ok(self.at_home(ty, id))
     }
 
     /// A tensor of the model.

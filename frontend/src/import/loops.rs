@@ -14,7 +14,7 @@ use kiln_tensor::{Bounds, DType, Dim, Tensor};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 9, scan)];
+pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 8, scan)];
 
 /// A result of a loop's body that goes into the next iteration, in the type that it started with.
 fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<V, Fault> {

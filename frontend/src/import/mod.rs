@@ -6,6 +6,7 @@
 
 mod activation;
 mod attention;
+mod batch_normalisation;
 mod bounds;
 mod build;
 mod compose;
@@ -14,18 +15,27 @@ mod contraction;
 mod control;
 mod convolution;
 mod einsum;
+mod dropout;
 mod elementwise;
 mod fault;
+mod flex_attention;
+mod gradient;
 mod inputs;
 mod late;
+mod legacy;
+mod linear_attention;
 mod loops;
+mod losses;
+mod mersenne_twister;
 mod movement;
 mod node;
 mod normalisation;
 mod operator;
+mod optimisers;
 mod pooling;
 mod quantisation;
 mod recurrent;
+mod random;
 mod reduction;
 mod resize;
 mod rounding;
@@ -43,24 +53,32 @@ use build::{Builder, V};
 use fault::Fault;
 use kiln_ir::Graph;
 use node::Use;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
     vec![
         activation::OPERATORS,
         attention::OPERATORS,
+        batch_normalisation::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
         einsum::OPERATORS,
+        dropout::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
+        gradient::OPERATORS,
+        linear_attention::OPERATORS,
         loops::OPERATORS,
+        losses::OPERATORS,
         movement::OPERATORS,
+        optimisers::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,
         recurrent::OPERATORS,
+        random::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
         shape::OPERATORS,
@@ -86,6 +104,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         values: HashMap::new(),
         problems,
         nodes: 0,
+        differentiated: gradient::differentiated(&resolved.graph),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -109,6 +128,8 @@ struct Importer<'m> {
     problems: Vec<Problem>,
     /// How many nodes were imported, those of a body again for each time.
     nodes: usize,
+    /// Names of tensors by which something is differentiated.
+    differentiated: BTreeSet<String>,
 }
 
 /// How many nodes are imported at most: nested branches may be tried more than once each.
@@ -136,6 +157,9 @@ impl<'m> Importer<'m> {
     fn body(&mut self, body: &Body<'m>) {
         for &(id, tensor) in &body.initializers {
             let v = match self.model.tensor(tensor) {
+                Ok(host) if self.differentiated.contains(tensor.name()) => {
+                    self.build.opaque(host).ok()
+                }
                 Ok(tensor) => Some(self.build.constant(tensor)),
                 Err(error) => {
                     let node = format!("initializer `{}`", tensor.name());

@@ -13,20 +13,20 @@ use kiln_tensor::{DType, Dim};
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("Concat", 4, concat),
+    onnx("Concat", 1, concat),
     onnx("DepthToSpace", 1, depth_to_space),
     onnx("Expand", 8, expand),
     onnx("Flatten", 1, flatten),
     onnx("GatherElements", 11, gather_elements),
     onnx("GatherND", 11, gather_nd),
-    onnx("Pad", 2, pad),
-    onnx("Reshape", 5, reshape),
+    onnx("Pad", 1, pad),
+    onnx("Reshape", 1, reshape),
     onnx_until("Scatter", 9, 10, scatter_elements),
     onnx("ScatterElements", 11, scatter_elements),
     onnx("ScatterND", 11, scatter_nd),
     onnx("SpaceToDepth", 1, space_to_depth),
     onnx("Squeeze", 1, squeeze),
-    onnx("Tile", 6, tile),
+    onnx("Tile", 1, tile),
     onnx("Transpose", 1, transpose),
     onnx("Unsqueeze", 1, unsqueeze),
 ];
@@ -56,7 +56,11 @@ pub(super) fn axes(x: &Use<'_, '_, '_>, since: i64, number: usize) -> Result<Axe
 fn concat(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = x.all_inputs()?;
     let first = x.input(0)?;
-    let axis = x.int("axis")?.ok_or_else(|| Fault::malformed("attribute `axis` is missing"))?;
+    let axis = match x.int("axis")? {
+        Some(axis) => axis,
+        None if x.opset() < 4 => 1,
+        None => return Err(Fault::malformed("attribute `axis` is missing")),
+    };
     let axis = x.axis(axis, x.rank(first))?;
     let operands = x.agreeing(&operands, |number| number == axis)?;
     if let [only] = operands.as_slice() {
@@ -86,11 +90,16 @@ fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, target) = (x.input(0)?, x.input(1)?);
+    let operand = x.input(0)?;
     let allow_zero = x.flag("allowzero", false)?;
-    let target = match x.is_known(target) {
-        true => x.dims(target, "the shape to reshape to")?,
-        false => late_shape(x, operand, target, allow_zero)?,
+    let target: Vec<Dim> = if x.opset() < 5 {
+        let shape = x.ints("shape")?.ok_or_else(|| Fault::malformed("`shape` is missing"))?;
+        shape.iter().map(|&size| Dim::from(size)).collect()
+    } else {
+        match x.input(1)? {
+            target if x.is_known(target) => x.dims(target, "the shape to reshape to")?,
+            target => late_shape(x, operand, target, allow_zero)?,
+        }
     };
     if !Dim::is_small_product(&target) {
         return Err(Fault::unsupported(
@@ -291,10 +300,26 @@ fn expand(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.broadcast(operand, target)?])
 }
 
+/// How often each dimension is repeated; in opset 1 to 5 it is only one of them.
+fn repeats(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Dim>, Fault> {
+    let given = x.dims(x.input(1)?, "the repeats")?;
+    if x.opset() >= 6 {
+        return Ok(given);
+    }
+    let axis = x.integers(x.input(2)?, "the axis to tile")?;
+    let ([count], [axis]) = (&given[..], &axis[..]) else {
+        return Err(Fault::malformed("tiles and axis must be one number each"));
+    };
+    let axis = x.axis(*axis, rank)?;
+    let mut repeats = vec![Dim::from(1i64); rank];
+    repeats[axis] = count.clone();
+    Ok(repeats)
+}
+
 fn tile(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, repeats) = (x.input(0)?, x.input(1)?);
-    let repeats = x.dims(repeats, "the repeats")?;
+    let operand = x.input(0)?;
     let shape = x.shape(operand);
+    let repeats = repeats(x, shape.len())?;
     if repeats.len() != shape.len() {
         let (given, rank) = (repeats.len(), shape.len());
         return Err(Fault::malformed(format!("{given} repeats are given for rank {rank}")));
@@ -327,7 +352,9 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
         other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
     };
     let (amounts, axes, value) = if x.opset() < 11 {
-        let pads = x.ints("pads")?.ok_or_else(|| Fault::malformed("`pads` is missing"))?;
+        let name = if x.opset() < 2 { "paddings" } else { "pads" };
+        let missing = || Fault::malformed(format!("`{name}` is missing"));
+        let pads = x.ints(name)?.ok_or_else(missing)?;
         let amounts: Vec<Dim> = pads.iter().map(|&amount| Dim::from(amount)).collect();
         let value = x.float_or("value", 0.0)?;
         (amounts, None, x.scalar(dtype, value)?)

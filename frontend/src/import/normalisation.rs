@@ -1,6 +1,6 @@
 //! Normalisations and softmaxes.
 //!
-//! Invariant: statistics are of the model's inputs, never of a training run.
+//! Invariant: statistics are of the operand itself.
 
 use super::build::V;
 use super::fault::Fault;
@@ -13,10 +13,9 @@ use kiln_tensor::{DType, Dim};
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("BatchNormalization", 7, batch_normalization),
     onnx("GroupNormalization", 18, group_normalization),
     onnx("Hardmax", 1, hardmax),
-    onnx("InstanceNormalization", 6, instance_normalization),
+    onnx("InstanceNormalization", 1, instance_normalization),
     onnx("LRN", 1, local_response),
     onnx("LayerNormalization", 17, |x| layer_normalization(x, true)),
     onnx("LogSoftmax", 1, log_softmax),
@@ -28,46 +27,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     microsoft("SkipLayerNormalization", |x| skip_normalization(x, true)),
     microsoft("SkipSimplifiedLayerNormalization", |x| skip_normalization(x, false)),
 ];
-
-/// `x·s + (bias − mean·s)` with `s = scale/√(variance + epsilon)`: a product and a sum, as later
-/// passes fold them into what stands before.
-fn batch_normalization(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    if x.flag("training_mode", false)? {
-        return Err(Fault::unsupported(
-            "batch normalisation in training mode is not supported",
-            "export the model for inference: model.eval()",
-        ));
-    }
-    let epsilon = x.float_or("epsilon", 1e-5)?;
-    let rank = x.rank(operand);
-    if rank < 2 {
-        return Err(Fault::malformed("the operand must have batch and channel dimensions"));
-    }
-    let dtype = x.dtype(operand);
-    // Up to opset 8 there could be statistics for each place instead of each channel.
-    let each_place = x.opset() < 9 && !x.flag("spatial", true)?;
-    let mut parameters = Vec::with_capacity(4);
-    for number in 1..5 {
-        let v = x.input(number)?;
-        let v = x.cast(v, dtype)?;
-        let shape = x.shape(operand);
-        parameters.push(if each_place {
-            v
-        } else {
-            let v = x.with_dim(v, 0, &shape[1])?;
-            x.along(v, 0, rank - 1)?
-        });
-    }
-    let [scale, bias, mean, variance] = parameters[..] else { return Err(Fault::Silent) };
-    let shifted = x.with_number(BinaryFn::Add, variance, epsilon)?;
-    let deviation = x.unary(UnaryFn::Sqrt, shifted)?;
-    let slope = x.binary(BinaryFn::Div, scale, deviation)?;
-    let taken = x.binary(BinaryFn::Mul, mean, slope)?;
-    let offset = x.binary(BinaryFn::Sub, bias, taken)?;
-    let scaled = x.binary(BinaryFn::Mul, operand, slope)?;
-    Ok(vec![x.binary(BinaryFn::Add, scaled, offset)?])
-}
 
 /// Normalises the last dimensions of the value under another shape; scale and bias are for each
 /// channel.
@@ -244,14 +203,21 @@ fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| {
-        let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
-        let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
-        let exponential = x.unary(UnaryFn::Exp, shifted)?;
-        let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
-        let logarithm = x.unary(UnaryFn::Log, sum)?;
-        x.binary(BinaryFn::Sub, shifted, logarithm)
-    })
+    along_softmax_axis(x, logarithm_of_softmax)
+}
+
+/// `ln(softmax(x))` along an axis, without a quotient that could be 0.
+pub(super) fn logarithm_of_softmax(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    axis: usize,
+) -> Result<V, Fault> {
+    let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
+    let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
+    let exponential = x.unary(UnaryFn::Exp, shifted)?;
+    let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
+    let logarithm = x.unary(UnaryFn::Log, sum)?;
+    x.binary(BinaryFn::Sub, shifted, logarithm)
 }
 
 /// 1 at the first of the greatest, 0 elsewhere.

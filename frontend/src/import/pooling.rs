@@ -13,11 +13,11 @@ use kiln_tensor::Dim;
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("AveragePool", 7, average_pool),
+    onnx("AveragePool", 1, average_pool),
     onnx("GlobalAveragePool", 1, |x| global(x, ReduceFn::Mean)),
-    onnx("GlobalLpPool", 2, global_lp_pool),
+    onnx("GlobalLpPool", 1, global_lp_pool),
     onnx("GlobalMaxPool", 1, |x| global(x, ReduceFn::Max)),
-    onnx("LpPool", 2, lp_pool),
+    onnx("LpPool", 1, lp_pool),
     onnx("MaxPool", 1, max_pool),
 ];
 
@@ -157,7 +157,8 @@ fn global(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
 
 /// `|x|ᵖ`, and what makes a sum of them a norm.
 fn powers(x: &mut Use<'_, '_, '_>, operand: V) -> Result<(V, f64), Fault> {
-    let p = x.int_or("p", 2)? as f64;
+    // Not a whole number in opset 1.
+    let p = if x.opset() < 2 { x.float_or("p", 2.0)? } else { x.int_or("p", 2)? as f64 };
     let absolute = x.unary(UnaryFn::Abs, operand)?;
     let powers = if p == 1.0 { absolute } else { x.with_number(BinaryFn::Pow, absolute, p)? };
     Ok((powers, p))

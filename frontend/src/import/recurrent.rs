@@ -13,12 +13,12 @@ use kiln_tensor::Dim;
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("GRU", 7, |x| {
+    onnx("GRU", 1, |x| {
         let linear_before_reset = x.flag("linear_before_reset", false)?;
         recurrent(x, Cell::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
     }),
-    onnx("LSTM", 7, |x| recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])),
-    onnx("RNN", 7, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
+    onnx("LSTM", 1, |x| recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])),
+    onnx("RNN", 1, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
 ];
 
 fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {

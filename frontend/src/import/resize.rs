@@ -15,7 +15,7 @@ use kiln_tensor::{DType, Dim};
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] =
-    &[onnx("Resize", 10, resize), onnx_until("Upsample", 7, 9, upsample)];
+    &[onnx("Resize", 10, resize), onnx_until("Upsample", 1, 9, upsample)];
 
 /// The grid of the result.
 struct Grid {
@@ -121,11 +121,18 @@ fn interpolate(x: &mut Use<'_, '_, '_>, v: V, op: op::Resize) -> Result<V, Fault
     x.cast(result, dtype)
 }
 
-/// Scales are an attribute in opset 7 and 8, an operand in 9.
+/// Scales are two attributes up to opset 6, for height and width, one in 7 and 8, an operand in 9.
 fn upsample(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let shape = x.shape(operand);
-    let scales: Vec<Scalar> = if x.opset() < 9 {
+    let scales: Vec<Scalar> = if x.opset() < 7 {
+        let scale = |name: &str| {
+            let missing = || Fault::malformed(format!("attribute `{name}` is missing"));
+            x.float(name)?.ok_or_else(missing).map(Scalar::float)
+        };
+        let one = || Scalar::whole(1i64);
+        vec![one(), one(), scale("height_scale")?, scale("width_scale")?]
+    } else if x.opset() < 9 {
         let scales = x.floats("scales")?;
         let scales = scales.ok_or_else(|| Fault::malformed("attribute `scales` is missing"))?;
         scales.iter().map(|&scale| Scalar::float(f64::from(scale))).collect()

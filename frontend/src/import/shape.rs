@@ -16,7 +16,6 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("Constant", 1, constant),
     onnx("ConstantOfShape", 9, constant_of_shape),
-    onnx("Dropout", 6, dropout),
     onnx("EyeLike", 9, eye_like),
     onnx("Identity", 1, identity),
     onnx("OneHot", 9, one_hot),
@@ -167,24 +166,6 @@ fn range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> Result
         x.facts().maximum(&span, &zero)
     };
     Ok(span.ceil_div(&Dim::from(step.saturating_abs())))
-}
-
-/// Does nothing when a model is run and not trained.
-fn dropout(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    if let Some(training) = x.optional(2)
-        && x.integers(training, "whether dropout is in training mode")? != [0]
-    {
-        let help = "export the model for inference: model.eval()";
-        return Err(Fault::unsupported("dropout in training mode is not supported", help));
-    }
-    if !x.wants(1) {
-        return Ok(vec![operand]);
-    }
-    let mask_type = if x.opset() < 10 { x.dtype(operand) } else { DType::Bool };
-    let shape = x.shape(operand);
-    let mask = x.filled(mask_type, 1.0, shape)?;
-    Ok(vec![operand, mask])
 }
 
 /// 0, 1, 2 and so on along one of `rank` dimensions.

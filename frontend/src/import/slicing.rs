@@ -17,7 +17,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("Gather", 1, gather),
     onnx("ReverseSequence", 10, reverse_sequence),
     onnx("Slice", 1, slice),
-    onnx("Split", 2, split),
+    onnx("Split", 1, split),
 ];
 
 /// What a slice takes of each axis, as it stands in the model.
@@ -238,7 +238,12 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
     let outputs = x.node.outputs.len();
     let given = if x.opset() < 13 {
         let split = x.ints("split")?;
-        split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>())
+        let split =
+            split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>());
+        match x.optional(1) {
+            Some(v) if x.opset() < 2 => Some(x.dims(v, "the sizes to split into")?),
+            _ => split,
+        }
     } else {
         x.optional(1).map(|v| x.dims(v, "the sizes to split into")).transpose()?
     };
