@@ -1,0 +1,3 @@
+"""Models of DequantizeLinear, operators and QuantizeLinear."""
+
+NAMES: set[str] = set()
