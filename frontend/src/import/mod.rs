@@ -18,6 +18,7 @@ mod elementwise;
 mod fault;
 mod inputs;
 mod loops;
+mod microsoft;
 mod movement;
 mod node;
 mod normalisation;
@@ -46,7 +47,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![
+    let standard = vec![
         activation::OPERATORS,
         attention::OPERATORS,
         contraction::OPERATORS,
@@ -64,7 +65,8 @@ fn families() -> Vec<&'static [operator::Entry]> {
         resize::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
-    ]
+    ];
+    [standard, microsoft::families()].concat()
 }
 
 /// What the caller decides about a model.
