@@ -56,10 +56,12 @@ def multi_head_attention(g: Random) -> Drawn:
     bias = g.floats(2 * width + narrow) if not ahead and g.maybe() else None
     inputs = [g.floats(batch, queries, width), key, value, bias, mask_of(g, batch, queries, keys, False),
               bias_of(g, batch, heads, queries, keys), *past]
+    # Only a sequence that attends to itself has an order.
+    causal = g.pick(0, 0, 1) if queries == length else 0
     outputs = [True, True, True] if before else g.pick([True], [True, True, True])
     if ahead:
         outputs = [True]
-    return node("MultiHeadAttention", inputs, outputs=outputs, num_heads=heads, unidirectional=g.pick(0, 0, 1),
+    return node("MultiHeadAttention", inputs, outputs=outputs, num_heads=heads, unidirectional=causal,
                 scale=g.pick(None, None, 0.3), mask_filter_value=g.pick(None, None, -3.0))
 
 
@@ -95,8 +97,7 @@ def group_query_attention(g: Random) -> Drawn:
         positions = np.arange(before, total, dtype=np.int64)[None]
     bias = g.floats(g.pick(1, batch), g.pick(1, heads), length, total, dtype=dtype) if g.maybe(0.2) else None
     sink = g.floats(heads, dtype=dtype) if g.maybe(0.15) else None
-    norms = [g.floats(size, dtype=dtype) for _ in range(2)] if g.maybe(0.15) else [None, None]
-    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, None, None, *norms]
+    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, None, None]
     causal = g.pick(None, None, None, None, 0)
     drawn = node("GroupQueryAttention", inputs, outputs=3, constant=(6, 7, 8), num_heads=heads, kv_num_heads=own,
                  do_rotary=int(rotary), rotary_interleaved=g.pick(0, 1) if rotary else None, causal=causal,

@@ -169,25 +169,30 @@ fn layer_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let epsilon = x.float_or("epsilon", 1e-5)?;
     let mut results = vec![normalized(x, operand, axis, parameters, center, epsilon)?];
     if x.wants(1) || x.wants(2) {
-        let (mean, inverse) = statistics(x, operand, axis)?;
+        let (mean, inverse) = statistics(x, operand, axis, center)?;
         results.extend(if center { vec![mean, inverse] } else { vec![inverse] });
     }
     Ok(results)
 }
 
 /// The mean and the inverse deviation from an axis on, in f32 as the standard has them.
-fn statistics(x: &mut Use<'_, '_, '_>, operand: V, axis: usize) -> Result<(V, V), Fault> {
+fn statistics(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    axis: usize,
+    center: bool,
+) -> Result<(V, V), Fault> {
     let epsilon = x.float_or("epsilon", 1e-5)?;
     let stash = if x.dtype(operand) == DType::F64 { DType::F64 } else { DType::F32 };
     let wide = x.cast(operand, stash)?;
     let axes: Vec<usize> = (axis..x.rank(operand)).collect();
     let mean = x.reduce(ReduceFn::Mean, wide, axes.clone(), true)?;
-    let centred = x.binary(BinaryFn::Sub, wide, mean)?;
+    let centred = if center { x.binary(BinaryFn::Sub, wide, mean)? } else { wide };
     let square = x.binary(BinaryFn::Mul, centred, centred)?;
     let variance = x.reduce(ReduceFn::Mean, square, axes, true)?;
     let shifted = x.with_number(BinaryFn::Add, variance, epsilon)?;
     let inverse = x.unary(UnaryFn::Rsqrt, shifted)?;
-    Ok((mean, inverse))
+    Ok((x.cast(mean, DType::F32)?, x.cast(inverse, DType::F32)?))
 }
 
 /// The axis, and whether dimensions from it on are one: up to opset 12 they are.

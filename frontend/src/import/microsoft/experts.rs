@@ -29,7 +29,8 @@ fn plain(x: &mut Use<'_, '_, '_>) -> Results {
     let third = x.optional(6).map(|weights| (weights, x.optional(7)));
     let weights = [x.input(2)?, x.input(4)?];
     let layers = Layers { weights, biases: [x.optional(3), x.optional(5)], third };
-    mixture(x, &layers, None)
+    let normal = x.flag("normalize_routing_weights", false)?;
+    mixture(x, &layers, None, normal)
 }
 
 /// Weights in numbers of few bits, with a scale for each row or each block of it.
@@ -51,8 +52,10 @@ fn quantised(x: &mut Use<'_, '_, '_>) -> Results {
     let third = weights.get(2).map(|&weights| (weights, x.optional(10)));
     let weights = [weights[0], weights[1]];
     let layers = Layers { weights, biases: [x.optional(4), x.optional(7)], third };
-    let router = x.optional(14);
-    mixture(x, &layers, router)
+    let shares = x.optional(14);
+    // ONNX Runtime's CPU provider always shares among those chosen, unless it is given the shares.
+    let normal = shares.is_none() || x.flag("normalize_routing_weights", false)?;
+    mixture(x, &layers, shares, normal)
 }
 
 /// The weights that input `number` holds and the next scales, in f32.
@@ -91,8 +94,14 @@ fn numbers(x: &mut Use<'_, '_, '_>, number: usize, zeros: usize, bits: i64) -> R
     x.binary(BinaryFn::Mul, centred, scales)
 }
 
-/// The weight of each expert for each token `[tokens, experts]`: that of the `k` greatest, else 0.
-fn routed(x: &mut Use<'_, '_, '_>, router: V, weights: Option<V>) -> Result<V, Fault> {
+/// The share of each expert in each token `[tokens, experts]`: that of the `k` greatest, which sum
+/// to 1 if `normal`, else 0.
+fn routed(
+    x: &mut Use<'_, '_, '_>,
+    router: V,
+    shares: Option<V>,
+    normal: bool,
+) -> Result<V, Fault> {
     let shape = x.shape(router);
     let [_, experts] = &shape[..] else {
         return Err(Fault::malformed("the router's numbers must be a matrix"));
@@ -118,13 +127,13 @@ fn routed(x: &mut Use<'_, '_, '_>, router: V, weights: Option<V>) -> Result<V, F
         });
     }
     let Some(chosen) = chosen else { return Err(Fault::Silent) };
-    let shares = match weights {
-        Some(weights) => weights,
+    let shares = match shares {
+        Some(shares) => shares,
         None => x.add(op::Softmax { axis: 1 }, &[router])?,
     };
     let none = x.scalar(x.dtype(shares), 0.0)?;
     let kept = x.select(chosen, shares, none)?;
-    if !x.flag("normalize_routing_weights", false)? {
+    if !normal {
         return Ok(kept);
     }
     let sum = x.reduce(ReduceFn::Sum, kept, vec![1], true)?;
@@ -142,7 +151,7 @@ fn limited(x: &mut Use<'_, '_, '_>, v: V, limit: Option<f64>, below: bool) -> Re
 fn between(x: &mut Use<'_, '_, '_>, v: V, third: Option<V>) -> Result<V, Fault> {
     match x.string_or("activation_type", "relu")? {
         "relu" => x.unary(UnaryFn::Relu, v),
-        "gelu" => x.unary(UnaryFn::Gelu, v),
+        "gelu" => x.unary(UnaryFn::GeluTanh, v),
         "silu" => {
             let gate = x.unary(UnaryFn::Silu, v)?;
             third.map_or(Ok(gate), |third| x.binary(BinaryFn::Mul, gate, third))
@@ -199,7 +208,12 @@ fn layer(
     x.binary(BinaryFn::Add, result, bias)
 }
 
-fn mixture(x: &mut Use<'_, '_, '_>, layers: &Layers, weights: Option<V>) -> Results {
+fn mixture(
+    x: &mut Use<'_, '_, '_>,
+    layers: &Layers,
+    shares: Option<V>,
+    normal: bool,
+) -> Results {
     let (operand, router) = (x.input(0)?, x.input(1)?);
     let (shape, dtype) = (x.shape(operand), x.dtype(operand));
     let Some((width, outer)) = shape.split_last() else {
@@ -210,8 +224,8 @@ fn mixture(x: &mut Use<'_, '_, '_>, layers: &Layers, weights: Option<V>) -> Resu
     let wide = x.cast(flat, DType::F32)?;
     let router = x.with_dim(router, 0, &tokens)?;
     let router = x.cast(router, DType::F32)?;
-    let weights = weights.map(|weights| x.cast(weights, DType::F32)).transpose()?;
-    let shares = routed(x, router, weights)?;
+    let shares = shares.map(|shares| x.cast(shares, DType::F32)).transpose()?;
+    let shares = routed(x, router, shares, normal)?;
     let [first, second] = layers.weights;
     let hidden = layer(x, wide, first, layers.biases[0], "tk,enk->ten")?;
     let third = match layers.third {
