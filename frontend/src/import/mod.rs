@@ -27,6 +27,7 @@ mod linear_attention;
 mod loops;
 mod losses;
 mod mersenne_twister;
+mod microsoft;
 mod movement;
 mod node;
 mod normalisation;
@@ -57,7 +58,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![
+    let standard = vec![
         activation::OPERATORS,
         attention::OPERATORS,
         batch_normalisation::OPERATORS,
@@ -83,7 +84,8 @@ fn families() -> Vec<&'static [operator::Entry]> {
         resize::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
-    ]
+    ];
+    [standard, microsoft::families()].concat()
 }
 
 /// What the caller decides about a model.

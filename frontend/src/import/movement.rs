@@ -342,15 +342,7 @@ fn tile(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// Amounts are an attribute up to opset 10; axes came with 18, `wrap` with 19.
 fn pad(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let (rank, dtype) = (x.rank(operand), x.dtype(operand));
-    let mode = match x.string_or("mode", "constant")? {
-        "constant" => op::PadMode::Constant,
-        "reflect" => op::PadMode::Reflect,
-        "edge" => op::PadMode::Edge,
-        "wrap" => op::PadMode::Wrap,
-        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
-    };
+    let dtype = x.dtype(x.input(0)?);
     let (amounts, axes, value) = if x.opset() < 11 {
         let name = if x.opset() < 2 { "paddings" } else { "pads" };
         let missing = || Fault::malformed(format!("`{name}` is missing"));
@@ -378,8 +370,27 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
         };
         (amounts, axes, value)
     };
+    padded(x, &amounts, axes.as_deref(), value)
+}
+
+/// The operand with amounts before and after each axis around it, as the mode of the node says.
+pub(super) fn padded(
+    x: &mut Use<'_, '_, '_>,
+    amounts: &[Dim],
+    axes: Option<&[i64]>,
+    value: V,
+) -> Results {
+    let operand = x.input(0)?;
+    let rank = x.rank(operand);
+    let mode = match x.string_or("mode", "constant")? {
+        "constant" => op::PadMode::Constant,
+        "reflect" => op::PadMode::Reflect,
+        "edge" => op::PadMode::Edge,
+        "wrap" => op::PadMode::Wrap,
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    };
     let axes = match axes {
-        Some(axes) => x.axes(&axes, rank)?,
+        Some(axes) => x.axes(axes, rank)?,
         None => (0..rank).collect(),
     };
     if amounts.len() != 2 * axes.len() {
@@ -433,7 +444,7 @@ fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
 }
 
-fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let batch_dims = usize::try_from(x.int_or("batch_dims", 0)?)
         .map_err(|_| Fault::malformed("batch_dims is negative"))?;

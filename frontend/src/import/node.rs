@@ -44,6 +44,18 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         (0..self.inputs.len()).map(|number| self.input(number)).collect()
     }
 
+    /// What another importer makes of other operands, with the attributes of this node.
+    pub(super) fn with_inputs<T>(
+        &mut self,
+        inputs: Vec<Option<V>>,
+        import: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let own = std::mem::replace(&mut self.inputs, inputs);
+        let result = import(self);
+        self.inputs = own;
+        result
+    }
+
     /// Whether a result is asked for.
     pub(super) fn wants(&self, output: usize) -> bool {
         self.node.outputs.get(output).is_some_and(Option::is_some)

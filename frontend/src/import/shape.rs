@@ -101,7 +101,7 @@ fn constant_of_shape(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `start, start + delta, …` below `limit`.
-fn range(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn range(x: &mut Use<'_, '_, '_>) -> Results {
     let (start, limit, delta) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let dtype = x.dtype(start);
     let known = [start, limit, delta].iter().all(|&v| x.is_known(v));
@@ -190,7 +190,7 @@ fn diagonal(x: &mut Use<'_, '_, '_>, f: BinaryFn, shape: &[Dim], k: V) -> Result
     x.binary(f, distance, k)
 }
 
-fn trilu(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn trilu(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let k = match x.optional(1) {
         Some(k) => x.reshape(k, Vec::new())?,
