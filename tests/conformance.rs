@@ -129,7 +129,7 @@ fn trial(case: Case, compiler: Compiler, place: Place, results: Results) -> Tria
     let symbolic = if place.variant == Variant::Symbolic { "symbolic/" } else { "" };
     let name = format!("{}/{symbolic}{}/{}", place.backend, place.category, case.name);
     Trial::test(name, move || {
-        let run = || case.run(&compiler, Settings::default());
+        let run = || case.run(&compiler, &Settings::default());
         let result = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Outcome::Passed) => Ok(()),
             Ok(Outcome::Failed(reason) | Outcome::Skipped(reason)) => Err(reason),

@@ -3,6 +3,7 @@
 //! Invariant: type and shape are always equal, and NaN and infinities only agree with themselves;
 //! only how far numbers may be apart is a choice.
 
+use kiln_ir::accuracy::Tolerance;
 use kiln_tensor::{DType, Tensor};
 use serde::Deserialize;
 
@@ -22,7 +23,7 @@ pub const ONNX_CLOSENESS: Closeness = Closeness { relative: 1e-3, absolute: 1e-7
 const BFLOAT16_RELATIVE: f64 = 0.015625;
 
 /// What a case says of how its outputs are compared: ONNX's `data.json`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// Relative part of the tolerance.
@@ -32,6 +33,42 @@ pub struct Settings {
     /// The outputs are drawn at random: they have the type and the shape of the expected ones, and
     /// lie in their range.
     pub random: bool,
+    /// What is known of the errors behind each output, if that decides and not a tolerance.
+    pub accuracy: Vec<Accuracy>,
+}
+
+/// What is known of the errors in an expected output, which was computed in the types of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Accuracy {
+    /// The coarsest unit roundoff of any value behind it; 0 if no value was rounded.
+    pub unit: f64,
+    /// The largest magnitude of it and of any value behind it.
+    pub magnitude: f64,
+    /// Nodes behind it in a row, each of which rounds its result.
+    pub nodes: u64,
+}
+
+impl Accuracy {
+    /// How far a backend's result may be from it, if so many steps of the computation round. On
+    /// top of the bounds between two implementations, values between nodes that are coarser than
+    /// the result add their roundings.
+    pub fn tolerance(&self, dtype: DType, steps: u64) -> Tolerance {
+        if !dtype.is_float() {
+            return Tolerance::EXACT;
+        }
+        let base = Tolerance::for_type(dtype, steps.max(self.nodes)).between_two();
+        let between = if self.unit > f64::from(f32::EPSILON) || self.unit > dtype.unit_roundoff() {
+            2.0 * self.nodes as f64 * self.unit
+        } else {
+            0.0
+        };
+        let tolerance = Tolerance {
+            relative: base.relative + between,
+            absolute: base.absolute + between,
+            ..base
+        };
+        tolerance.with_magnitude(self.magnitude)
+    }
 }
 
 impl Settings {
@@ -41,6 +78,7 @@ impl Settings {
             rtol: others.rtol.or(self.rtol),
             atol: others.atol.or(self.atol),
             random: self.random || others.random,
+            accuracy: if others.accuracy.is_empty() { self.accuracy } else { others.accuracy },
         }
     }
 
@@ -154,6 +192,18 @@ mod tests {
         let of = |value: f64| Tensor::from_f64(DType::BF16, vec![1], &[value]).unwrap();
         assert_eq!(Settings::default().difference(&of(1.0078125), &of(1.0)), None);
         assert!(Settings::default().difference(&of(1.03125), &of(1.0)).is_some());
+    }
+
+    #[test]
+    fn coarse_values_in_between_widen_the_bound() {
+        let fine = Accuracy { unit: f64::from(f32::EPSILON) / 2.0, magnitude: 1.0, nodes: 2 };
+        let half = Accuracy { unit: 2f64.powi(-11), ..fine };
+        let (one, near) = (floats(vec![1], &[1.]), floats(vec![1], &[1.001]));
+        let agrees = |accuracy: Accuracy| {
+            accuracy.tolerance(DType::F32, 4).compare(&near, &one).unwrap().agrees()
+        };
+        assert!(!agrees(fine) && agrees(half));
+        assert_eq!(half.tolerance(DType::I64, 4), Tolerance::EXACT);
     }
 
     #[test]

@@ -6,11 +6,12 @@
 mod closeness;
 mod reasons;
 
-pub use closeness::{Closeness, ONNX_CLOSENESS, Settings};
+pub use closeness::{Accuracy, Closeness, ONNX_CLOSENESS, Settings};
 pub use reasons::{Reason, frequent};
 
-use crate::{Compiler, Error, Model, TensorInfo, tensor_file};
-use kiln_tensor::Tensor;
+use crate::{Compiler, Error, Model, Phases, Source, TensorInfo, tensor_file};
+use kiln_ir::accuracy::{Tolerance, rounded_steps};
+use kiln_tensor::{SymbolValues, Tensor};
 use serde::Serialize;
 use std::fs;
 use std::io;
@@ -127,7 +128,7 @@ fn value(path: &Path, _port: &TensorInfo) -> Result<Tensor, String> {
 
 impl Case {
     /// Compiles the model, runs its data sets and compares; `settings` go before the case's own.
-    pub fn run(&self, compiler: &Compiler, settings: Settings) -> Outcome {
+    pub fn run(&self, compiler: &Compiler, settings: &Settings) -> Outcome {
         if self.data_sets.is_empty() {
             return Outcome::Skipped("there is no test_data_set_*".to_owned());
         }
@@ -135,29 +136,71 @@ impl Case {
             Ok(model) => model,
             Err(error) => return Outcome::Failed(described(&error)),
         };
-        let settings = self.settings.overridden_by(settings);
+        let settings = self.settings.clone().overridden_by(settings.clone());
         for folder in &self.data_sets {
-            if let Err(reason) = data_set(&model, folder, settings) {
+            if let Err(reason) = self.data_set(compiler, &model, folder, &settings) {
                 return Outcome::Failed(format!("{}: {reason}", file_name(folder)));
             }
         }
         Outcome::Passed
     }
+
+    fn data_set(
+        &self,
+        compiler: &Compiler,
+        model: &Model,
+        folder: &Path,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        let inputs = numbered_values(folder, "input", model.inputs())?;
+        let expected = numbered_values(folder, "output", model.outputs())?;
+        let outputs = model.run(&inputs).map_err(|error| described(&error))?;
+        if outputs.len() != expected.len() {
+            return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
+        }
+        let rounded = if settings.accuracy.is_empty() {
+            0
+        } else {
+            self.rounded_steps(compiler, model, &inputs)?
+        };
+        let pairs = model.outputs().iter().zip(outputs.iter().zip(&expected));
+        for (index, (info, (actual, expected))) in pairs.enumerate() {
+            let difference = match settings.accuracy.get(index) {
+                Some(accuracy) => {
+                    beyond(accuracy.tolerance(expected.dtype(), rounded), actual, expected)
+                }
+                None => settings.difference(actual, expected),
+            };
+            if let Some(difference) = difference {
+                return Err(format!("output `{}`: {difference}", info.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many steps round behind the results for these inputs.
+    fn rounded_steps(
+        &self,
+        compiler: &Compiler,
+        model: &Model,
+        inputs: &[Tensor],
+    ) -> Result<u64, String> {
+        let source = Source::from(&self.model);
+        let graph = compiler.import(&source, &mut Phases::default()).map_err(|e| described(&e))?;
+        let mut sizes = SymbolValues::new();
+        for (info, tensor) in model.inputs().iter().zip(inputs) {
+            info.observe(tensor.sizes(), &mut sizes);
+        }
+        Ok(rounded_steps(&graph, &sizes))
+    }
 }
 
-fn data_set(model: &Model, folder: &Path, settings: Settings) -> Result<(), String> {
-    let inputs = numbered_values(folder, "input", model.inputs())?;
-    let expected = numbered_values(folder, "output", model.outputs())?;
-    let outputs = model.run(&inputs).map_err(|error| described(&error))?;
-    if outputs.len() != expected.len() {
-        return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
+/// What is further apart than allowed, if anything.
+fn beyond(tolerance: Tolerance, actual: &Tensor, expected: &Tensor) -> Option<String> {
+    match tolerance.compare(actual, expected) {
+        Ok(comparison) => (!comparison.agrees()).then(|| comparison.to_string()),
+        Err(mismatch) => Some(mismatch.to_string()),
     }
-    for (info, (actual, expected)) in model.outputs().iter().zip(outputs.iter().zip(&expected)) {
-        if let Some(difference) = settings.difference(actual, expected) {
-            return Err(format!("output `{}`: {difference}", info.name));
-        }
-    }
-    Ok(())
 }
 
 /// An error in one line, with its code.

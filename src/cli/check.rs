@@ -41,7 +41,7 @@ pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
     let mut reports = Vec::with_capacity(cases.len());
     for case in cases {
         progress.say(&case.name);
-        let outcome = case.run(&compiler, settings);
+        let outcome = case.run(&compiler, &settings);
         if let Outcome::Failed(reason) = &outcome
             && !output::is_taken(&arguments.common.report)
         {
