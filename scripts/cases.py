@@ -6,6 +6,7 @@ that making it again costs nothing.
 """
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -39,6 +40,11 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def write_settings(folder: Path, settings: dict) -> None:
+    """How a case is compared, in the file that ONNX's own data has for it."""
+    (folder / "data.json").write_text(json.dumps(settings, sort_keys=True) + "\n")
 
 
 def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[Tensors, Tensors]],

@@ -5,7 +5,7 @@
 //!
 //! A trial is named `BACKEND/CASE`, so `cargo test --test models llvm/minilm` runs one.
 
-use kiln::check::{Case, find_cases, numbered_tensors};
+use kiln::check::{Case, find_cases, numbered_values};
 use kiln::{Backend, CompileOptions, Compiler, Model, Phases, Source, Target, Tensor};
 use kiln::{DType, Dim, SymbolValues};
 use kiln_ir::accuracy::{Tolerance, rounded_steps};
@@ -60,8 +60,8 @@ fn agrees(case: &Case, backend: Backend) -> Result<(), Failed> {
         return Err("no data sets".into());
     }
     for folder in &case.data_sets {
-        let inputs = numbered_tensors(folder, "input")?;
-        let expected = numbered_tensors(folder, "output")?;
+        let inputs = numbered_values(folder, "input", model.inputs())?;
+        let expected = numbered_values(folder, "output", model.outputs())?;
         let steps = rounded_steps(&graph, &sizes(&model, &inputs));
         let actual = model.run(&inputs)?;
         // ONNX Runtime has errors of its own; the reference evaluator rounds once.

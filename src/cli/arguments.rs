@@ -3,7 +3,6 @@
 //! Invariant: whatever can be refused by looking at the words alone is refused here, as misuse.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kiln::check::ONNX_CLOSENESS;
 use std::path::PathBuf;
 
 /// Compiles ONNX models to machine code and runs them.
@@ -184,13 +183,13 @@ pub struct CheckArguments {
     /// Folders with model.onnx and test_data_set_*, or folders of such folders
     #[arg(required = true, value_name = "DIR")]
     pub folders: Vec<PathBuf>,
-    /// Relative part of the tolerance `atol + rtol·|expected|`; the default is ONNX's own, which is
-    /// meant for single operators
-    #[arg(long, value_name = "X", default_value_t = ONNX_CLOSENESS.relative, value_parser = parse_tolerance)]
-    pub rtol: f64,
-    /// Absolute part of the tolerance
-    #[arg(long, value_name = "X", default_value_t = ONNX_CLOSENESS.absolute, value_parser = parse_tolerance)]
-    pub atol: f64,
+    /// Relative part of the tolerance `atol + rtol·|expected|`; by default what the case's
+    /// data.json says, or else ONNX's 0.001, which is meant for single operators
+    #[arg(long, value_name = "X", value_parser = parse_tolerance)]
+    pub rtol: Option<f64>,
+    /// Absolute part of the tolerance; by default the case's, or else ONNX's 1e-7
+    #[arg(long, value_name = "X", value_parser = parse_tolerance)]
+    pub atol: Option<f64>,
     #[command(flatten)]
     pub common: CommonArguments,
 }

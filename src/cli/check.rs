@@ -5,19 +5,22 @@
 use super::arguments::CheckArguments;
 use super::progress::Progress;
 use super::{failure, model, output};
-use kiln::check::{self, Case, Closeness, Outcome};
-use kiln::{Compiler, Error};
+use kiln::check::{self, Case, Outcome, Reason, Settings};
 use miette::{Result, miette};
 use serde::Serialize;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Reasons that are shown; the report has all of them.
+const MOST_FREQUENT: usize = 12;
 
 #[derive(Serialize)]
 struct CheckReport {
     passed: usize,
     failed: usize,
     skipped: usize,
+    reasons: Vec<Reason>,
     cases: Vec<CaseReport>,
 }
 
@@ -29,9 +32,38 @@ struct CaseReport {
 }
 
 pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
+    let cases = cases(&arguments.folders)?;
+    let settings =
+        Settings { rtol: arguments.rtol, atol: arguments.atol, ..Settings::default() };
+    // The bar says what is being run; the phases of each compilation would only flicker.
+    let compiler = model::compiler(&arguments.common, &Arc::new(Progress::hidden()))?;
+    let progress = Progress::bar(cases.len() as u64);
+    let mut reports = Vec::with_capacity(cases.len());
+    for case in cases {
+        progress.say(&case.name);
+        let outcome = case.run(&compiler, &settings);
+        if let Outcome::Failed(reason) = &outcome
+            && !output::is_taken(&arguments.common.report)
+        {
+            progress.hide_while(|| output::line(format!("FAILED {}: {reason}", case.name)));
+        }
+        reports.push(CaseReport { name: case.name, outcome });
+        progress.step();
+    }
+    drop(progress);
+    let report = summary(reports);
+    output::json(&arguments.common.report, &report)?;
+    if !output::is_taken(&arguments.common.report) {
+        show(&report);
+    }
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The cases of all folders; the names say which folder, if there are several.
+fn cases(folders: &[PathBuf]) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for folder in &arguments.folders {
-        let found = check::find_cases(folder).map_err(|error| failure::io(folder, error))?;
+    for folder in folders {
+        let mut found = check::find_cases(folder).map_err(|error| failure::io(folder, error))?;
         if found.is_empty() {
             return Err(miette!(
                 code = "check/no-cases",
@@ -40,82 +72,44 @@ pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
                 folder.display()
             ));
         }
+        if folders.len() > 1 && !folder.join("model.onnx").is_file() {
+            for case in &mut found {
+                case.name = folder.join(&case.name).display().to_string();
+            }
+        }
         cases.extend(found);
     }
-    let closeness = Closeness { relative: arguments.rtol, absolute: arguments.atol };
-    // The bar says what is being run; the phases of each compilation would only flicker.
-    let compiler = model::compiler(&arguments.common, &Arc::new(Progress::hidden()))?;
-    let progress = Progress::bar(cases.len() as u64);
-    let mut reports = Vec::with_capacity(cases.len());
-    for case in &cases {
-        progress.say(&case.name);
-        let outcome = outcome(case, &compiler, closeness);
-        if let Outcome::Failed(reason) = &outcome
-            && !output::is_taken(&arguments.common.report)
-        {
-            progress.hide_while(|| output::line(format!("FAILED {}: {reason}", case.name)));
-        }
-        reports.push(CaseReport { name: case.name.clone(), outcome });
-        progress.step();
-    }
-    drop(progress);
+    Ok(cases)
+}
+
+fn summary(cases: Vec<CaseReport>) -> CheckReport {
     let count = |wanted: fn(&Outcome) -> bool| {
-        reports.iter().filter(|report| wanted(&report.outcome)).count()
+        cases.iter().filter(|report| wanted(&report.outcome)).count()
     };
-    let report = CheckReport {
+    let failures = cases.iter().filter_map(|report| match &report.outcome {
+        Outcome::Failed(reason) => Some((report.name.as_str(), reason.as_str())),
+        Outcome::Passed | Outcome::Skipped(_) => None,
+    });
+    CheckReport {
         passed: count(|outcome| matches!(outcome, Outcome::Passed)),
         failed: count(|outcome| matches!(outcome, Outcome::Failed(_))),
         skipped: count(|outcome| matches!(outcome, Outcome::Skipped(_))),
-        cases: reports,
-    };
-    output::json(&arguments.common.report, &report)?;
-    if !output::is_taken(&arguments.common.report) {
-        output::line(format!(
-            "{} passed, {} failed, {} skipped",
-            report.passed, report.failed, report.skipped
-        ));
+        reasons: check::frequent(failures),
+        cases,
     }
-    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn outcome(case: &Case, compiler: &Compiler, closeness: Closeness) -> Outcome {
-    if case.data_sets.is_empty() {
-        return Outcome::Skipped("there is no test_data_set_*".to_owned());
-    }
-    let model = match compiler.compile(&case.model) {
-        Ok(model) => model,
-        Err(error) => return Outcome::Failed(described(&error)),
-    };
-    for folder in &case.data_sets {
-        if let Err(reason) = data_set(&model, folder, closeness) {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            return Outcome::Failed(format!("{name}: {reason}"));
+/// The reasons that explain most, if any explains several; then the counts.
+fn show(report: &CheckReport) {
+    if report.reasons.len() < report.failed {
+        output::line("");
+        for Reason { reason, count, .. } in report.reasons.iter().take(MOST_FREQUENT) {
+            output::line(format!("{count:6}  {reason}"));
+        }
+        if let rest @ 1.. = report.reasons.len().saturating_sub(MOST_FREQUENT) {
+            output::line(format!("        and {rest} more reasons"));
         }
     }
-    Outcome::Passed
-}
-
-fn data_set(
-    model: &kiln::Model,
-    folder: &Path,
-    closeness: Closeness,
-) -> std::result::Result<(), String> {
-    let read = |prefix| check::numbered_tensors(folder, prefix).map_err(|e| e.to_string());
-    let (inputs, expected) = (read("input")?, read("output")?);
-    let outputs = model.run(&inputs).map_err(|error| described(&error))?;
-    if outputs.len() != expected.len() {
-        return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
-    }
-    for (info, (actual, expected)) in model.outputs().iter().zip(outputs.iter().zip(&expected)) {
-        if let Some(difference) = check::difference(actual, expected, closeness) {
-            return Err(format!("output `{}`: {difference}", info.name));
-        }
-    }
-    Ok(())
-}
-
-/// An error in one line, with its code.
-fn described(error: &Error) -> String {
-    let message = error.to_string().replace("\n  ", " ").replace('\n', "; ");
-    format!("{message} [{}]", error.code())
+    let CheckReport { passed, failed, skipped, .. } = report;
+    output::line(format!("{passed} passed, {failed} failed, {skipped} skipped"));
 }

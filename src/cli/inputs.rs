@@ -30,18 +30,10 @@ pub fn gather(
     let infos = model.inputs();
     let mut given: Vec<Option<Tensor>> = vec![None; infos.len()];
     if let Some(folder) = &arguments.folder {
-        let tensors = check::numbered_tensors(folder, "input").map_err(|e| miette!("{e}"))?;
+        let tensors = check::numbered_values(folder, "input", infos)
+            .map_err(|e| miette!(help = input_list(infos), "{e}"))?;
         if tensors.is_empty() {
             return Err(miette!("{}: there is no input_0.pb", folder.display()));
-        }
-        if tensors.len() > infos.len() {
-            return Err(miette!(
-                help = input_list(infos),
-                "{}: {} tensors for a model with {} inputs",
-                folder.display(),
-                tensors.len(),
-                infos.len()
-            ));
         }
         for (slot, tensor) in given.iter_mut().zip(tensors) {
             *slot = Some(tensor);

@@ -282,7 +282,13 @@ fn spelled_out(
 }
 
 /// Part of the last dimension: every `step`th from `start` on.
-fn part(x: &mut Use<'_, '_, '_>, v: V, start: Dim, size: Dim, step: i64) -> Result<V, Fault> {
+pub(super) fn part(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    start: Dim,
+    size: Dim,
+    step: i64,
+) -> Result<V, Fault> {
     let rank = x.rank(v);
     let (mut starts, mut sizes) = (vec![Dim::from(0i64); rank], x.shape(v));
     let mut steps = vec![1; rank];
@@ -295,18 +301,47 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let own = x.shape(operand);
     let v = by_heads(x, operand, x.int_or("num_heads", 0)?)?;
+    let size = match &x.shape(v)[..] {
+        [_, _, _, size] => size.clone(),
+        _ => return Err(Fault::malformed("the operand must have rank 3 or 4")),
+    };
+    let turned = match x.int_or("rotary_embedding_dim", 0)? {
+        0 => size,
+        turned => Dim::from(turned),
+    };
+    let (cos, sin, positions) = (x.input(1)?, x.input(2)?, x.optional(3));
+    let interleaved = x.flag("interleaved", false)?;
+    let result = rotated(x, v, [cos, sin], positions, turned, interleaved)?;
+    Ok(vec![if own.len() == 3 { side_by_side(x, result)? } else { result }])
+}
+
+/// `[batch, heads, length, size]` as `[batch, length, heads·size]`.
+pub(super) fn side_by_side(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
+    let moved = x.transpose(v, vec![0, 2, 1, 3])?;
+    let mut shape = x.shape(moved);
+    let (Some(size), Some(heads)) = (shape.pop(), shape.pop()) else { return Ok(moved) };
+    shape.push(heads * size);
+    x.reshape(moved, shape)
+}
+
+/// `[batch, heads, length, size]` with the first `turned` numbers of each head turned in pairs.
+/// Cosines and sines are of angles `[batch, length, turned/2]`, or of a table in which positions
+/// `[batch, length]` are looked up.
+pub(super) fn rotated(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    mut angles: [V; 2],
+    positions: Option<V>,
+    turned: Dim,
+    interleaved: bool,
+) -> Result<V, Fault> {
     let shape = x.shape(v);
     let [batch, _, length, size] = &shape[..] else {
         return Err(Fault::malformed("the operand must have rank 3 or 4"));
     };
-    let turned = match x.int_or("rotary_embedding_dim", 0)? {
-        0 => size.clone(),
-        turned => Dim::from(turned),
-    };
     let half = turned.floor_div(&Dim::from(2i64));
-    let mut angles = [x.input(1)?, x.input(2)?];
     for slot in &mut angles {
-        if let Some(positions) = x.optional(3) {
+        if let Some(positions) = positions {
             *slot = x.add(op::Gather { axis: 0 }, &[*slot, positions])?;
         }
         let all = vec![batch.clone(), length.clone(), half.clone()];
@@ -317,7 +352,6 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
         *slot = x.reshape(fitted, apart)?;
     }
     let zero = Dim::from(0i64);
-    let interleaved = x.flag("interleaved", false)?;
     let (first, second) = if interleaved {
         let one = Dim::from(1i64);
         (part(x, v, zero, half.clone(), 2)?, part(x, v, one, half.clone(), 2)?)
@@ -344,9 +378,5 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
         let rest = part(x, v, turned.clone(), size.clone() - turned, 1)?;
         result = x.add(op::Concat { axis: 3 }, &[result, rest])?;
     }
-    if own.len() == 3 {
-        result = x.transpose(result, vec![0, 2, 1, 3])?;
-        result = x.reshape(result, own)?;
-    }
-    Ok(vec![result])
+    Ok(result)
 }

@@ -8,8 +8,8 @@ use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
-use kiln_ir::{Graph, TensorType, ValueId};
-use kiln_tensor::{DType, Dim, Symbol, Tensor};
+use kiln_ir::{Graph, Producer, TensorType, ValueId};
+use kiln_tensor::{Bounds, DType, Dim, Symbol, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +36,12 @@ pub(super) struct Level {
     graph: Graph,
     /// What was known of sizes outside: what a body tells holds only where it runs.
     outside: BTreeMap<Dim, i64>,
+    /// Values whose elements symbols stand for, from where they were bound on.
+    bound: Vec<(V, Bounds, Vec<Dim>)>,
+    /// What pairs of sizes broadcast to.
+    stretched: Vec<(Dim, Dim, Dim)>,
+    /// Values by what they are in the graph.
+    values: BTreeMap<ValueId, V>,
 }
 
 /// A node of the graph in hand, in terms of the values of the model as imported.
@@ -62,7 +68,9 @@ impl Builder {
     /// Starts a graph inside the one in hand.
     pub(super) fn enter(&mut self, name: &str) {
         let outside = self.facts.least.clone();
-        self.levels.push(Level { number: self.graphs, graph: Graph::new(name), outside });
+        let (number, graph) = (self.graphs, Graph::new(name));
+        let (bound, stretched, values) = (Vec::new(), Vec::new(), BTreeMap::new());
+        self.levels.push(Level { number, graph, outside, bound, stretched, values });
         self.graphs += 1;
     }
 
@@ -111,8 +119,16 @@ impl Builder {
     fn at_home(&mut self, ty: TensorType, id: ValueId) -> V {
         ty.shape.iter().for_each(|dim| self.facts.size(dim));
         let (v, number) = (self.push(ty, None, None), self.number());
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         v
+    }
+
+    /// Notes what a value is in the graph in hand, which has this number.
+    fn settle(&mut self, v: V, number: usize, id: ValueId) {
+        self.values[v.0].homes.insert(number, id);
+        if let Some(level) = self.levels.last_mut() {
+            level.values.insert(id, v);
+        }
     }
 
     /// An input of the graph in hand.
@@ -136,13 +152,54 @@ impl Builder {
     }
 
     /// A symbol that nothing else means, of this name or one like it.
-    pub(super) fn fresh_symbol(&mut self, name: &str) -> Symbol {
+    pub(super) fn fresh_symbol(&mut self, name: &str, bounds: Bounds) -> Symbol {
         let plain = Symbol::new(name);
         let numbered = (2..).map(|number| Symbol::new(&format!("{name}_{number}")));
         let mut names = std::iter::once(plain.clone()).chain(numbered);
         let symbol = names.find(|symbol| !self.facts.symbols.contains_key(symbol)).unwrap_or(plain);
-        self.facts.symbols.insert(symbol.clone(), Default::default());
+        self.facts.symbols.insert(symbol.clone(), bounds);
         symbol
+    }
+
+    /// The symbols that stand for the elements of a value, if it was bound in view.
+    pub(super) fn symbols_of(&self, v: V, within: Bounds) -> Option<Vec<Dim>> {
+        let mut known = self.levels.iter().flat_map(|level| &level.bound);
+        known.find(|(other, bounds, _)| (*other, *bounds) == (v, within)).map(|(.., d)| d.clone())
+    }
+
+    /// Notes the symbols that stand for the elements of a value from here on.
+    pub(super) fn remember(&mut self, v: V, bounds: Bounds, dims: Vec<Dim>) {
+        if let Some(level) = self.levels.last_mut() {
+            level.bound.push((v, bounds, dims));
+        }
+    }
+
+    /// What two sizes broadcast to, if that was asked in view.
+    pub(super) fn stretched(&self, a: &Dim, b: &Dim) -> Option<Dim> {
+        let mut known = self.levels.iter().flat_map(|level| &level.stretched);
+        let found = known.find(|(c, d, _)| (a, b) == (c, d) || (a, b) == (d, c));
+        found.map(|(.., size)| size.clone())
+    }
+
+    /// Notes what two sizes broadcast to.
+    pub(super) fn remember_stretched(&mut self, a: &Dim, b: &Dim, size: Dim) {
+        if let Some(level) = self.levels.last_mut() {
+            level.stretched.push((a.clone(), b.clone(), size.clone()));
+            level.stretched.push((a.clone(), size.clone(), size.clone()));
+            level.stretched.push((b.clone(), size.clone(), size));
+        }
+    }
+
+    /// The operation of the graph in hand that a value is the first result of, with its operands.
+    pub(super) fn producer(&self, v: V) -> Option<(&Op, Vec<V>)> {
+        let level = self.levels.last()?;
+        let id = *self.values[v.0].homes.get(&level.number)?;
+        let Producer::Node { node, output: 0 } = level.graph.value(id).producer else {
+            return None;
+        };
+        let node = level.graph.node(node);
+        let operands = node.inputs.iter().map(|input| level.values.get(input).copied());
+        Some((&node.op, operands.collect::<Option<_>>()?))
     }
 
     /// Makes a value from outside an input of the graph in hand.
@@ -157,7 +214,7 @@ impl Builder {
         let graph = &mut self.level()?.graph;
         let name = input_name(graph, &name);
         let id = graph.input(name, ty);
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         Ok(())
     }
 
@@ -169,6 +226,11 @@ impl Builder {
     /// The type.
     pub(super) fn ty(&self, v: V) -> &TensorType {
         &self.values[v.0].ty
+    }
+
+    /// The name, if it has one.
+    pub(super) fn name_of(&self, v: V) -> Option<&str> {
+        self.values[v.0].name.as_deref()
     }
 
     /// Names a value that has no name.
@@ -296,7 +358,7 @@ impl Builder {
         if let (Some(name), Some(level)) = (name, self.levels.last_mut()) {
             level.graph.set_name(id, name);
         }
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         Ok(id)
     }
 

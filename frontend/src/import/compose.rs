@@ -97,21 +97,34 @@ impl Use<'_, '_, '_> {
         self.reshape(x, shape)
     }
 
-    /// Operands whose shapes broadcast: dimensions that cannot be shown to be equal are said to
-    /// be.
+    /// Operands whose shapes broadcast. Of two different sizes that are inputs' own or data, each
+    /// may be 1 when the model runs and is stretched then; others that cannot be shown to be equal
+    /// are said to be.
     pub(super) fn aligned(&mut self, operands: &[V]) -> Result<Vec<V>, Fault> {
         let shapes: Vec<Vec<Dim>> = operands.iter().map(|&v| self.shape(v)).collect();
         let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
         let mut target = vec![Dim::from(1i64); rank];
         for shape in &shapes {
             for (slot, dim) in target.iter_mut().rev().zip(shape.iter().rev()) {
-                if slot.is(1) || (!dim.is(1) && simpler(dim, slot)) {
+                if may_stretch(slot, dim) {
+                    *slot = self.stretched_size(&slot.clone(), dim)?;
+                } else if slot.is(1) || (!dim.is(1) && simpler(dim, slot)) {
                     *slot = dim.clone();
                 }
             }
         }
-        let pairs = operands.iter().zip(shapes);
-        pairs.map(|(&v, shape)| self.meeting(v, shape, &target)).collect()
+        let mut aligned = Vec::with_capacity(operands.len());
+        for (&v, shape) in operands.iter().zip(shapes) {
+            let (mut v, offset) = (v, rank - shape.len());
+            for (axis, dim) in shape.iter().enumerate() {
+                if may_stretch(dim, &target[offset + axis]) {
+                    v = self.stretch(v, axis, &target[offset + axis].clone())?;
+                }
+            }
+            let shape = self.shape(v);
+            aligned.push(self.meeting(v, shape, &target)?);
+        }
+        Ok(aligned)
     }
 
     /// The operand with the dimensions of `target`, where it does not have 1.
@@ -191,6 +204,11 @@ impl Use<'_, '_, '_> {
         let value = self.scalar(dtype, value)?;
         self.broadcast(value, shape)
     }
+}
+
+/// Whether two meeting sizes are of their own each, so that one may be 1 and the other not.
+fn may_stretch(a: &Dim, b: &Dim) -> bool {
+    a != b && a.as_symbol().is_some() && b.as_symbol().is_some()
 }
 
 /// Whether a dimension says more than another: a constant most, then what has fewer terms.

@@ -121,7 +121,7 @@ fn matmul(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// 8-bit integers less their zero points, in 32 bits.
-fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = [x.input(0)?, x.input(1)?];
     let mut shifted = operands;
     for (number, operand) in operands.into_iter().enumerate() {
@@ -141,7 +141,7 @@ fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `alpha·A·B + beta·C`.
-fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
     let (a, b) = (x.input(0)?, x.input(1)?);
     for operand in [a, b] {
         if x.rank(operand) != 2 {

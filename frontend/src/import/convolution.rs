@@ -75,7 +75,7 @@ pub(super) fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> R
     x.binary(BinaryFn::Add, result, bias)
 }
 
-fn conv(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn conv(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(1)?);
     let result = convolve(x, operand, w)?;
     let bias = x.optional(2);

@@ -10,7 +10,7 @@ use crate::read::element_type;
 use crate::report::{ProblemKind, Site};
 use crate::resolve::Body;
 use kiln_ir::TensorType;
-use kiln_tensor::{Dim, Symbol};
+use kiln_tensor::{Bounds, Dim, Symbol};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Dimensions that the model leaves open.
@@ -113,7 +113,7 @@ impl<'m> Importer<'m> {
         let symbol = match known {
             Some(symbol) => symbol,
             None => {
-                let symbol = self.build.fresh_symbol(name);
+                let symbol = self.build.fresh_symbol(name, Bounds::default());
                 if shared {
                     open.named.insert(name.to_owned(), symbol.clone());
                 }

@@ -10,7 +10,7 @@ use super::operator::{Entry, onnx};
 use crate::resolve::Body;
 use kiln_ir::TensorType;
 use kiln_ir::op;
-use kiln_tensor::{DType, Dim, Tensor};
+use kiln_tensor::{Bounds, DType, Dim, Tensor};
 
 type Results = Result<Vec<V>, Fault>;
 
@@ -83,7 +83,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     let count = x.importer.build.contents(trip).and_then(|trip| trip[0].as_dim().cloned());
     let scan_length = match count {
         Some(count) if begins && goes_on => x.facts().maximum(&count, &Dim::from(0i64)),
-        _ => Dim::symbol(x.importer.build.fresh_symbol("iterations")),
+        _ => Dim::symbol(x.importer.build.fresh_symbol("iterations", Bounds::default())),
     };
     let op = op::Loop { carried: initial.len(), scan, scan_length };
     let operands = [vec![trip, condition], initial, captured].concat();

@@ -21,11 +21,13 @@ mod fault;
 mod flex_attention;
 mod gradient;
 mod inputs;
+mod late;
 mod legacy;
 mod linear_attention;
 mod loops;
 mod losses;
 mod mersenne_twister;
+mod microsoft;
 mod ml;
 mod movement;
 mod node;
@@ -57,38 +59,34 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![
+    let standard = vec![
         activation::OPERATORS,
         attention::OPERATORS,
         batch_normalisation::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
-        einsum::OPERATORS,
         dropout::OPERATORS,
+        einsum::OPERATORS,
         elementwise::OPERATORS,
         flex_attention::OPERATORS,
         gradient::OPERATORS,
         linear_attention::OPERATORS,
         loops::OPERATORS,
         losses::OPERATORS,
-        ml::FEATURES,
-        ml::LABELS,
-        ml::LINEAR,
-        ml::SUPPORT_VECTORS,
-        ml::TREES,
         movement::OPERATORS,
-        optimisers::OPERATORS,
         normalisation::OPERATORS,
+        optimisers::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,
-        recurrent::OPERATORS,
         random::OPERATORS,
+        recurrent::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
-    ]
+    ];
+    [standard, microsoft::families(), ml::families()].concat()
 }
 
 /// What the caller decides about a model.

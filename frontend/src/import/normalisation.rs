@@ -5,7 +5,7 @@
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
-use super::operator::{Entry, microsoft, onnx};
+use super::operator::{Entry, onnx};
 use super::reduction::{l1, l2};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::{DType, Dim};
@@ -24,8 +24,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("RMSNormalization", 23, |x| layer_normalization(x, false)),
     onnx("SimplifiedLayerNormalization", 1, |x| layer_normalization(x, false)),
     onnx("Softmax", 1, softmax),
-    microsoft("SkipLayerNormalization", |x| skip_normalization(x, true)),
-    microsoft("SkipSimplifiedLayerNormalization", |x| skip_normalization(x, false)),
 ];
 
 /// Normalises the last dimensions of the value under another shape; scale and bias are for each
@@ -87,14 +85,14 @@ fn group_normalization(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// Normalises from an axis on, with scale and bias stretched to what is normalised.
-fn normalized(
+pub(super) fn normalized(
     x: &mut Use<'_, '_, '_>,
     operand: V,
     axis: usize,
     parameters: [Option<V>; 2],
     center: bool,
+    epsilon: f64,
 ) -> Result<V, Fault> {
-    let epsilon = x.float_or("epsilon", 1e-5)?;
     let (shape, dtype) = (x.shape(operand)[axis..].to_vec(), x.dtype(operand));
     let mut operands = vec![operand];
     let mut rest = None;
@@ -127,45 +125,33 @@ fn layer_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let operand = x.input(0)?;
     let axis = x.axis(x.int_or("axis", -1)?, x.rank(operand))?;
     let parameters = [x.optional(1), x.optional(2)];
-    let mut results = vec![normalized(x, operand, axis, parameters, center)?];
+    let epsilon = x.float_or("epsilon", 1e-5)?;
+    let mut results = vec![normalized(x, operand, axis, parameters, center, epsilon)?];
     if x.wants(1) || x.wants(2) {
-        let (mean, inverse) = statistics(x, operand, axis)?;
+        let (mean, inverse) = statistics(x, operand, axis, center)?;
         results.extend(if center { vec![mean, inverse] } else { vec![inverse] });
     }
     Ok(results)
 }
 
 /// The mean and the inverse deviation from an axis on, in f32 as the standard has them.
-fn statistics(x: &mut Use<'_, '_, '_>, operand: V, axis: usize) -> Result<(V, V), Fault> {
+fn statistics(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    axis: usize,
+    center: bool,
+) -> Result<(V, V), Fault> {
     let epsilon = x.float_or("epsilon", 1e-5)?;
     let stash = if x.dtype(operand) == DType::F64 { DType::F64 } else { DType::F32 };
     let wide = x.cast(operand, stash)?;
     let axes: Vec<usize> = (axis..x.rank(operand)).collect();
     let mean = x.reduce(ReduceFn::Mean, wide, axes.clone(), true)?;
-    let centred = x.binary(BinaryFn::Sub, wide, mean)?;
+    let centred = if center { x.binary(BinaryFn::Sub, wide, mean)? } else { wide };
     let square = x.binary(BinaryFn::Mul, centred, centred)?;
     let variance = x.reduce(ReduceFn::Mean, square, axes, true)?;
     let shifted = x.with_number(BinaryFn::Add, variance, epsilon)?;
     let inverse = x.unary(UnaryFn::Rsqrt, shifted)?;
-    Ok((mean, inverse))
-}
-
-/// ONNX Runtime's sum of two, with a bias, normalised: `input, skip, gamma[, beta][, bias]`.
-fn skip_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
-    let (operand, skip, gamma) = (x.input(0)?, x.input(1)?, x.input(2)?);
-    let (beta, bias) = if center { (x.optional(3), x.optional(4)) } else { (None, x.optional(3)) };
-    let mut sum = x.binary(BinaryFn::Add, operand, skip)?;
-    if let Some(bias) = bias {
-        sum = x.binary(BinaryFn::Add, sum, bias)?;
-    }
-    let Some(axis) = x.rank(sum).checked_sub(1) else {
-        return Err(Fault::malformed("a scalar cannot be normalised"));
-    };
-    let result = normalized(x, sum, axis, [Some(gamma), beta], center)?;
-    if x.wants(1) || x.wants(2) {
-        return Err(Fault::unsupported("mean and deviation as results are not supported", ""));
-    }
-    Ok(if x.wants(3) { vec![result, result, result, sum] } else { vec![result] })
+    Ok((x.cast(mean, DType::F32)?, x.cast(inverse, DType::F32)?))
 }
 
 /// The axis, and whether dimensions from it on are one: up to opset 12 they are.

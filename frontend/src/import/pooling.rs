@@ -95,13 +95,13 @@ impl Pool {
     }
 }
 
-fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let pool = pool(x, operand, f64::NEG_INFINITY)?;
     Ok(vec![pool.reduce(x, WindowFn::Max)?])
 }
 
-fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let count_padding = x.flag("count_include_pad", false)?;
     let shape = x.shape(operand);

@@ -66,7 +66,7 @@ fn spread(x: &mut Use<'_, '_, '_>, parameter: V, operand: V) -> Result<V, Fault>
 }
 
 /// `saturate(round(v/scale) + zero)`, computed in f32.
-fn quantized(
+pub(super) fn quantized(
     x: &mut Use<'_, '_, '_>,
     v: V,
     scale: V,
@@ -87,7 +87,7 @@ fn quantized(
     x.cast(inside, to)
 }
 
-fn quantize(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn quantize(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, scale, zero) = (x.input(0)?, x.input(1)?, x.optional(2));
     let given = x.int_or("output_dtype", 0)?;
     let to =
@@ -105,7 +105,12 @@ fn quantize(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `(v − zero)·scale` in the type of the scale.
-fn dequantized(x: &mut Use<'_, '_, '_>, v: V, scale: V, zero: Option<V>) -> Result<V, Fault> {
+pub(super) fn dequantized(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    scale: V,
+    zero: Option<V>,
+) -> Result<V, Fault> {
     let (to, mut wide) = (x.dtype(scale), x.cast(v, DType::I32)?);
     if let Some(zero) = zero {
         let zero = x.cast(zero, DType::I32)?;
@@ -115,7 +120,7 @@ fn dequantized(x: &mut Use<'_, '_, '_>, v: V, scale: V, zero: Option<V>) -> Resu
     x.binary(BinaryFn::Mul, number, scale)
 }
 
-fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, scale) = (x.input(0)?, x.input(1)?);
     let scale = spread(x, scale, operand)?;
     let zero = x.optional(2).map(|zero| spread(x, zero, operand)).transpose()?;
@@ -131,6 +136,15 @@ fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
 /// To `u8` over the range of the operand, which always holds 0.
 fn dynamic_quantize(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
+    let (result, scale, zero) = dynamically_quantized(x, operand)?;
+    Ok(vec![result, scale, zero])
+}
+
+/// The operand in `u8`, its scale and its zero point.
+pub(super) fn dynamically_quantized(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+) -> Result<(V, V, V), Fault> {
     let axes: Vec<usize> = (0..x.rank(operand)).collect();
     let least = x.reduce(ReduceFn::Min, operand, axes.clone(), false)?;
     let least = x.with_number(BinaryFn::Min, least, 0.0)?;
@@ -145,7 +159,7 @@ fn dynamic_quantize(x: &mut Use<'_, '_, '_>) -> Results {
     let rounded = x.unary(UnaryFn::Round, inside)?;
     let zero = x.cast(rounded, DType::U8)?;
     let result = quantized(x, operand, scale, Some(zero), DType::U8)?;
-    Ok(vec![result, scale, zero])
+    Ok((result, scale, zero))
 }
 
 /// A product of quantised matrices, quantised.
@@ -180,7 +194,7 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// A convolution of quantised tensors, quantised; exact in f64, in which its sums fit whole.
-fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(3)?);
     let rank = x.rank(operand);
     let mut shifted = [operand, w];

@@ -17,9 +17,13 @@ pub(super) const OPERATORS: &[Entry] = &[
         let linear_before_reset = x.flag("linear_before_reset", false)?;
         recurrent(x, Cell::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
     }),
-    onnx("LSTM", 1, |x| recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])),
+    onnx("LSTM", 1, lstm),
     onnx("RNN", 1, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
 ];
+
+pub(super) fn lstm(x: &mut Use<'_, '_, '_>) -> Results {
+    recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])
+}
 
 fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {
     match x.string_or("direction", "forward")? {

@@ -38,7 +38,7 @@ fn one_report_lists_everything() {
     check(
         "case all opset 17
          input x f32[n=2,3] wave
-         input i i64[2] 1 2
+         input i i64[r=2] 1 2
          node Relu x > a
          node TopK a,i > top,where
          node Neg top > lost
@@ -51,8 +51,7 @@ fn one_report_lists_everything() {
             "unsupported-operator: top: the operator is not supported",
             "outside-opset: g: opset 17 does not have it: it exists from 20 to 28",
             "malformed: s: axis 5 does not exist in a tensor of rank 2",
-            "unsupported-use: r: the shape to reshape to must be known before the model runs, but \
-             is computed from its data",
+            "unsupported-use: r: how many dimensions there are must be known, but is `r`",
             "unsupported-operator: t: the operator is not supported",
         ],
     );
@@ -113,14 +112,10 @@ fn uses_that_are_not_supported() {
             "node Resize w,_,v > y coordinate_transformation_mode='tf_half_pixel_for_nn'",
             "coordinate mode `tf_half_pixel_for_nn` is not supported",
         ),
-        (
-            "node Reshape x,s > y",
-            "the shape to reshape to must be known before the model runs, but is computed from its \
-          data",
-        ),
+        ("node Reshape x,s > y", "how many dimensions there are must be known, but is `r`"),
     ] {
         let text = format!(
-            "case uses opset 15\ninput x f32[2,3] wave\ninput s i64[2] 1 2\ninput w f32[1,2,4] \
+            "case uses opset 15\ninput x f32[2,3] wave\ninput s i64[r=2] 1 2\ninput w f32[1,2,4] \
              wave\nconst v f32[3] 1 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);

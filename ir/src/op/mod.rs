@@ -5,6 +5,7 @@
 //! them in the frontend, and what is fused, tiled and compiled is nothing but these.
 
 mod attention;
+mod bind;
 mod contraction;
 mod control;
 mod convolution;
@@ -23,6 +24,7 @@ mod typing;
 mod window;
 
 pub use attention::Attention;
+pub use bind::{Bind, Check};
 pub use contraction::{Contract, ContractSpec};
 pub use control::{Fused, If, Loop};
 pub use convolution::{Conv, ConvLayout, ConvTranspose};
@@ -193,7 +195,7 @@ macro_rules! operations {
 }
 
 operations! {
-    Constant, SizeOf, Iota,
+    Constant, SizeOf, Iota, Bind, Check,
     Unary, Binary, Select, Cast,
     Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,

@@ -110,6 +110,17 @@ impl Planner {
                 steps.push(Step::Sizes { buffer, dims: size.dims.clone() });
                 Ok(())
             }
+            Op::Bind(bind) => {
+                let buffer = self.value_buffer(scope, node.inputs[0])?;
+                for (element, dim) in (0..).zip(&bind.symbols) {
+                    if let Some(symbol) = dim.as_symbol().cloned() {
+                        steps.push(Step::Bind { symbol, buffer, element });
+                    }
+                }
+                Ok(())
+            }
+            // Made by `checks`.
+            Op::Check(_) => Ok(()),
             Op::If(_) => self.branch(scope, node, steps),
             Op::Loop(op) => self.repeat(scope, node, op, steps),
             _ => self.launch(scope, id, node, steps),

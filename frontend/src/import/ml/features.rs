@@ -13,7 +13,7 @@ use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(in super::super) const OPERATORS: &[Entry] = &[
+pub(super) const OPERATORS: &[Entry] = &[
     ml("ArrayFeatureExtractor", 1, extract),
     ml("Binarizer", 1, binarize),
     ml("FeatureVectorizer", 1, vectorize),

@@ -12,7 +12,7 @@ use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(in super::super) const OPERATORS: &[Entry] = &[ml("LabelEncoder", 1, encode)];
+pub(super) const OPERATORS: &[Entry] = &[ml("LabelEncoder", 1, encode)];
 
 /// The labels of a classifier.
 pub(super) fn of_classes(x: &Use<'_, '_, '_>, ints: &str) -> Result<Vec<i64>, Fault> {

@@ -15,7 +15,7 @@ use kiln_tensor::DType;
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(in super::super) const OPERATORS: &[Entry] =
+pub(super) const OPERATORS: &[Entry] =
     &[ml("LinearClassifier", 1, classify), ml("LinearRegressor", 1, regress)];
 
 /// `rows·tableᵀ`, with a table of `count` rows.

@@ -14,8 +14,15 @@ mod support_vectors;
 mod trees;
 mod walk;
 
-pub(super) use features::OPERATORS as FEATURES;
-pub(super) use labels::OPERATORS as LABELS;
-pub(super) use linear::OPERATORS as LINEAR;
-pub(super) use support_vectors::OPERATORS as SUPPORT_VECTORS;
-pub(super) use trees::OPERATORS as TREES;
+use super::operator::Entry;
+
+/// The operators of each family.
+pub(super) fn families() -> Vec<&'static [Entry]> {
+    vec![
+        features::OPERATORS,
+        labels::OPERATORS,
+        linear::OPERATORS,
+        support_vectors::OPERATORS,
+        trees::OPERATORS,
+    ]
+}

@@ -16,7 +16,7 @@ use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(in super::super) const OPERATORS: &[Entry] =
+pub(super) const OPERATORS: &[Entry] =
     &[ml("SVMClassifier", 1, classify), ml("SVMRegressor", 1, regress)];
 
 /// The kernel of each row with each of `count` vectors.

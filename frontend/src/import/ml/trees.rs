@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(in super::super) const OPERATORS: &[Entry] = &[
+pub(super) const OPERATORS: &[Entry] = &[
     ml("TreeEnsemble", 5, ensemble),
     ml("TreeEnsembleClassifier", 1, classify),
     ml("TreeEnsembleRegressor", 1, regress),

@@ -1,0 +1,1 @@
+"""Random ONNX graphs: what there is to draw from, and the drawing."""
