@@ -8,6 +8,7 @@ use super::build::{Level, V};
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use super::random::draws;
 use super::scalar::Scalar;
 use crate::resolve::{Attribute, Body};
 use kiln_ir::TensorType;
@@ -27,10 +28,14 @@ pub(super) fn body<'r, 'm>(x: &Use<'_, 'r, 'm>, name: &str) -> Result<&'r Body<'
     }
 }
 
-/// What the bodies use from around them that they cannot make anew.
+/// What the bodies use from around them that they cannot make anew; where random numbers are drawn,
+/// that is how often the loops around them ran, too.
 pub(super) fn captures(x: &Use<'_, '_, '_>, bodies: &[&Body<'_>]) -> Vec<V> {
     let ids: BTreeSet<_> = bodies.iter().flat_map(|body| &body.captures).copied().collect();
-    let values: BTreeSet<V> = ids.into_iter().filter_map(|id| x.importer.value(id)).collect();
+    let mut values: BTreeSet<V> = ids.into_iter().filter_map(|id| x.importer.value(id)).collect();
+    if bodies.iter().any(|body| draws(body)) {
+        values.extend(&x.importer.iterations);
+    }
     values.into_iter().filter(|&v| !x.importer.build.is_known(v)).collect()
 }
 

@@ -17,7 +17,12 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 8, scan)];
 
 /// A result of a loop's body that goes into the next iteration, in the type that it started with.
-fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<V, Fault> {
+pub(super) fn carried(
+    x: &mut Use<'_, '_, '_>,
+    number: usize,
+    v: V,
+    initial: V,
+) -> Result<V, Fault> {
     let (before, after) = (x.ty(initial).clone(), x.ty(v).clone());
     let common = common_type(&before, &after, x.facts());
     if common.is_none() {
@@ -90,6 +95,14 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     x.importer.build.add_node(op, &operands, vec![graph])
 }
 
+/// The results of a body that runs once for each value of `number`.
+pub(super) fn in_iteration<'m>(x: &mut Use<'_, '_, 'm>, number: V, body: &Body<'m>) -> Results {
+    x.importer.iterations.push(number);
+    let results = results(x, body);
+    x.importer.iterations.pop();
+    results
+}
+
 /// Fills the graph in hand with a body: inputs of these types, then what it captures; its results
 /// are what `finish` makes of them.
 fn in_body<'i, 'r, 'm, T>(
@@ -106,7 +119,7 @@ fn in_body<'i, 'r, 'm, T>(
         inputs.push(v);
     }
     captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
-    let results = results(x, body)?;
+    let results = in_iteration(x, inputs[0], body)?;
     let (outputs, made) = finish(x, &inputs, &results)?;
     for (number, v) in outputs.into_iter().enumerate() {
         x.importer.build.output(v, &format!("result_{number}"))?;
@@ -148,7 +161,7 @@ pub(super) fn repeated<'i, 'r, 'm>(
 }
 
 /// Directions or axes of scanned values: a number each, by default 0.
-fn each_of(x: &Use<'_, '_, '_>, name: &str, count: usize) -> Result<Vec<i64>, Fault> {
+pub(super) fn each_of(x: &Use<'_, '_, '_>, name: &str, count: usize) -> Result<Vec<i64>, Fault> {
     let given = x.ints(name)?.map_or(vec![0; count], <[i64]>::to_vec);
     if given.len() == count {
         return Ok(given);
@@ -158,6 +171,9 @@ fn each_of(x: &Use<'_, '_, '_>, name: &str, count: usize) -> Result<Vec<i64>, Fa
 
 /// A loop over the slices of its scanned operands, which each iteration takes one of.
 fn scan(x: &mut Use<'_, '_, '_>) -> Results {
+    if x.opset() < 9 {
+        return super::batched_scan::scan(x);
+    }
     let body = body(x, "body")?;
     let operands = x.all_inputs()?;
     let scanned = x.int_or("num_scan_inputs", 0)?;
@@ -239,7 +255,7 @@ fn scan_body<'m>(
         let slice = x.add(op::Gather { axis: axes[number] }, &[sequences[number], place])?;
         x.importer.define(*id, Some(slice));
     }
-    let results = results(x, body)?;
+    let results = in_iteration(x, iteration, body)?;
     x.importer.build.output(again, "condition")?;
     for (number, &v) in results.iter().enumerate() {
         let v = match initial.get(number) {

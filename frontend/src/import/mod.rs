@@ -7,6 +7,7 @@
 mod activation;
 mod attention;
 mod batch_normalisation;
+mod batched_scan;
 mod bounds;
 mod build;
 mod compose;
@@ -108,6 +109,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         problems,
         nodes: 0,
         differentiated: gradient::differentiated(&resolved.graph),
+        iterations: Vec::new(),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -133,6 +135,8 @@ struct Importer<'m> {
     nodes: usize,
     /// Names of tensors by which something is differentiated.
     differentiated: BTreeSet<String>,
+    /// How often each of the loops around the node in hand ran before, outermost first.
+    iterations: Vec<V>,
 }
 
 /// How many nodes are imported at most: nested branches may be tried more than once each.

@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::read::element_type;
+use crate::resolve::{Attribute, Body};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim, Tensor};
 
@@ -52,11 +53,49 @@ fn word(x: &mut Use<'_, '_, '_>, value: u64) -> Result<V, Fault> {
     Ok(x.constant(tensor))
 }
 
+/// Whether a body, or one inside it, draws random numbers.
+pub(super) fn draws(body: &Body<'_>) -> bool {
+    const DRAWING: [&str; 7] = [
+        "Bernoulli",
+        "Dropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    ];
+    body.nodes.iter().any(|node| {
+        let inside = node.attributes.values().any(|attribute| match attribute {
+            Attribute::Graph(body) => draws(body),
+            _ => false,
+        });
+        inside || DRAWING.contains(&node.site.op.as_str())
+    })
+}
+
+/// Where the places begin: anew for each iteration of the loops around the node.
+fn origin(x: &mut Use<'_, '_, '_>) -> Result<Option<V>, Fault> {
+    let mut origin = None;
+    for (depth, number) in x.importer.iterations.clone().into_iter().enumerate() {
+        let factor = word(x, mixed(depth as u64) | 1)?;
+        let number = x.cast(number, DType::U64)?;
+        let part = x.binary(BinaryFn::Mul, number, factor)?;
+        origin = Some(match origin {
+            Some(sum) => x.binary(BinaryFn::Add, sum, part)?,
+            None => part,
+        });
+    }
+    Ok(origin)
+}
+
 /// 64 random bits for each of `count` places: Widynski's *Squares* (arXiv:2004.06278), five rounds
 /// of squaring a multiple of the place.
 fn bits(x: &mut Use<'_, '_, '_>, key: u64, count: Dim) -> Result<V, Fault> {
     let places = x.add(op::Iota { length: count }, &[])?;
-    let places = x.cast(places, DType::U64)?;
+    let mut places = x.cast(places, DType::U64)?;
+    if let Some(origin) = origin(x)? {
+        places = x.binary(BinaryFn::Add, places, origin)?;
+    }
     let (key, half) = (word(x, key | 1)?, word(x, 32)?);
     let y = x.binary(BinaryFn::Mul, places, key)?;
     let z = x.binary(BinaryFn::Add, y, key)?;

@@ -59,6 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    late
+    late learning losses old gradients training
     attention binary movement normalisations products recurrent reductions resizing shapes unary windows
 }

@@ -1,7 +1,7 @@
 //! Models written as lines of text.
 //!
 //! ```text
-//! case NAME opset N
+//! case NAME opset N [ml N]            versions of the default domain and of ai.onnx.ml
 //! input NAME TYPE[sizes] values…     an operand given at run time; a size `n=3` is open
 //! const NAME TYPE[sizes] values…     an initializer
 //! node OP in,in > out,out attr=…     `_` leaves one out; `domain:OP` for another domain
@@ -46,14 +46,21 @@ pub fn case(text: &str) -> Case {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["case", name, "opset", opset] => {
+            ["case", name, "opset", opset, ml @ ..] => {
                 case.name = name.to_string();
                 let import = |domain: &str, version| OperatorSetIdProto {
                     domain: Some(domain.to_owned()),
                     version: Some(version),
                 };
                 let opset = opset.parse().unwrap();
-                case.model.opset_import = vec![import("", opset), import("com.microsoft", 1)];
+                let ml = if let ["ml", version] = ml { version.parse().unwrap() } else { 3 };
+                case.model.opset_import = vec![
+                    import("", opset),
+                    import("com.microsoft", 1),
+                    import("ai.onnx.ml", ml),
+                    import("ai.onnx.preview.training", 1),
+                    import("ai.onnx.preview", 1),
+                ];
                 case.model.ir_version = Some(8);
             }
             ["input", name, tensor @ ..] => {
@@ -161,7 +168,7 @@ fn attribute(text: &str) -> AttributeProto {
     let (name, value) = text.split_once('=').unwrap();
     let mut made = AttributeProto { name: Some(name.to_owned()), ..Default::default() };
     let string = |text: &str| text.trim_matches('\'').as_bytes().to_vec().into();
-    let is_float = |text: &str| text.contains(['.', 'e']);
+    let is_float = |text: &str| text.contains(['.', 'e']) || text == "nan";
     let kind = if let Some(list) = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')) {
         let items: Vec<&str> = list.split(',').filter(|item| !item.is_empty()).collect();
         match items.first() {

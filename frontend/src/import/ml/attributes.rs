@@ -56,6 +56,18 @@ pub(super) fn alike(lengths: &[usize], what: &str) -> Result<(), Fault> {
     Err(Fault::malformed(format!("the attributes of {what} differ in length: {lengths:?}")))
 }
 
+/// Elements that a table may have which is laid out from shorter lists.
+const MOST_ELEMENTS: usize = 1 << 26;
+
+/// The number of elements of a table; an error if it is absurdly large.
+pub(super) fn area(rows: usize, columns: usize) -> Result<usize, Fault> {
+    let elements = rows.checked_mul(columns).filter(|&elements| elements <= MOST_ELEMENTS);
+    elements.ok_or_else(|| {
+        let message = format!("a table of {rows} by {columns} is more than is laid out");
+        Fault::unsupported(message, "split the model into several")
+    })
+}
+
 /// A constant of numbers.
 pub(super) fn table(
     x: &mut Use<'_, '_, '_>,

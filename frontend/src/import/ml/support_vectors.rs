@@ -7,7 +7,7 @@ use super::super::build::V;
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
-use super::attributes::{alike, integers, numbers, rows, table};
+use super::attributes::{alike, area, integers, numbers, rows, table};
 use super::labels::{chosen, either, of_classes};
 use super::linear::scored;
 use super::scores::{Other, Transform, best, column, flat};
@@ -91,26 +91,29 @@ fn classify(x: &mut Use<'_, '_, '_>) -> Results {
         .into_iter()
         .map(|count| usize::try_from(count).unwrap_or(0))
         .collect();
+    let count = vectors_per_class.iter().fold(0usize, |sum, &count| sum.saturating_add(count));
     let classes = labels.len();
     if classes == 0 || rho.is_empty() {
         return Err(Fault::malformed("there are no class labels, or no rho"));
     }
     let transform = Transform::of(x)?;
-    let count: usize = vectors_per_class.iter().sum();
     if count == 0 {
         // A linear model; all scores have one offset.
         let products = scored(x, v, &coefficients, classes)?;
         let scores = x.with_number(BinaryFn::Add, products, rho[0])?;
         return linear(x, &labels, scores, &coefficients, transform);
     }
-    let pairs = pairs(classes);
     alike(&[vectors_per_class.len(), classes], "classes")?;
-    if coefficients.len() != (classes - 1) * count || rho.len() != pairs.len() {
+    if (classes - 1).checked_mul(count) != Some(coefficients.len())
+        || classes.checked_mul(classes - 1) != Some(2 * rho.len())
+    {
         let (given, offsets) = (coefficients.len(), rho.len());
         return Err(Fault::malformed(format!(
             "{given} coefficients and {offsets} rho do not fit {count} vectors of {classes} classes"
         )));
     }
+    let pairs = pairs(classes);
+    area(pairs.len(), count)?;
     let vectors = numbers(x, "support_vectors")?;
     let kernels = kernel(x, v, &vectors, count)?;
     let weights = weights(&coefficients, &vectors_per_class, &pairs);
@@ -169,7 +172,7 @@ fn voted(
     let won = x.with_number(BinaryFn::Greater, scores, 0.0)?;
     let won = x.cast(won, DType::F32)?;
     // A vote for `i` is one that `j` does not get.
-    let mut gain = vec![0.0; classes * pairs.len()];
+    let mut gain = vec![0.0; area(classes, pairs.len())?];
     let mut least = vec![0.0; classes];
     for (number, &(i, j)) in pairs.iter().enumerate() {
         gain[i * pairs.len() + number] = 1.0;

@@ -6,7 +6,7 @@ use super::super::build::V;
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
-use super::attributes::{numbers, rows, table};
+use super::attributes::{area, numbers, rows, table};
 use super::forest::Forest;
 use super::labels::{chosen, either, of_classes};
 use super::scores::{Other, Transform, best, column, flat};
@@ -45,7 +45,7 @@ fn aggregated(
         Aggregate::Min => (ReduceFn::Min, f64::INFINITY),
         Aggregate::Max => (ReduceFn::Max, f64::NEG_INFINITY),
     };
-    let mut weights = vec![nothing; forest.leaves.len() * targets];
+    let mut weights = vec![nothing; area(forest.leaves.len(), targets)?];
     for (leaf, parts) in forest.leaves.iter().enumerate() {
         for &(target, weight) in parts {
             if target >= targets {
@@ -84,7 +84,7 @@ fn touched(
     reached: V,
     targets: usize,
 ) -> Result<V, Fault> {
-    let mut marks = vec![0.0; forest.leaves.len() * targets];
+    let mut marks = vec![0.0; area(forest.leaves.len(), targets)?];
     for (leaf, parts) in forest.leaves.iter().enumerate() {
         for &(target, _) in parts {
             marks[leaf * targets + target] = 1.0;

@@ -54,17 +54,18 @@ def attribute(text):
     if re.match(r"\w+\[.*\]:", value):
         head, _, values = value.partition(":")
         return name, numpy_helper.from_array(tensor([head, *values.split(",")])[2])
-    one = lambda v: v[1:-1] if v[0] == "'" else float(v) if re.search(r"[.e]", v) else int(v)
+    one = lambda v: v[1:-1] if v[0] == "'" else float(v) if re.search(r"[.e]|nan", v) else int(v)
     if value[0] == "[":
         return name, [one(v) for v in value[1:-1].split(",") if v]
     return name, one(value)
 
 
 def run(lines):
-    opset, nodes, inputs, constants, feeds, outputs = 0, [], [], [], {}, []
+    opset, ml, nodes, inputs, constants, feeds, outputs = 0, 3, [], [], [], {}, []
     for words in lines:
         if words[0] == "case":
             opset = int(words[words.index("opset") + 1])
+            ml = int(words[words.index("ml") + 1]) if "ml" in words else 3
         elif words[0] == "node":
             arrow = words.index(">")
             names = lambda w: [("" if n == "_" else n) for n in w.split(",")] if w else []
@@ -83,7 +84,7 @@ def run(lines):
         elif words[0] == "output":
             outputs.append(words[1])
     graph = helper.make_graph(nodes, "g", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], constants)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("ai.onnx.ml", ml)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return dict(zip(outputs, session.run(outputs, feeds)))
