@@ -237,6 +237,31 @@ fn scans_take_slices_in_either_direction() {
 }
 
 #[test]
+fn scans_before_opset_9_take_each_batch_to_its_own_end() {
+    for (lengths, direction, last, all) in [
+        ("3 1", 0, "9 12 11 21", "1 2 4 6 9 12 11 21 0 0 0 0"),
+        ("2 3", 1, "4 6 29 39", "3 4 4 6 0 0 19 29 28 38 29 39"),
+    ] {
+        let text = format!(
+            "case scan opset 8
+             input l i64[b=2] {lengths}
+             input s f32[b=2,2] 0 0 10 20
+             input x f32[b=2,t=3,2] 1 2 3 4 5 6 1 1 9 9 9 9
+             node Scan l,s,x > last,all num_scan_inputs=1 directions=[{direction}]
+             output last f32[2,2] {last}
+             output all f32[2,3,2] {all}"
+        );
+        let text_body = "input before f32[2] 0
+                         input row f32[2] 0
+                         node Add before,row > after
+                         node Identity after > step
+                         output after
+                         output step";
+        check(&with(case(&text), "last", vec![body("body", text_body)]));
+    }
+}
+
+#[test]
 fn problems_inside_bodies_are_all_reported() {
     let text = "case inside opset 17
                 input c bool[] 1

@@ -5,6 +5,7 @@
 mod control;
 mod hostile;
 mod operators;
+mod random;
 mod reports;
 mod table;
 mod written;
