@@ -35,7 +35,8 @@ pub(super) fn second(x: &mut Use<'_, '_, '_>, first: V, v: V) -> Result<V, Fault
         None => target.len().checked_sub(own.len()),
     };
     let there = start.and_then(|start| target.get(start..start + own.len()));
-    let fits = |(dim, wanted): (&Dim, &Dim)| dim.is(1) || x.importer.build.facts.may_meet(dim, wanted);
+    let fits =
+        |(dim, wanted): (&Dim, &Dim)| dim.is(1) || x.importer.build.facts.may_meet(dim, wanted);
     match (start, there) {
         (Some(start), Some(there)) if own.iter().zip(there).all(fits) => {
             let spare = target.len() - own.len() - start;

@@ -38,7 +38,12 @@ fn tokens(x: &mut Use<'_, '_, '_>, v: V, heads: i64) -> Result<V, Fault> {
 }
 
 /// An operand that the rule asks for or forbids.
-fn of_rule(x: &Use<'_, '_, '_>, number: usize, asked: bool, name: &str) -> Result<Option<V>, Fault> {
+fn of_rule(
+    x: &Use<'_, '_, '_>,
+    number: usize,
+    asked: bool,
+    name: &str,
+) -> Result<Option<V>, Fault> {
     match (x.optional(number), asked) {
         (None, true) => Err(Fault::malformed(format!("the update rule needs `{name}`"))),
         (Some(_), false) => Err(Fault::malformed(format!("the update rule takes no `{name}`"))),

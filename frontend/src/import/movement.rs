@@ -356,6 +356,7 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
             Axes::Known(axes) => Some(axes),
             Axes::Absent => None,
             Axes::Data(axes) => {
+                let rank = x.rank(x.input(0)?);
                 amounts = at_axes(x, amounts, axes, rank)?;
                 None
             }

@@ -193,11 +193,7 @@ fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `ln(softmax(x))` along an axis, without a quotient that could be 0.
-pub(super) fn logarithm_of_softmax(
-    x: &mut Use<'_, '_, '_>,
-    v: V,
-    axis: usize,
-) -> Result<V, Fault> {
+pub(super) fn logarithm_of_softmax(x: &mut Use<'_, '_, '_>, v: V, axis: usize) -> Result<V, Fault> {
     let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
     let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
     let exponential = x.unary(UnaryFn::Exp, shifted)?;

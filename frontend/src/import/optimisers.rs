@@ -133,8 +133,7 @@ fn momentum(x: &mut Use<'_, '_, '_>, rate: V, count: V, own: &[V]) -> Results {
     let beta = x.select(later, beta, one)?;
     let added = x.binary(BinaryFn::Mul, beta, gradient)?;
     let velocity = mixed(x, (velocity, alpha), (added, 1.0))?;
-    let direction =
-        if nesterov { mixed(x, (gradient, 1.0), (velocity, alpha))? } else { velocity };
+    let direction = if nesterov { mixed(x, (gradient, 1.0), (velocity, alpha))? } else { velocity };
     let step = x.binary(BinaryFn::Mul, rate, direction)?;
     Ok(vec![x.binary(BinaryFn::Sub, tensor, step)?, velocity])
 }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod bind;
+mod call;
 mod contraction;
 mod control;
 mod convolution;
@@ -25,6 +26,7 @@ mod window;
 
 pub use attention::Attention;
 pub use bind::{Bind, Check};
+pub use call::Call;
 pub use contraction::{Contract, ContractSpec};
 pub use control::{Fused, If, Loop};
 pub use convolution::{Conv, ConvLayout, ConvTranspose};
@@ -174,7 +176,14 @@ macro_rules! operations {
                 run: &Run,
             ) -> Result<Vec<Tensor>, OpError> {
                 let op = self.substitute(&|symbol| run.symbols().get(symbol).copied().map(Dim::from));
-                match op { $(Op::$variant(op) => op.evaluate(inputs, regions, run),)* }
+                // Handles of one run are of one table.
+                let objects = run.objects();
+                let inputs = inputs.iter().map(|input| objects.adopt(input));
+                let inputs = &inputs.collect::<Result<Vec<_>, _>>()?[..];
+                let results = match op {
+                    $(Op::$variant(op) => op.evaluate(inputs, regions, run),)*
+                };
+                Ok(results?.into_iter().map(|result| result.with_objects(objects)).collect())
             }
 
             /// The operation with symbols among its attributes replaced. Bodies are not part of
@@ -202,5 +211,5 @@ operations! {
     Reduce, ArgReduce, CumSum, WindowReduce,
     Contract, Conv, ConvTranspose, Resize,
     Softmax, Normalize, Attention, Recurrent,
-    If, Loop, Fused,
+    If, Loop, Fused, Call,
 }

@@ -36,11 +36,16 @@ pub enum DType {
     F32,
     /// IEEE 754 binary64.
     F64,
+    /// Text, by a handle into a table of [`crate::Objects`].
+    String,
+    /// A list of tensors, by a handle likewise: a sequence, an optional value (a list of at most
+    /// one), or a map (a list of its keys and its values).
+    List,
 }
 
 impl DType {
     /// Every element type, in declaration order.
-    pub const ALL: [DType; 13] = [
+    pub const ALL: [DType; 15] = [
         DType::Bool,
         DType::U8,
         DType::U16,
@@ -54,6 +59,8 @@ impl DType {
         DType::BF16,
         DType::F32,
         DType::F64,
+        DType::String,
+        DType::List,
     ];
 
     /// Size of one element in bytes.
@@ -62,7 +69,7 @@ impl DType {
             DType::Bool | DType::U8 | DType::I8 => 1,
             DType::U16 | DType::I16 | DType::F16 | DType::BF16 => 2,
             DType::U32 | DType::I32 | DType::F32 => 4,
-            DType::U64 | DType::I64 | DType::F64 => 8,
+            DType::U64 | DType::I64 | DType::F64 | DType::String | DType::List => 8,
         }
     }
 
@@ -82,6 +89,8 @@ impl DType {
             DType::BF16 => "bf16",
             DType::F32 => "f32",
             DType::F64 => "f64",
+            DType::String => "string",
+            DType::List => "list",
         }
     }
 
@@ -92,7 +101,17 @@ impl DType {
 
     /// Whether this is an integer type (`bool` is not).
     pub const fn is_integer(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool)
+        !self.is_float() && !matches!(self, DType::Bool) && !self.is_handle()
+    }
+
+    /// Whether elements are handles of objects: they can be moved, and strings compared.
+    pub const fn is_handle(self) -> bool {
+        matches!(self, DType::String | DType::List)
+    }
+
+    /// The type in which kernels move the elements.
+    pub const fn carrier(self) -> DType {
+        if self.is_handle() { DType::U64 } else { self }
     }
 
     /// Whether this is a signed integer or a floating-point type.

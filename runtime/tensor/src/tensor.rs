@@ -2,8 +2,9 @@
 //!
 //! Invariant: the byte length is the product of the sizes times the element size.
 
-use crate::{DType, Element, Storage};
+use crate::{DType, Element, Objects, Storage};
 use half::{bf16, f16};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a host tensor could not be made or read.
@@ -37,6 +38,9 @@ pub enum TensorError {
         /// Type that the tensor has.
         actual: DType,
     },
+    /// An element of a string or list tensor stands for no string or list.
+    #[error("an element stands for no object")]
+    Handle,
     /// The bytes do not start at a multiple of the element size.
     #[error("the bytes of this {dtype} tensor are not aligned for reading in place")]
     Unaligned {
@@ -51,6 +55,8 @@ pub struct Tensor {
     dtype: DType,
     sizes: Vec<usize>,
     storage: Storage,
+    /// What the elements stand for, if they are handles.
+    objects: Option<Arc<Objects>>,
 }
 
 impl Tensor {
@@ -78,7 +84,7 @@ impl Tensor {
         if storage.len() != expected {
             return Err(TensorError::Length { dtype, sizes, expected, actual: storage.len() });
         }
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor with a copy of `bytes` (little-endian, row-major).
@@ -89,7 +95,7 @@ impl Tensor {
         }
         let storage = Storage::copy_of(bytes)
             .ok_or_else(|| TensorError::TooLarge { dtype, sizes: sizes.clone() })?;
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor of zeros.
@@ -97,7 +103,7 @@ impl Tensor {
         let length = Self::byte_length(dtype, &sizes)?;
         let storage = Storage::zeroed(length)
             .ok_or_else(|| TensorError::TooLarge { dtype, sizes: sizes.clone() })?;
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor with a copy of `elements` in row-major order.
@@ -129,6 +135,8 @@ impl Tensor {
                 DType::BF16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
                 DType::F32 => bytes.extend((value as f32).to_le_bytes()),
                 DType::F64 => bytes.extend(value.to_le_bytes()),
+                // No number is an object; 0 is the empty string.
+                DType::String | DType::List => bytes.extend([0; 8]),
             }
         }
         Self::from_bytes(dtype, sizes, &bytes)
@@ -213,6 +221,7 @@ impl Tensor {
             DType::BF16 => convert::<bf16>(bytes, bf16::to_f64),
             DType::F32 => convert::<f32>(bytes, f64::from),
             DType::F64 => convert::<f64>(bytes, |v| v),
+            DType::String | DType::List => vec![f64::NAN; self.len()],
         }
     }
 
@@ -230,10 +239,22 @@ impl Tensor {
 
     /// The same bytes under another shape of as many elements.
     pub fn reshaped(&self, sizes: Vec<usize>) -> Result<Self, TensorError> {
-        Self::from_storage(self.dtype, sizes, self.storage.clone())
+        let objects = self.objects.clone();
+        Ok(Tensor { objects, ..Self::from_storage(self.dtype, sizes, self.storage.clone())? })
     }
 
-    fn expect_type(&self, expected: DType) -> Result<(), TensorError> {
+    /// The table that handles are of.
+    pub fn objects(&self) -> Option<&Arc<Objects>> {
+        self.objects.as_ref()
+    }
+
+    /// The tensor with its handles taken to be of this table, if they are handles.
+    pub fn with_objects(mut self, objects: &Arc<Objects>) -> Self {
+        self.objects = self.dtype.is_handle().then(|| objects.clone());
+        self
+    }
+
+    pub(crate) fn expect_type(&self, expected: DType) -> Result<(), TensorError> {
         if self.dtype == expected {
             Ok(())
         } else {
@@ -242,10 +263,16 @@ impl Tensor {
     }
 }
 
-/// Bitwise equality: same type, same shape, same bytes.
+/// Bitwise equality: same type, same shape, same bytes or objects.
 impl PartialEq for Tensor {
     fn eq(&self, other: &Self) -> bool {
-        self.dtype == other.dtype && self.sizes == other.sizes && self.bytes() == other.bytes()
+        self.dtype == other.dtype
+            && self.sizes == other.sizes
+            && match self.dtype {
+                DType::String => self.strings() == other.strings(),
+                DType::List => self.lists() == other.lists(),
+                _ => self.bytes() == other.bytes(),
+            }
     }
 }
 

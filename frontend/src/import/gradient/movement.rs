@@ -60,15 +60,10 @@ pub(super) fn of_operand(x: &mut Use<'_, '_, '_>, step: &Step, number: usize) ->
 }
 
 /// Rows of `v` put into zeros along one axis, where `places` says.
-fn put(
-    x: &mut Use<'_, '_, '_>,
-    v: V,
-    axis: usize,
-    places: V,
-    size: Dim,
-) -> Result<V, Fault> {
+fn put(x: &mut Use<'_, '_, '_>, v: V, axis: usize, places: V, size: Dim) -> Result<V, Fault> {
     let rank = x.rank(v);
-    let first: Vec<usize> = std::iter::once(axis).chain((0..rank).filter(|&at| at != axis)).collect();
+    let first: Vec<usize> =
+        std::iter::once(axis).chain((0..rank).filter(|&at| at != axis)).collect();
     let rows = x.transpose(v, first)?;
     let mut shape = x.shape(rows);
     shape[0] = size;
@@ -129,12 +124,7 @@ fn of_pad(x: &mut Use<'_, '_, '_>, step: &Step, pad: &op::Pad, number: usize) ->
     Ok(Some(x.binary(BinaryFn::Sub, all, inside)?))
 }
 
-fn of_gather(
-    x: &mut Use<'_, '_, '_>,
-    step: &Step,
-    axis: usize,
-    shape: &[Dim],
-) -> Result<V, Fault> {
+fn of_gather(x: &mut Use<'_, '_, '_>, step: &Step, axis: usize, shape: &[Dim]) -> Result<V, Fault> {
     let places = step.inputs[1];
     let indices = x.shape(places);
     let count: Dim = indices.iter().cloned().product();

@@ -84,8 +84,7 @@ fn of_contract(
     spec: &op::ContractSpec,
     number: usize,
 ) -> Result<V, Fault> {
-    let (own, other) =
-        if number == 0 { (&spec.lhs, &spec.rhs) } else { (&spec.rhs, &spec.lhs) };
+    let (own, other) = if number == 0 { (&spec.lhs, &spec.rhs) } else { (&spec.rhs, &spec.lhs) };
     let shape = x.shape(step.inputs[number]);
     let shared = |label: &&u8| spec.out.contains(label) || other.contains(label);
     let out: Vec<u8> = own.iter().filter(shared).copied().collect();
