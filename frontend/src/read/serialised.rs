@@ -4,6 +4,7 @@
 //! Invariant: what is written reads back as the same tensor under the same name.
 
 use super::external::ExternalFiles;
+use super::packing;
 use super::tensor::{self, TensorProblem};
 use crate::proto::{TensorProto, tensor_proto::DataType};
 use bytes::Bytes;
@@ -54,12 +55,16 @@ pub fn tensor_from_proto(bytes: &[u8]) -> Result<Tensor, TensorReadError> {
 
 /// The tensor as a serialised `TensorProto` with raw data.
 pub fn tensor_to_proto(name: &str, tensor: &Tensor) -> Vec<u8> {
+    let raw = match tensor.dtype().bits() {
+        ..8 => Bytes::from(packing::packed(tensor.dtype(), tensor.bytes())),
+        _ => Bytes::copy_from_slice(tensor.bytes()),
+    };
     let proto = TensorProto {
         name: Some(name.to_owned()),
         data_type: Some(data_type(tensor.dtype()) as i32),
         // A size of a tensor in memory is below 2⁶³.
         dims: tensor.sizes().iter().map(|&size| size as i64).collect(),
-        raw_data: Some(Bytes::copy_from_slice(tensor.bytes())),
+        raw_data: Some(raw),
         ..Default::default()
     };
     proto.encode_to_vec()
@@ -81,6 +86,20 @@ fn data_type(dtype: DType) -> DataType {
         DType::BF16 => DataType::Bfloat16,
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
+        DType::U2 => DataType::Uint2,
+        DType::U4 => DataType::Uint4,
+        DType::I2 => DataType::Int2,
+        DType::I4 => DataType::Int4,
+        DType::F4E2M1 => DataType::Float4e2m1,
+        DType::F6E2M3 => DataType::Float6e2m3,
+        DType::F6E3M2 => DataType::Float6e3m2,
+        DType::F8E4M3FN => DataType::Float8e4m3fn,
+        DType::F8E4M3FNUZ => DataType::Float8e4m3fnuz,
+        DType::F8E5M2 => DataType::Float8e5m2,
+        DType::F8E5M2FNUZ => DataType::Float8e5m2fnuz,
+        DType::F8E8M0 => DataType::Float8e8m0,
+        DType::C64 => DataType::Complex64,
+        DType::C128 => DataType::Complex128,
     }
 }
 
