@@ -4,7 +4,7 @@
 //! type, shape and values; nothing that went wrong counts as skipped.
 
 use crate::tensor_file;
-use kiln_tensor::Tensor;
+use kiln_tensor::{DType, Tensor};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,6 +106,9 @@ pub fn difference(actual: &Tensor, expected: &Tensor, closeness: Closeness) -> O
     if actual.bytes() == expected.bytes() {
         return None;
     }
+    if let (Some(actual), Some(expected)) = (parts(actual), parts(expected)) {
+        return difference(&actual, &expected, closeness);
+    }
     let (a, e) = (actual.to_f64(), expected.to_f64());
     let mut wrong = 0usize;
     let mut worst: Option<(usize, f64)> = None;
@@ -131,6 +134,17 @@ pub fn difference(actual: &Tensor, expected: &Tensor, closeness: Closeness) -> O
             e[index]
         )
     })
+}
+
+/// Real and imaginary parts of complex numbers, in a last dimension.
+fn parts(tensor: &Tensor) -> Option<Tensor> {
+    let of = match tensor.dtype() {
+        DType::C64 => DType::F32,
+        DType::C128 => DType::F64,
+        _ => return None,
+    };
+    let sizes = [tensor.sizes(), &[2]].concat();
+    Tensor::from_storage(of, sizes, tensor.storage().clone()).ok()
 }
 
 fn coordinates(mut index: usize, sizes: &[usize]) -> Vec<usize> {

@@ -8,7 +8,6 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
-use crate::read::element_type;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::DType;
 
@@ -29,8 +28,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("BitwiseNot", 18, |x| unary(x, UnaryFn::BitNot)),
     onnx("BitwiseOr", 18, |x| binary(x, BinaryFn::BitOr)),
     onnx("BitwiseXor", 18, |x| binary(x, BinaryFn::BitXor)),
-    onnx("Cast", 6, cast),
-    onnx("CastLike", 15, cast_like),
     onnx("Ceil", 6, |x| unary(x, UnaryFn::Ceil)),
     onnx("Clip", 6, clip),
     onnx("Cos", 7, |x| unary(x, UnaryFn::Cos)),
@@ -142,21 +139,6 @@ fn is_inf(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let of_sign = x.with_number(sign, operand, 0.0)?;
     Ok(vec![x.binary(BinaryFn::And, infinite, of_sign)?])
-}
-
-fn cast(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let to = x.int("to")?.ok_or_else(|| Fault::malformed("attribute `to` is missing"))?;
-    let to = i32::try_from(to).map_err(|_| Fault::malformed(format!("type {to} is not known")))?;
-    let to =
-        element_type(to).map_err(|error| Fault::unsupported(error.to_string(), error.help()))?;
-    Ok(vec![x.cast(operand, to)?])
-}
-
-fn cast_like(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, like) = (x.input(0)?, x.input(1)?);
-    let to = x.dtype(like);
-    Ok(vec![x.cast(operand, to)?])
 }
 
 /// Bounds were attributes up to opset 10. If the lower is above the upper, the upper counts.

@@ -12,6 +12,7 @@ mod compose;
 mod contents;
 mod contraction;
 mod control;
+mod conversion;
 mod convolution;
 mod einsum;
 mod elementwise;
@@ -51,6 +52,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         attention::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
+        conversion::OPERATORS,
         convolution::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
