@@ -60,14 +60,22 @@ impl Builder<'_> {
                 let zero = self.integer(Element::I8, 0);
                 self.compare(Predicate::NotEqual, value, zero)
             }
-            DType::F16 => self.single_of_half(value),
-            DType::BF16 => self.single_of_bfloat(value),
+            DType::F16 | DType::BF16 => {
+                let half = dtype == DType::F16;
+                let single =
+                    if half { self.single_of_half(value) } else { self.single_of_bfloat(value) };
+                self.remember_bits(single, dtype, value);
+                single
+            }
             _ => value,
         }
     }
 
     /// Memory form of a value.
     pub(super) fn memory_form(&mut self, value: ValueId, dtype: DType) -> ValueId {
+        if let Some(bits) = self.remembered_bits(value, dtype) {
+            return bits;
+        }
         match dtype {
             DType::Bool => self.convert(Conversion::ZeroExtend, value, Element::I8),
             DType::F16 => self.half_of_single(value),
@@ -285,7 +293,7 @@ impl Builder<'_> {
 
     /// Conversion between element types.
     pub(super) fn cast(&mut self, x: ValueId, from: DType, to: DType) -> ValueId {
-        if from == to {
+        if from == to || self.remembered_bits(x, to).is_some() {
             return x;
         }
         if from.is_code() {
@@ -329,13 +337,9 @@ impl Builder<'_> {
             }
         };
         match to {
-            DType::F16 => {
-                let bits = self.half_of_single(value);
-                self.single_of_half(bits)
-            }
-            DType::BF16 => {
-                let bits = self.bfloat_of_single(value);
-                self.single_of_bfloat(bits)
+            DType::F16 | DType::BF16 => {
+                let bits = self.memory_form(value, to);
+                self.register_form(bits, to)
             }
             _ => value,
         }

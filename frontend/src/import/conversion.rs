@@ -14,11 +14,8 @@ use kiln_tensor::{DType, Special};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] = &[
-    onnx("BitCast", 26, bit_cast),
-    onnx("Cast", 6, cast),
-    onnx("CastLike", 15, cast_like),
-];
+pub(super) const OPERATORS: &[Entry] =
+    &[onnx("BitCast", 26, bit_cast), onnx("Cast", 6, cast), onnx("CastLike", 15, cast_like)];
 
 /// How a power of two is chosen for a number between two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

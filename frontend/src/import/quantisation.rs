@@ -158,11 +158,15 @@ fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, scale, zero) = (x.input(0)?, x.input(1)?, x.optional(2));
     if let Some(zero) = zero.filter(|&zero| x.dtype(zero) != x.dtype(operand)) {
         let (operand, zero) = (x.ty(operand), x.ty(zero));
-        return Err(Fault::malformed(format!("the zero point {zero} is for another type than {operand}")));
+        return Err(Fault::malformed(format!(
+            "the zero point {zero} is for another type than {operand}"
+        )));
     }
     let to = x.element_type("output_dtype")?.unwrap_or(x.dtype(scale));
     if !to.is_float() {
-        return Err(Fault::malformed(format!("output_dtype must say what the result is, not {to}")));
+        return Err(Fault::malformed(format!(
+            "output_dtype must say what the result is, not {to}"
+        )));
     }
     let scale = spread(x, scale, operand)?;
     let zero = zero.map(|zero| spread(x, zero, operand)).transpose()?;

@@ -18,12 +18,10 @@ pub(super) fn packed_length(dtype: DType, length: usize) -> usize {
 /// This many elements of packed bytes, of which there are enough.
 pub(super) fn unpacked(dtype: DType, packed: &[u8], length: usize) -> Vec<u8> {
     let bits = dtype.bits() as usize;
-    let spare = 8 - bits;
     let element = |number: usize| {
         let (byte, shift) = (number * bits / 8, number * bits % 8);
         let pair = u16::from_le_bytes([packed[byte], packed.get(byte + 1).copied().unwrap_or(0)]);
-        let high = ((pair >> shift) as u8) << spare;
-        if dtype.is_signed() { (high as i8 >> spare) as u8 } else { high >> spare }
+        dtype.extended((pair >> shift) as u8)
     };
     (0..length).map(element).collect()
 }

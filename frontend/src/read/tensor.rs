@@ -83,9 +83,7 @@ impl TensorProblem {
     /// What would help.
     pub fn help(&self) -> &'static str {
         match self {
-            TensorProblem::ElementType { .. } => {
-                "convert the tensor to numbers or bool"
-            }
+            TensorProblem::ElementType { .. } => "convert the tensor to numbers or bool",
             TensorProblem::NoFolder => "give the model's path instead of its bytes",
             TensorProblem::OutsideFolder { .. } => "move the data file into the model's folder",
             TensorProblem::ExternalIo { .. } | TensorProblem::ExternalRange { .. } => {

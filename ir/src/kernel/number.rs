@@ -90,13 +90,8 @@ impl Number {
     /// The number of another type that has the same bits.
     pub(crate) fn bit_cast(self, from: DType, to: DType) -> Option<Number> {
         let mut bytes = self.store(from);
-        if let (Some((least, _)), [byte]) = (to.integer_range(), bytes.as_mut_slice()) {
-            // What does not fill its byte is extended as the sign says.
-            let spare = 8 - to.bits();
-            *byte <<= spare;
-            *byte = if least < 0 { (*byte as i8 >> spare) as u8 } else { *byte >> spare };
-        } else if let ([byte], true) = (bytes.as_mut_slice(), to.bits() < 8) {
-            *byte &= (1 << to.bits()) - 1;
+        if let [byte] = bytes.as_mut_slice() {
+            *byte = to.extended(*byte);
         }
         Number::load(to, &bytes)
     }

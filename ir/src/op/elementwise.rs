@@ -338,8 +338,11 @@ impl Operation for BitCast {
     }
 
     fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
-        let (from, (dtype, sizes)) = (inputs[0].dtype(), self.result(inputs)?);
-        let values = numbers(&inputs[0]).into_iter().filter_map(|x| x.bit_cast(from, dtype));
-        Ok(vec![pack(dtype, sizes, values)?])
+        let (dtype, sizes) = self.result(inputs)?;
+        if dtype.size() > 1 {
+            return Ok(vec![Tensor::from_storage(dtype, sizes, inputs[0].storage().clone())?]);
+        }
+        let bytes: Vec<u8> = inputs[0].bytes().iter().map(|&byte| dtype.extended(byte)).collect();
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
     }
 }

@@ -231,6 +231,17 @@ impl DType {
         }
     }
 
+    /// The byte of an element that is one byte in memory, from a byte of which the low bits are the
+    /// element's: extended as its sign says; of `bool` everything but 0 is true.
+    pub const fn extended(self, byte: u8) -> u8 {
+        let spare = 8u32.saturating_sub(self.bits());
+        match self {
+            DType::Bool => (byte != 0) as u8,
+            _ if self.is_signed() => ((byte << spare) as i8 >> spare) as u8,
+            _ => byte << spare >> spare,
+        }
+    }
+
     /// Least and greatest value of an integer type or `bool`.
     pub const fn integer_range(self) -> Option<(i128, i128)> {
         let bits = self.bits();

@@ -201,7 +201,13 @@ mod tests {
             assert_eq!(format.encode(f64::NAN), nan, "{name}");
             assert_eq!(format.encode(f64::MIN_POSITIVE), 0, "{name}");
         }
-        assert_eq!((scale_of(0), scale_of(127), scale_of(254)), (2f64.powi(-127), 1.0, 2f64.powi(127)));
-        assert_eq!([0.0, 1.0, 1.4, 1.5, 3.0, 1e300].map(nearest_scale), [0, 127, 127, 128, 129, 254]);
+        assert_eq!(
+            (scale_of(0), scale_of(127), scale_of(254)),
+            (2f64.powi(-127), 1.0, 2f64.powi(127))
+        );
+        assert_eq!(
+            [0.0, 1.0, 1.4, 1.5, 3.0, 1e300].map(nearest_scale),
+            [0, 127, 127, 128, 129, 254]
+        );
     }
 }
