@@ -14,7 +14,7 @@ pub(crate) fn through(op: &Op, perm: &[usize]) -> Option<(Op, Vec<usize>)> {
     let back = inverse(perm);
     let same = |op: Op| Some((op, perm.to_vec()));
     match op {
-        Op::Unary(_) | Op::Cast(_) => same(op.clone()),
+        Op::Unary(_) | Op::Cast(_) | Op::BitCast(_) => same(op.clone()),
         Op::Assume(assume) => same(Assume { shape: permuted(&assume.shape, &back) }.into()),
         Op::Broadcast(broadcast) if broadcast.shape.len() == perm.len() => {
             same(Broadcast { shape: permuted(&broadcast.shape, &back) }.into())

@@ -122,6 +122,7 @@ impl Context<'_> {
             ScalarOp::Binary(f, a, b) => build.binary_fn(*f, get(a)?, get(b)?, dtype_of(a)?),
             ScalarOp::Select(c, a, b) => build.select(get(c)?, get(a)?, get(b)?),
             ScalarOp::Cast(a) => build.cast(get(a)?, dtype_of(a)?, dtype),
+            ScalarOp::BitCast(a) => build.bit_cast(get(a)?, dtype_of(a)?, dtype),
         })
     }
 

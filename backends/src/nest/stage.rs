@@ -135,12 +135,17 @@ impl<'c> Lowering<'c> {
         let programs = [&self.stage.body, &self.stage.finish];
         let mut width = None;
         let mut same = |bits: u32| *width.get_or_insert(bits) == bits;
-        for (op, dtype) in programs.iter().flat_map(|program| &program.code) {
+        for (program, (op, dtype)) in
+            programs.iter().flat_map(|program| program.code.iter().map(move |op| (program, op)))
+        {
+            let is_code = |id: ScalarId| program.dtype(id).is_some_and(DType::is_code);
             match op {
                 ScalarOp::Constant(_) | ScalarOp::Dim(_) if *dtype == DType::I64 => {}
                 ScalarOp::Binary(BinaryFn::Pow, ..) => return None,
                 ScalarOp::Index(index) if mentions(index, vector) => return None,
                 ScalarOp::Index(_) => {}
+                // A code is converted by way of wider elements.
+                ScalarOp::Cast(a) if dtype.is_code() || is_code(*a) => return None,
                 ScalarOp::Read { access, outside } => {
                     for index in &access.index {
                         let along = mentions(index, vector);
@@ -242,7 +247,7 @@ impl<'c> Lowering<'c> {
         let body = &self.stage.body;
         let used_elsewhere = |id: ScalarId| {
             let uses = |op: &ScalarOp| match op {
-                ScalarOp::Unary(_, a) | ScalarOp::Cast(a) => *a == id,
+                ScalarOp::Unary(_, a) | ScalarOp::Cast(a) | ScalarOp::BitCast(a) => *a == id,
                 ScalarOp::Binary(_, a, b) => *a == id || *b == id,
                 ScalarOp::Select(a, b, c) => *a == id || *b == id || *c == id,
                 _ => false,

@@ -13,17 +13,20 @@ mod compose;
 mod contents;
 mod contraction;
 mod control;
+mod conversion;
 mod convolution;
 mod dropout;
 mod einsum;
 mod elementwise;
 mod fault;
 mod flex_attention;
+mod form;
 mod gradient;
 mod inputs;
 mod late;
 mod legacy;
 mod linear_attention;
+mod list;
 mod loops;
 mod losses;
 mod mersenne_twister;
@@ -41,13 +44,16 @@ mod reduction;
 mod resize;
 mod rounding;
 mod scalar;
+mod selection;
 mod shape;
 mod slicing;
+mod text;
 mod window;
 
 pub use operator::{Operator, operators};
 
 use crate::Model;
+use crate::proto::type_proto;
 use crate::report::{Problem, ProblemKind, Report, Site};
 use crate::resolve::{Body, Node, ValueId, resolve};
 use build::{Builder, V};
@@ -64,6 +70,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         batch_normalisation::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
+        conversion::OPERATORS,
         convolution::OPERATORS,
         einsum::OPERATORS,
         dropout::OPERATORS,
@@ -71,6 +78,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         flex_attention::OPERATORS,
         gradient::OPERATORS,
         linear_attention::OPERATORS,
+        list::OPERATORS,
         loops::OPERATORS,
         losses::OPERATORS,
         movement::OPERATORS,
@@ -82,8 +90,10 @@ fn families() -> Vec<&'static [operator::Entry]> {
         random::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
+        selection::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
+        text::OPERATORS,
     ];
     [standard, microsoft::families()].concat()
 }
@@ -145,6 +155,18 @@ impl<'m> Importer<'m> {
     /// What a value of the model became; `None` if it is not known.
     fn value(&self, id: ValueId) -> Option<V> {
         self.values.get(&id).copied().flatten()
+    }
+
+    /// The number of dimensions that the main graph declares for a value, if it does.
+    fn declared_rank(&self, id: Option<ValueId>) -> Option<usize> {
+        let name = self.names.get(id?.index())?;
+        let graph = self.model.graph();
+        let mut infos = graph.value_info.iter().chain(&graph.output);
+        let info = infos.find(|info| info.name() == name)?;
+        match info.r#type.as_ref()?.value.as_ref()? {
+            type_proto::Value::TensorType(tensor) => Some(tensor.shape.as_ref()?.dim.len()),
+            _ => None,
+        }
     }
 
     fn define(&mut self, id: ValueId, v: Option<V>) {

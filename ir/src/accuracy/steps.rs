@@ -76,7 +76,7 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
             let body = node.regions.iter().map(|body| rounded_steps(body, symbols)).max();
             body.unwrap_or(1).saturating_mul(size(&op.scan_length))
         }
-        Op::Unary(_) | Op::Binary(_) | Op::Cast(_) => 1,
+        Op::Unary(_) | Op::Binary(_) | Op::Cast(_) | Op::BitCast(_) => 1,
         // These only move elements.
         _ => 0,
     }

@@ -244,7 +244,12 @@ impl Run<'_> {
                 ScalarOp::Unary(f, a) => Number::unary(*f, get(a)?, type_of(a)?),
                 ScalarOp::Binary(f, a, b) => Number::binary(*f, get(a)?, get(b)?, type_of(a)?),
                 ScalarOp::Select(c, a, b) => get(if get(c)?.is_true() { a } else { b })?,
-                ScalarOp::Cast(a) => get(a)?.cast(*dtype),
+                ScalarOp::Cast(a) => get(a)?.cast(type_of(a)?, *dtype),
+                ScalarOp::BitCast(a) => {
+                    let of = type_of(a)?;
+                    let number = get(a)?.bit_cast(of, *dtype);
+                    number.ok_or_else(|| KernelError::Malformed(format!("{of} is not {dtype}")))?
+                }
             };
             values.push(value);
         }
@@ -413,6 +418,7 @@ fn combine(
         let float = |number: Number| match number {
             Number::Float(value) => value,
             Number::Int(value) => value as f64,
+            Number::Code(_) => f64::NAN,
         };
         let order = match (old, new) {
             (Number::Int(old), Number::Int(new)) => Some(new.cmp(&old)),

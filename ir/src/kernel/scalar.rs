@@ -17,7 +17,7 @@ pub struct ScalarId(pub u32);
 pub enum Scalar {
     /// For floating-point types.
     Float(f64),
-    /// For integer types and `bool` (0 or 1).
+    /// For integer types, `bool` (0 or 1) and codes of at most 64 bits.
     Int(i64),
 }
 
@@ -69,6 +69,8 @@ pub enum ScalarOp {
     Select(ScalarId, ScalarId, ScalarId),
     /// Conversion to the instruction's type.
     Cast(ScalarId),
+    /// The number of the instruction's type, which is as wide, that has the same bits.
+    BitCast(ScalarId),
 }
 
 /// A straight-line program.

@@ -186,7 +186,14 @@ impl Checker<'_> {
                 is(type_of(a)?)?;
                 is(type_of(b)?)
             }
-            ScalarOp::Cast(a) => type_of(a).map(|_| ()),
+            ScalarOp::Cast(a) => match type_of(a)? {
+                from if from == dtype || from.converts_to(dtype) => Ok(()),
+                from => Err(format!("{from} is not converted to {dtype}")),
+            },
+            ScalarOp::BitCast(a) => match type_of(a)? {
+                from if from.bits() == dtype.bits() => Ok(()),
+                from => Err(format!("{from} is not as wide as {dtype}")),
+            },
         }
     }
 

@@ -30,7 +30,7 @@ pub use call::Call;
 pub use contraction::{Contract, ContractSpec};
 pub use control::{Fused, If, Loop};
 pub use convolution::{Conv, ConvLayout, ConvTranspose};
-pub use elementwise::{Binary, BinaryFn, Cast, Select, Unary, UnaryFn};
+pub use elementwise::{Binary, BinaryFn, BitCast, Cast, Select, Unary, UnaryFn};
 pub use indexing::{
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, ScatterReduction,
 };
@@ -205,7 +205,7 @@ macro_rules! operations {
 
 operations! {
     Constant, SizeOf, Iota, Bind, Check,
-    Unary, Binary, Select, Cast,
+    Unary, Binary, Select, Cast, BitCast,
     Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,
     Reduce, ArgReduce, CumSum, WindowReduce,

@@ -213,6 +213,7 @@ impl ArgReduce {
 pub(super) fn mean(sum: Number, count: usize) -> Result<Number, OpError> {
     match sum {
         Number::Float(sum) => Ok(Number::Float(sum / count as f64)),
+        Number::Code(_) => Err(OpError::new("codes have no mean")),
         Number::Int(_) if count == 0 => Err(OpError::new("the mean of no integers has no value")),
         Number::Int(sum) => Ok(Number::Int(sum / count as i128)),
     }

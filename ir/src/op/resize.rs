@@ -9,7 +9,7 @@ use super::typing::{entries, exactly, float, numeric};
 use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use crate::kernel::number::Number;
-use kiln_tensor::{Dim, Tensor};
+use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Which neighbour `Nearest` takes at a coordinate.
@@ -187,7 +187,7 @@ impl Resize {
                 let stride = strides[dimension] as usize;
                 offset = offset.zip(neighbour).map(|(sum, place)| sum + place * stride);
             }
-            let outside = Number::Float(self.extrapolation).cast(x.dtype());
+            let outside = Number::Float(self.extrapolation).cast(DType::F64, x.dtype());
             values.push(offset.map_or(outside, |offset| all[offset]));
             Ok::<(), OpError>(())
         })?;

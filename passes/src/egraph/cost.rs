@@ -211,7 +211,7 @@ impl CostModel {
                 };
                 results * weight / self.elementwise
             }
-            Op::Select(_) | Op::Cast(_) => results / self.elementwise,
+            Op::Select(_) | Op::Cast(_) | Op::BitCast(_) => results / self.elementwise,
             // Index arithmetic, and vectors that are gathered from strides.
             Op::Transpose(_) | Op::Gather(_) | Op::Concat(_) => results / self.elementwise,
             Op::Reshape(_) | Op::Slice(_) | Op::Broadcast(_) | Op::Pad(_) => {

@@ -7,7 +7,7 @@
 //! # The shape of a body
 //! A body has one result and only nodes with one result. It consists of
 //! - **leaves**: `Constant` with a single element, `SizeOf`, `Iota`;
-//! - **pointwise** nodes: `Unary`, `Binary`, `Select`, `Cast`;
+//! - **pointwise** nodes: `Unary`, `Binary`, `Select`, `Cast`, `BitCast`;
 //! - **movement** nodes: `Reshape`, `Transpose`, `Broadcast`, `Slice`, `Concat`, `Pad` with a
 //!   constant value, `Gather`;
 //! - at most one **core**, which is either
@@ -65,9 +65,8 @@ pub fn kind(op: &Op) -> Kind {
     match op {
         Op::Constant(constant) if constant.tensor.len() == 1 => Kind::Leaf,
         Op::SizeOf(_) | Op::Iota(_) => Kind::Leaf,
-        Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_) | Op::Assume(_) => {
-            Kind::Pointwise
-        }
+        Op::Unary(_) | Op::Binary(_) | Op::Select(_) => Kind::Pointwise,
+        Op::Cast(_) | Op::BitCast(_) | Op::Assume(_) => Kind::Pointwise,
         Op::Pad(pad) if pad.mode == PadMode::Constant => Kind::Movement,
         Op::Reshape(_)
         | Op::Transpose(_)

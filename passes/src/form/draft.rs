@@ -224,6 +224,7 @@ fn without_reduction(
             ScalarOp::Binary(f, a, b) => ScalarOp::Binary(f, at(a), at(b)),
             ScalarOp::Select(c, a, b) => ScalarOp::Select(at(c), at(a), at(b)),
             ScalarOp::Cast(a) => ScalarOp::Cast(at(a)),
+            ScalarOp::BitCast(a) => ScalarOp::BitCast(at(a)),
             ScalarOp::Index(index) => ScalarOp::Index(moved(&index)),
             ScalarOp::Read { access, outside } => {
                 let index = access.index.iter().map(moved).collect();

@@ -89,10 +89,12 @@ const MOST_ATTEMPTS: usize = 8;
 /// The kernel of a node.
 pub fn form(graph: &Graph, id: NodeId) -> Result<Formed, FormError> {
     let node = graph.node(id);
+    // Kernels move handles as the integers that they are.
     let (body, name) = match (&node.op, node.regions.as_slice()) {
         (Op::Fused(fused), [body]) => (body.clone(), fused.label.clone()),
         _ => (alone(graph, node)?, node.op.name().to_lowercase()),
     };
+    let body = carried(&body)?;
     let mut symbols = body.symbols.clone();
     symbols.extend(graph.symbols.clone());
     let form = Forming { node, body: &body, symbols };
@@ -109,6 +111,36 @@ pub fn form(graph: &Graph, id: NodeId) -> Result<Formed, FormError> {
     let (kernel, params) = params::localise(kernel);
     verify(&kernel)?;
     Ok(Formed { kernel, params, flops, bytes })
+}
+
+/// The body with the types that kernels have for its elements.
+fn carried(body: &Graph) -> Result<Graph, FormError> {
+    let is_handle = |id: u32| body.ty(kiln_ir::ValueId(id)).dtype.is_handle();
+    if !(0..body.value_count() as u32).any(is_handle) {
+        return Ok(body.clone());
+    }
+    let mut new = Graph::new(body.name.clone());
+    new.symbols = body.symbols.clone();
+    let mut map = BTreeMap::new();
+    for &input in body.inputs() {
+        let mut ty = body.ty(input).clone();
+        ty.dtype = ty.dtype.carrier();
+        let name = body.value(input).name.clone().unwrap_or_else(|| Arc::from(""));
+        map.insert(input, new.input(name, ty));
+    }
+    for (_, node) in body.nodes() {
+        let inputs: Vec<_> =
+            node.inputs.iter().filter_map(|input| map.get(input).copied()).collect();
+        let outputs =
+            new.add_node(node.op.clone(), &inputs, node.regions.clone(), node.source.clone())?;
+        map.extend(node.outputs.iter().copied().zip(outputs));
+    }
+    for (output, name) in body.outputs().iter().zip(body.output_names()) {
+        if let Some(&value) = map.get(output) {
+            new.output(value, name.clone())?;
+        }
+    }
+    Ok(new)
 }
 
 /// A body of one operation whose inputs are those of the node.

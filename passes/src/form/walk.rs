@@ -219,6 +219,13 @@ impl<'c> Walk<'c> {
                 let exact = self.push(ScalarOp::Cast(x), cast.to);
                 self.cast(exact, computed_in(cast.to))
             }
+            Op::BitCast(cast) => {
+                let x = self.value(inputs[0], index)?;
+                // The bits of a half are those of the half, not of what it is computed in.
+                let exact = self.cast(x, body.ty(inputs[0]).dtype)?;
+                let bits = self.push(ScalarOp::BitCast(exact), cast.to);
+                self.cast(bits, computed_in(cast.to))
+            }
             Op::Assume(_) => self.value(inputs[0], index),
             Op::Reshape(_) => {
                 let from = self.space().reshaped(shape_of(inputs[0]), shape_of(value), index);
@@ -258,7 +265,11 @@ impl<'c> Walk<'c> {
 
     fn constant(&mut self, tensor: &Tensor) -> Result<ScalarId, Fault> {
         let dtype = computed_in(tensor.dtype());
-        let scalar = if dtype.is_float() {
+        let scalar = if dtype.is_code() {
+            let bytes = tensor.bytes().get(..8.min(dtype.size())).unwrap_or_default();
+            let bits = bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | i64::from(byte));
+            (dtype.size() <= 8).then_some(Scalar::Int(bits))
+        } else if dtype.is_float() {
             tensor.to_f64().first().copied().map(Scalar::Float)
         } else {
             tensor.to_i64().first().copied().map(Scalar::Int)

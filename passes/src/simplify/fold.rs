@@ -64,6 +64,7 @@ impl<'g> Folding<'g> {
                 && node.outputs.iter().all(|&out| graph.ty(out).static_sizes().is_some())
                 && node.op.clone().dims_mut().iter().all(|dim| dim.as_const().is_some())
                 && node.outputs.len() == 1
+                && !graph.ty(node.outputs[0]).dtype.is_list()
                 && node.inputs.iter().all(known);
         }
         let mut weighs = vec![false; constant.len()];

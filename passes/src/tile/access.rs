@@ -115,7 +115,9 @@ fn computed_from(
             access.index.iter().any(|index| depends(index, program, axis))
         }
         ScalarOp::Reduced(_) => true,
-        ScalarOp::Unary(_, a) | ScalarOp::Cast(a) => computed_from(program, *a, axis, seen),
+        ScalarOp::Unary(_, a) | ScalarOp::Cast(a) | ScalarOp::BitCast(a) => {
+            computed_from(program, *a, axis, seen)
+        }
         ScalarOp::Binary(_, a, b) => {
             computed_from(program, *a, axis, seen) || computed_from(program, *b, axis, seen)
         }

@@ -79,7 +79,10 @@ pub enum Routine {
         centres: bool,
     },
     /// `x… → list[]`: a list of them.
-    List,
+    List {
+        /// The type of list.
+        dtype: DType,
+    },
     /// `list[] → i64[]`: the number of elements.
     Length,
     /// `list[], place → x`: the element at a place, counted from the end if negative.
@@ -142,7 +145,7 @@ impl Routine {
             Routine::TopK { .. } => "top_k",
             Routine::Unique { .. } => "unique",
             Routine::NonMaxSuppression { .. } => "non_max_suppression",
-            Routine::List => "list",
+            Routine::List { .. } => "list",
             Routine::Length => "length",
             Routine::Element => "element",
             Routine::Insert => "insert",
@@ -173,7 +176,7 @@ impl Routine {
             Routine::NonMaxSuppression { centres } => {
                 one(suppress::suppress(take(operands)?, *centres)?)
             }
-            Routine::List => one(list::list(operands, objects)?),
+            Routine::List { dtype } => one(list::list(operands, *dtype, objects)?),
             Routine::Length => one(list::length(take(operands)?)?),
             Routine::Element => one(list::element(take(operands)?)?),
             Routine::Insert => one(list::insert(take(operands)?, objects)?),

@@ -8,11 +8,19 @@ use std::sync::Arc;
 
 fn holding(elements: Vec<Tensor>, objects: &Arc<Objects>) -> Result<Tensor, RoutineError> {
     let handle = objects.list(elements);
-    Ok(objects.holding(DType::List, Vec::new(), &[handle])?)
+    Ok(objects.holding(DType::Sequence, Vec::new(), &[handle])?)
 }
 
-pub(crate) fn list(elements: &[Tensor], objects: &Arc<Objects>) -> Result<Tensor, RoutineError> {
-    holding(elements.to_vec(), objects)
+pub(crate) fn list(
+    elements: &[Tensor],
+    dtype: DType,
+    objects: &Arc<Objects>,
+) -> Result<Tensor, RoutineError> {
+    if !dtype.is_list() {
+        return Err(RoutineError::new(format!("{dtype} is no type of list")));
+    }
+    let handle = objects.list(elements.to_vec());
+    Ok(objects.holding(dtype, Vec::new(), &[handle])?)
 }
 
 pub(crate) fn length([x]: &[Tensor; 1]) -> Result<Tensor, RoutineError> {
@@ -152,7 +160,7 @@ mod tests {
     #[test]
     fn lists_change_into_others() {
         let objects = Arc::new(Objects::default());
-        let x = list(&[scalar(1), scalar(2)], &objects).unwrap();
+        let x = list(&[scalar(1), scalar(2)], DType::Sequence, &objects).unwrap();
         let values =
             |x: &Tensor| x.list().unwrap().iter().map(|t| t.to_i64()[0]).collect::<Vec<_>>();
         let longer = insert(&[x.clone(), scalar(9), scalar(-1)], &objects).unwrap();

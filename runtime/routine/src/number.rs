@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) fn format([x]: &[Tensor; 1], objects: &Arc<Objects>) -> Result<Tensor, RoutineError> {
     let dtype = x.dtype();
     let texts: Vec<String> = match dtype {
-        DType::String | DType::List => return Err(RoutineError::new("these are no numbers")),
+        _ if dtype.is_handle() => return Err(RoutineError::new("these are no numbers")),
         DType::U64 => x.to_i64().into_iter().map(|bits| (bits as u64).to_string()).collect(),
         _ if dtype.is_float() => x.to_f64().into_iter().map(|v| written(v, dtype)).collect(),
         _ => x.to_i64().into_iter().map(|value| value.to_string()).collect(),

@@ -18,7 +18,7 @@ pub(crate) fn keys(tensor: &Tensor) -> Result<Vec<u64>, RoutineError> {
             let key = |text: &str| distinct.partition_point(|other| *other < text) as u64;
             strings.iter().map(|text| key(text)).collect()
         }
-        DType::List => return Err(RoutineError::new("lists have no order")),
+        dtype if dtype.is_list() => return Err(RoutineError::new("lists have no order")),
         DType::U64 => tensor.to_i64().into_iter().map(|bits| bits as u64).collect(),
         dtype if dtype.is_integer() || dtype == DType::Bool => {
             tensor.to_i64().into_iter().map(|value| value as u64 ^ SIGN).collect()

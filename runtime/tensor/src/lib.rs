@@ -10,7 +10,7 @@ mod storage;
 mod tensor;
 
 pub use dim::{Atom, Bounds, Dim, DimError, Monomial, Symbol, SymbolTable, SymbolValues};
-pub use dtype::{DType, Element};
+pub use dtype::{DType, Element, FloatFormat, Special};
 pub use objects::Objects;
 pub use storage::{ALIGNMENT, Storage};
 pub use tensor::{Tensor, TensorError};

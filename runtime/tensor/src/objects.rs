@@ -1,4 +1,4 @@
-//! Objects: what the elements of `string` and `list` tensors stand for.
+//! Objects: what the elements of tensors of strings and of lists stand for.
 //!
 //! Invariant: an element of such a tensor is a handle into the table that goes with the tensor, so
 //! that whatever moves elements moves handles; equal strings of one table have equal handles.
@@ -63,6 +63,29 @@ impl Objects {
             state.strings.insert(text, handle);
             handle
         })
+    }
+
+    /// A table of these strings, from handle 1 on.
+    pub fn of_strings(strings: &[String]) -> Self {
+        let objects = Objects::default();
+        objects.write(|state| {
+            for text in strings {
+                let text: Arc<str> = text.as_str().into();
+                state.entries.push(Object::String(text.clone()));
+                let handle = state.entries.len() as u64;
+                state.strings.entry(text).or_insert(handle);
+            }
+        });
+        objects
+    }
+
+    /// The strings of a table that holds nothing else, from handle 1 on.
+    pub fn strings(&self) -> Vec<String> {
+        let text = |object: &Object| match object {
+            Object::String(text) => text.to_string(),
+            Object::List(_) => String::new(),
+        };
+        self.read(|state| state.entries.iter().map(text).collect())
     }
 
     /// The handle of a new list. Elements that hold handles must be of this table.
@@ -146,12 +169,12 @@ impl Tensor {
         objects.holding(DType::String, sizes, &handles)
     }
 
-    /// A rank-0 tensor that holds a list, with a table of its own.
-    pub fn from_list(elements: &[Tensor]) -> Result<Self, TensorError> {
+    /// A rank-0 tensor that holds a list of this type, with a table of its own.
+    pub fn from_list(dtype: DType, elements: &[Tensor]) -> Result<Self, TensorError> {
         let objects = Arc::new(Objects::default());
         let elements = elements.iter().map(|element| objects.adopt(element));
         let handle = objects.list(elements.collect::<Result<_, _>>()?);
-        objects.holding(DType::List, Vec::new(), &[handle])
+        objects.holding(dtype, Vec::new(), &[handle])
     }
 
     /// The strings of a string tensor in row-major order.
@@ -163,7 +186,9 @@ impl Tensor {
 
     /// The lists of a list tensor in row-major order.
     pub fn lists(&self) -> Result<Vec<Arc<[Tensor]>>, TensorError> {
-        self.expect_type(DType::List)?;
+        if !self.dtype().is_list() {
+            return Err(TensorError::Type { expected: DType::Sequence, actual: self.dtype() });
+        }
         let get = |objects: &Objects, handle| objects.list_of(handle);
         self.handles().map(|handle| self.object(handle, get)).collect()
     }
@@ -212,11 +237,11 @@ mod tests {
     #[test]
     fn lists_nest() {
         let text = Tensor::from_strings(vec![1], &["a"]).unwrap();
-        let inner = Tensor::from_list(&[text.clone()]).unwrap();
-        let outer = Tensor::from_list(&[inner.clone(), inner]).unwrap();
+        let inner = Tensor::from_list(DType::Optional, &[text.clone()]).unwrap();
+        let outer = Tensor::from_list(DType::Sequence, &[inner.clone(), inner]).unwrap();
         let lists = outer.list().unwrap();
         assert_eq!(lists[1].list().unwrap()[0], text);
-        assert_ne!(outer, Tensor::from_list(&[]).unwrap());
+        assert_ne!(outer, Tensor::from_list(DType::Sequence, &[]).unwrap());
     }
 
     #[test]
@@ -225,6 +250,6 @@ mod tests {
         assert_eq!(zeros.strings().unwrap(), [Arc::from(""), Arc::from("")]);
         let wrong = Tensor::from_bytes(DType::String, vec![1], &[9; 8]).unwrap();
         assert_eq!(wrong.strings(), Err(TensorError::Handle));
-        assert_eq!(Tensor::zeros(DType::List, vec![]).unwrap().list(), Err(TensorError::Handle));
+        assert_eq!(Tensor::zeros(DType::Map, vec![]).unwrap().list(), Err(TensorError::Handle));
     }
 }

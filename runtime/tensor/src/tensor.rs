@@ -117,7 +117,7 @@ impl Tensor {
     }
 
     /// A tensor of any type from numbers; each is rounded to the nearest (floats) or truncated and
-    /// saturated (integers), non-zero is true.
+    /// saturated (integers), non-zero is true; complex numbers have no imaginary part.
     pub fn from_f64(dtype: DType, sizes: Vec<usize>, values: &[f64]) -> Result<Self, TensorError> {
         let mut bytes = Vec::with_capacity(values.len() * dtype.size());
         for &value in values {
@@ -136,7 +136,14 @@ impl Tensor {
                 DType::F32 => bytes.extend((value as f32).to_le_bytes()),
                 DType::F64 => bytes.extend(value.to_le_bytes()),
                 // No number is an object; 0 is the empty string.
-                DType::String | DType::List => bytes.extend([0; 8]),
+                handle if handle.is_handle() => bytes.extend([0; 8]),
+                DType::U2 => bytes.push((value as u8).min(3)),
+                DType::U4 => bytes.push((value as u8).min(15)),
+                DType::I2 => bytes.push((value as i8).clamp(-2, 1) as u8),
+                DType::I4 => bytes.push((value as i8).clamp(-8, 7) as u8),
+                DType::C64 => bytes.extend([(value as f32).to_le_bytes(), [0; 4]].concat()),
+                DType::C128 => bytes.extend([value.to_le_bytes(), [0; 8]].concat()),
+                small => bytes.extend(small.encode(value)),
             }
         }
         Self::from_bytes(dtype, sizes, &bytes)
@@ -198,7 +205,8 @@ impl Tensor {
         Ok(bytemuck::allocation::pod_collect_to_vec(self.bytes()))
     }
 
-    /// The elements as numbers; 64-bit integers above 2^53 lose precision.
+    /// The elements as numbers; 64-bit integers above 2^53 lose precision, complex numbers their
+    /// imaginary parts.
     pub fn to_f64(&self) -> Vec<f64> {
         fn convert<T: Element>(bytes: &[u8], number: impl Fn(T) -> f64) -> Vec<f64> {
             bytes
@@ -221,7 +229,12 @@ impl Tensor {
             DType::BF16 => convert::<bf16>(bytes, bf16::to_f64),
             DType::F32 => convert::<f32>(bytes, f64::from),
             DType::F64 => convert::<f64>(bytes, |v| v),
-            DType::String | DType::List => vec![f64::NAN; self.len()],
+            handle if handle.is_handle() => vec![f64::NAN; self.len()],
+            DType::U2 | DType::U4 => convert::<u8>(bytes, f64::from),
+            DType::I2 | DType::I4 => convert::<i8>(bytes, f64::from),
+            DType::C64 => convert::<f32>(bytes, f64::from).into_iter().step_by(2).collect(),
+            DType::C128 => convert::<f64>(bytes, |v| v).into_iter().step_by(2).collect(),
+            small => convert::<u8>(bytes, |code| small.decode(code).unwrap_or(f64::NAN)),
         }
     }
 
@@ -270,7 +283,7 @@ impl PartialEq for Tensor {
             && self.sizes == other.sizes
             && match self.dtype {
                 DType::String => self.strings() == other.strings(),
-                DType::List => self.lists() == other.lists(),
+                dtype if dtype.is_list() => self.lists() == other.lists(),
                 _ => self.bytes() == other.bytes(),
             }
     }
@@ -289,10 +302,13 @@ mod tests {
 
     #[test]
     fn numbers_convert_both_ways() {
-        for dtype in DType::ALL {
-            let tensor = Tensor::from_f64(dtype, vec![3], &[0.0, 1.0, 1.0]).unwrap();
-            assert_eq!(tensor.to_f64(), [0.0, 1.0, 1.0], "{dtype}");
-            assert_eq!(tensor.to_i64(), [0, 1, 1], "{dtype}");
+        for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_handle()) {
+            // `f8e8m0` has no zero.
+            let least = if dtype == DType::F8E8M0 { 1 } else { 0 };
+            let numbers = [f64::from(least), 1.0, 1.0];
+            let tensor = Tensor::from_f64(dtype, vec![3], &numbers).unwrap();
+            assert_eq!(tensor.to_f64(), numbers, "{dtype}");
+            assert_eq!(tensor.to_i64(), [i64::from(least), 1, 1], "{dtype}");
         }
     }
 
