@@ -51,9 +51,7 @@ fn near_middles() -> Vec<f64> {
 fn samples(dtype: DType) -> Tensor {
     let bytes: Vec<u8> = match dtype.bits() {
         _ if dtype == DType::Bool => vec![0, 1],
-        bits @ ..=8 => {
-            (0..1u32 << bits).map(|code| dtype.extended(code as u8)).collect()
-        }
+        bits @ ..=8 => (0..1u32 << bits).map(|code| dtype.extended(code as u8)).collect(),
         16 => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
         _ => {
             let numbers = near_middles();

@@ -32,6 +32,7 @@ mod rounding;
 mod scalar;
 mod shape;
 mod slicing;
+mod softmax;
 mod window;
 
 pub use operator::{Operator, operators};
