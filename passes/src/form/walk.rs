@@ -285,9 +285,14 @@ impl<'c> Walk<'c> {
     fn constant(&mut self, tensor: &Tensor) -> Result<ScalarId, Fault> {
         let dtype = computed_in(tensor.dtype());
         let scalar = if dtype.is_code() {
-            let bytes = tensor.bytes().get(..8.min(dtype.size())).unwrap_or_default();
-            let bits = bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | i64::from(byte));
-            (dtype.size() <= 8).then_some(Scalar::Int(bits))
+            let half = |bytes: &[u8]| {
+                bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | i64::from(byte))
+            };
+            match tensor.bytes().split_at_checked(8).filter(|_| dtype == DType::C128) {
+                Some((low, high)) => Some(Scalar::Pair(half(low), half(high))),
+                None => Some(Scalar::Int(half(tensor.bytes()))),
+            }
+            .filter(|_| tensor.len() == 1)
         } else if dtype.is_float() {
             tensor.to_f64().first().copied().map(Scalar::Float)
         } else {
@@ -398,6 +403,7 @@ impl<'c> Walk<'c> {
         }
         if let (Some(&operand), Some((ScalarOp::Constant(constant), _))) =
             (self.context.inputs.get(&x), self.program.code.get(outside.0 as usize))
+            && !matches!(constant, Scalar::Pair(..))
         {
             let constant = *constant;
             return Ok(self.read(operand, ty.dtype, index, Some(constant)));
