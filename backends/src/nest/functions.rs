@@ -45,6 +45,8 @@ impl Builder<'_> {
         let element = element_of(dtype);
         match scalar {
             Scalar::Float(value) if element.is_float() => self.float(element, value),
+            // Forming kernels leaves none.
+            Scalar::Pair(low, _) => self.integer(element, low),
             Scalar::Int(value) if element.is_float() => self.float(element, value as f64),
             Scalar::Float(value) => self.integer(element, value as i64),
             Scalar::Int(value) if dtype == DType::Bool => {

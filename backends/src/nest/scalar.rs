@@ -306,6 +306,7 @@ fn is_zero(scalar: Scalar) -> bool {
     match scalar {
         Scalar::Float(value) => value.to_bits() == 0,
         Scalar::Int(value) => value == 0,
+        Scalar::Pair(low, high) => (low, high) == (0, 0),
     }
 }
 

@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, microsoft, onnx};
 use kiln_ir::op::{BinaryFn, UnaryFn};
+use kiln_tensor::DType;
 
 type Results = Result<Vec<V>, Fault>;
 
@@ -46,8 +47,14 @@ fn by_sign(x: &mut Use<'_, '_, '_>, operand: V, above: V, below: V) -> Result<V,
     x.select(negative, below, above)
 }
 
-/// `factor·(eˣ − 1)`.
+/// `factor·(eˣ − 1)`; halves are rounded at the end alone, as the difference would lose them.
 fn exponential_less_one(x: &mut Use<'_, '_, '_>, v: V, factor: f64) -> Result<V, Fault> {
+    let dtype = x.dtype(v);
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        let wide = x.cast(v, DType::F32)?;
+        let result = exponential_less_one(x, wide, factor)?;
+        return x.cast(result, dtype);
+    }
     let exponential = x.unary(UnaryFn::Exp, v)?;
     let less = x.with_number(BinaryFn::Sub, exponential, 1.0)?;
     x.with_number(BinaryFn::Mul, less, factor)
@@ -65,7 +72,8 @@ fn celu(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.0)?;
     one(x, |x, v| {
         let scaled = x.with_number(BinaryFn::Div, v, alpha)?;
-        let below = exponential_less_one(x, scaled, alpha)?;
+        let below = exponential_less_one(x, scaled, 1.0)?;
+        let below = x.with_number(BinaryFn::Mul, below, alpha)?;
         by_sign(x, v, v, below)
     })
 }

@@ -48,6 +48,7 @@ mod selection;
 mod shape;
 mod slicing;
 mod text;
+mod softmax;
 mod window;
 
 pub use operator::{Operator, operators};

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::reduction::{l1, l2};
+use super::softmax;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::{DType, Dim};
 
@@ -185,7 +186,7 @@ fn along_softmax_axis<'i, 'r, 'm>(
 }
 
 fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| x.add(op::Softmax { axis }, &[v]))
+    along_softmax_axis(x, softmax::softmax)
 }
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {

@@ -59,6 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    late
-    attention binary movement normalisations products recurrent reductions resizing shapes unary windows
+    attention binary conversions late movement normalisations products recurrent reductions resizing
+    shapes unary windows
 }

@@ -23,6 +23,9 @@ impl Number {
     pub(crate) fn of(scalar: Scalar, dtype: DType) -> Number {
         match scalar {
             Scalar::Int(value) if dtype.is_code() => Code(u128::from(value as u64)),
+            Scalar::Pair(low, high) => {
+                Code(u128::from(low as u64) | u128::from(high as u64) << 64).rounded(dtype)
+            }
             Scalar::Float(value) => Float(value).rounded(dtype),
             Scalar::Int(value) => Int(i128::from(value)).rounded(dtype),
         }

@@ -125,6 +125,7 @@ impl Display for Scalar {
         match self {
             Scalar::Float(value) => write!(f, "{value:?}"),
             Scalar::Int(value) => write!(f, "{value}"),
+            Scalar::Pair(low, high) => write!(f, "({low}, {high})"),
         }
     }
 }

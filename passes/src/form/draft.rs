@@ -109,6 +109,7 @@ impl<'c> Draft<'c> {
     ) -> Result<(ScalarId, Access), Fault> {
         let body = self.context.body;
         let Some(&result) = body.outputs().first() else { return Err("no result".into()) };
+        let value = finish.rounded(value, core)?;
         finish.give(core, index, value);
         let before_tail = match self.context.tail.first() {
             Some(&first) => body.node(first).inputs[0],

@@ -5,6 +5,7 @@
 
 mod argreduce;
 mod attention;
+mod complex;
 mod contraction;
 mod convolution;
 mod draft;
@@ -106,7 +107,7 @@ pub fn form(graph: &Graph, id: NodeId) -> Result<Formed, FormError> {
         outer: drafted.outer,
         stages: drafted.stages,
     };
-    let kernel = merge::merge_axes(kernel);
+    let kernel = merge::merge_axes(complex::in_halves(kernel));
     let (flops, bytes) = (flops(&kernel), bytes(&kernel));
     let (kernel, params) = params::localise(kernel);
     verify(&kernel)?;
