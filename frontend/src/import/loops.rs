@@ -191,6 +191,39 @@ fn loop_body<'m>(
     Ok(outcome)
 }
 
+/// A value after `count` times of `step`, as a loop; `outside` is what `step` uses beside it.
+pub(super) fn repeated<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    count: usize,
+    start: V,
+    outside: &[V],
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V) -> Result<V, Fault>,
+) -> Result<V, Fault> {
+    let length = Dim::from(count);
+    let trip = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
+    let truth = x.scalar(DType::Bool, 1.0)?;
+    let outside = outside.iter().copied().filter(|&v| !x.importer.build.is_known(v));
+    let outside: Vec<V> = outside.collect();
+    let ty = x.ty(start).clone();
+    x.importer.build.enter("step");
+    let made = (|| {
+        let scalar = |dtype| TensorType::new(dtype, Vec::new());
+        x.importer.build.graph_input("iteration", scalar(DType::I64))?;
+        let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
+        let v = x.importer.build.graph_input("value", ty)?;
+        outside.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+        let v = step(x, v)?;
+        x.importer.build.output(again, "again")?;
+        x.importer.build.output(v, "value")
+    })();
+    let graph = x.importer.build.leave();
+    made?;
+    let op = op::Loop { carried: 1, scan: 0, scan_length: length };
+    let operands = [vec![trip, truth, start], outside].concat();
+    let results = x.importer.build.add_node(op, &operands, vec![graph])?;
+    results.first().copied().ok_or(Fault::Silent)
+}
+
 /// Directions or axes of scanned values: a number each, by default 0.
 fn each_of(x: &Use<'_, '_, '_>, name: &str, count: usize) -> Result<Vec<i64>, Fault> {
     let given = x.ints(name)?.map_or(vec![0; count], <[i64]>::to_vec);

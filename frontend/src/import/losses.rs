@@ -53,7 +53,7 @@ fn weights(
 fn negative_log_likelihood(x: &mut Use<'_, '_, '_>, scores: V) -> Result<V, Fault> {
     let (shape, dtype) = (x.shape(scores), x.dtype(scores));
     let [batch, _, plane @ ..] = &shape[..] else { return Err(no_classes(x, scores)) };
-    let places = [&[batch.clone()], plane].concat();
+    let places = [std::slice::from_ref(batch), plane].concat();
     let labels = x.input(1)?;
     let mut labels = x.with_dims(labels, &places)?;
     if x.shape(labels) != places {

@@ -31,6 +31,7 @@ mod loops;
 mod losses;
 mod mersenne_twister;
 mod microsoft;
+mod ml;
 mod movement;
 mod node;
 mod normalisation;
@@ -73,8 +74,8 @@ fn families() -> Vec<&'static [operator::Entry]> {
         control::OPERATORS,
         conversion::OPERATORS,
         convolution::OPERATORS,
-        einsum::OPERATORS,
         dropout::OPERATORS,
+        einsum::OPERATORS,
         elementwise::OPERATORS,
         flex_attention::OPERATORS,
         gradient::OPERATORS,
@@ -83,12 +84,12 @@ fn families() -> Vec<&'static [operator::Entry]> {
         loops::OPERATORS,
         losses::OPERATORS,
         movement::OPERATORS,
-        optimisers::OPERATORS,
         normalisation::OPERATORS,
+        optimisers::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,
-        recurrent::OPERATORS,
         random::OPERATORS,
+        recurrent::OPERATORS,
         reduction::OPERATORS,
         resize::OPERATORS,
         selection::OPERATORS,
@@ -96,7 +97,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         slicing::OPERATORS,
         text::OPERATORS,
     ];
-    [standard, microsoft::families()].concat()
+    [standard, microsoft::families(), ml::families()].concat()
 }
 
 /// What the caller decides about a model.

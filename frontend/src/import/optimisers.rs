@@ -30,7 +30,7 @@ fn each(x: &mut Use<'_, '_, '_>, groups: usize, step: Step) -> Results {
     let [rate, count, tensors @ ..] = &operands[..] else {
         return Err(Fault::malformed("the learning rate or the count of updates is missing"));
     };
-    if tensors.is_empty() || tensors.len() % groups != 0 {
+    if tensors.is_empty() || !tensors.len().is_multiple_of(groups) {
         let message = format!("{} tensors are not {groups} for each optimised one", tensors.len());
         return Err(Fault::malformed(message));
     }
