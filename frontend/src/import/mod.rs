@@ -8,15 +8,20 @@ mod activation;
 mod attention;
 mod bounds;
 mod build;
+mod caches;
 mod compose;
 mod contents;
 mod contraction;
 mod control;
 mod convolution;
+mod deformable;
+mod determinant;
 mod einsum;
 mod elementwise;
 mod fault;
+mod grid;
 mod inputs;
+mod linear_attention;
 mod loops;
 mod movement;
 mod node;
@@ -26,11 +31,16 @@ mod pooling;
 mod quantisation;
 mod recurrent;
 mod reduction;
+mod regions;
 mod resize;
 mod rounding;
+mod sampling;
 mod scalar;
 mod shape;
 mod slicing;
+mod spectral;
+mod tapers;
+mod unpooling;
 mod window;
 
 pub use operator::{Operator, operators};
@@ -49,11 +59,16 @@ fn families() -> Vec<&'static [operator::Entry]> {
     vec![
         activation::OPERATORS,
         attention::OPERATORS,
+        caches::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
+        deformable::OPERATORS,
+        determinant::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        grid::OPERATORS,
+        linear_attention::OPERATORS,
         loops::OPERATORS,
         movement::OPERATORS,
         normalisation::OPERATORS,
@@ -61,9 +76,13 @@ fn families() -> Vec<&'static [operator::Entry]> {
         quantisation::OPERATORS,
         recurrent::OPERATORS,
         reduction::OPERATORS,
+        regions::OPERATORS,
         resize::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
+        spectral::OPERATORS,
+        tapers::OPERATORS,
+        unpooling::OPERATORS,
     ]
 }
 

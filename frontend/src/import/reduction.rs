@@ -14,7 +14,8 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("ArgMax", 1, |x| search(x, ReduceFn::Max)),
     onnx("ArgMin", 1, |x| search(x, ReduceFn::Min)),
-    onnx("CumSum", 11, cum_sum),
+    onnx("CumProd", 26, |x| accumulate(x, ReduceFn::Prod)),
+    onnx("CumSum", 11, |x| accumulate(x, ReduceFn::Sum)),
     onnx("ReduceL1", 1, |x| reduce(x, l1)),
     onnx("ReduceL2", 1, |x| reduce(x, l2)),
     onnx("ReduceLogSum", 1, |x| reduce(x, log_sum)),
@@ -131,12 +132,12 @@ fn search(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     Ok(vec![x.add(op::ArgReduce { f, axis, keep, last }, &[operand])?])
 }
 
-fn cum_sum(x: &mut Use<'_, '_, '_>) -> Results {
+fn accumulate(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     let (operand, axis) = (x.input(0)?, x.input(1)?);
     let axis = match x.integers(axis, "the axis")?[..] {
         [axis] => x.axis(axis, x.rank(operand))?,
         _ => return Err(Fault::malformed("the axis must be one number")),
     };
     let (exclusive, reverse) = (x.flag("exclusive", false)?, x.flag("reverse", false)?);
-    Ok(vec![x.add(op::CumSum { axis, exclusive, reverse }, &[operand])?])
+    Ok(vec![x.add(op::Accumulate { f, axis, exclusive, reverse }, &[operand])?])
 }

@@ -29,7 +29,7 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
     };
     match &node.op {
         Op::Reduce(op) => op.axes.iter().map(|&axis| dim(0, axis)).fold(1, u64::saturating_mul),
-        Op::CumSum(op) => dim(0, op.axis),
+        Op::Accumulate(op) => dim(0, op.axis),
         Op::Softmax(op) => dim(0, op.axis),
         Op::Normalize(op) => {
             types.first().map_or(1, |x| product(&mut x.shape.iter().skip(op.axis)))
