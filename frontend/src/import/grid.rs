@@ -3,6 +3,7 @@
 //! Invariant: coordinates go from −1 to 1 over the image, the last of a place's coordinates
 //! belonging to the first spatial dimension.
 
+use super::antialias::polynomial;
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
@@ -216,13 +217,7 @@ fn cubic(x: &mut Use<'_, '_, '_>, distance: V, far: bool) -> Result<V, Fault> {
     } else {
         (distance, [A + 2.0, -(A + 3.0), 0.0, 1.0])
     };
-    let [cube, square, line, constant] = coefficients;
-    let mut weight = x.with_number(BinaryFn::Mul, d, cube)?;
-    for coefficient in [square, line] {
-        weight = x.with_number(BinaryFn::Add, weight, coefficient)?;
-        weight = x.binary(BinaryFn::Mul, weight, d)?;
-    }
-    x.with_number(BinaryFn::Add, weight, constant)
+    polynomial(x, d, coefficients)
 }
 
 /// `theta` applied to the coordinates of every place of an image.

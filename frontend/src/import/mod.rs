@@ -5,6 +5,7 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod antialias;
 mod attention;
 mod bounds;
 mod build;
@@ -14,6 +15,7 @@ mod contents;
 mod contraction;
 mod control;
 mod convolution;
+mod cropping;
 mod deformable;
 mod determinant;
 mod einsum;
@@ -63,6 +65,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         contraction::OPERATORS,
         control::OPERATORS,
         convolution::OPERATORS,
+        cropping::OPERATORS,
         deformable::OPERATORS,
         determinant::OPERATORS,
         einsum::OPERATORS,
