@@ -29,7 +29,7 @@ pub(super) fn filter(
             Some(scale) => scale < 1.0,
             None => x.facts().at_least(&to, &from) != Some(true),
         };
-        if !shrinks {
+        if !shrinks || to.is(0) {
             continue;
         }
         let axis_of = Axis { op: &op, from: from.clone(), to: to.clone(), scale };

@@ -21,11 +21,13 @@ mod determinant;
 mod einsum;
 mod elementwise;
 mod fault;
+mod flex_attention;
 mod grid;
 mod inputs;
 mod linear_attention;
 mod loops;
 mod movement;
+mod ngrams;
 mod node;
 mod normalisation;
 mod operator;
@@ -70,10 +72,12 @@ fn families() -> Vec<&'static [operator::Entry]> {
         determinant::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
         grid::OPERATORS,
         linear_attention::OPERATORS,
         loops::OPERATORS,
         movement::OPERATORS,
+        ngrams::OPERATORS,
         normalisation::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,

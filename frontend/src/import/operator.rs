@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 /// Operators of ONNX Runtime beside the standard ones.
 pub(super) const MICROSOFT: &str = "com.microsoft";
 
+/// Operators that may still change.
+const PREVIEW: &str = "ai.onnx.preview";
+
 /// What imports one operator: from a use of it to its results, as many as there are.
 pub(super) type Import = fn(&mut Use<'_, '_, '_>) -> Result<Vec<super::build::V>, Fault>;
 
@@ -57,6 +60,11 @@ pub(super) const fn onnx_until(name: &'static str, first: i64, last: i64, import
 /// An operator of ONNX Runtime's own.
 pub(super) const fn microsoft(name: &'static str, import: Import) -> Entry {
     Entry { operator: Operator { domain: MICROSOFT, name, first: 1, last: 1 }, import }
+}
+
+/// An operator that may still change.
+pub(super) const fn preview(name: &'static str, import: Import) -> Entry {
+    Entry { operator: Operator { domain: PREVIEW, name, first: 1, last: 1 }, import }
 }
 
 fn table() -> &'static BTreeMap<(&'static str, &'static str), &'static Entry> {
