@@ -3,7 +3,7 @@
 //! Invariant: this is an upper estimate along the longest path; unknown sizes count as 1.
 
 use crate::graph::{Graph, Node, TensorType};
-use crate::op::{Op, WindowFn};
+use crate::op::{Op, ScatterElements, ScatterNd, ScatterReduction, WindowFn};
 use kiln_tensor::{Dim, SymbolValues};
 
 /// The sum of the operations' reduction lengths along the longest path through the graph, for
@@ -68,7 +68,14 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
         Op::Attention(_) => dim(0, 3).saturating_add(dim(1, 2)),
         Op::Recurrent(_) => dim(0, 0).saturating_mul(dim(1, 2).saturating_add(dim(2, 2))),
         Op::Resize(_) => 4,
-        Op::ScatterElements(_) | Op::ScatterNd(_) => 1,
+        Op::ScatterElements(ScatterElements { reduction, .. })
+        | Op::ScatterNd(ScatterNd { reduction }) => match reduction {
+            // All updates may be for one place.
+            ScatterReduction::Add | ScatterReduction::Mul => {
+                types.get(1).map_or(1, |indices| product(&mut indices.shape.iter()))
+            }
+            _ => 1,
+        },
         Op::If(_) | Op::Fused(_) => {
             node.regions.iter().map(|body| rounded_steps(body, symbols)).max().unwrap_or(1)
         }
