@@ -48,6 +48,8 @@ pub(super) fn filter(
             scales[axis] = 1.0;
         }
     }
+    // Where nothing becomes smaller, the filter is the interpolation itself.
+    op.antialias = false;
     Ok((v, op))
 }
 

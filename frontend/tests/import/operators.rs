@@ -59,5 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    attention binary movement normalisations products recurrent reductions resizing shapes unary windows
+    attention binary movement normalisations patches products recurrent reductions resizing sampling
+    shapes signals unary windows
 }
