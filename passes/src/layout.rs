@@ -4,7 +4,7 @@
 //! dimensions.
 
 use kiln_ir::op::{
-    ArgReduce, Assume, Broadcast, Concat, CoordinateMode, CumSum, Op, Pad, Reduce, Resize, Slice,
+    Accumulate, ArgReduce, Assume, Broadcast, Concat, CoordinateMode, Op, Pad, Reduce, Resize, Slice,
     Softmax, WindowReduce,
 };
 
@@ -41,7 +41,9 @@ pub(crate) fn through(op: &Op, perm: &[usize]) -> Option<(Op, Vec<usize>)> {
             Some((ArgReduce { axis: perm[reduce.axis], ..reduce.clone() }.into(), after))
         }
         Op::Softmax(softmax) => same(Softmax { axis: perm[softmax.axis] }.into()),
-        Op::CumSum(sum) => same(CumSum { axis: perm[sum.axis], ..sum.clone() }.into()),
+        Op::Accumulate(scan) => {
+            same(Accumulate { axis: perm[scan.axis], ..scan.clone() }.into())
+        }
         Op::Resize(resize) => {
             if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
                 return None;

@@ -195,6 +195,25 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A store, if a scalar mask holds where one is given.
+    pub(super) fn store_if(
+        &mut self,
+        condition: Option<ValueId>,
+        buffer: u32,
+        address: Address,
+        value: ValueId,
+        mask: Option<ValueId>,
+    ) {
+        self.store(buffer, address, value, mask);
+        let block = self.scopes.last_mut().map(|scope| &mut scope.block);
+        if let (Some(condition), Some(block)) = (condition, block)
+            && let Some(store) = block.pop()
+        {
+            let branch = super::If { condition, then: vec![store], otherwise: Vec::new() };
+            block.push(Stmt::If(Box::new(branch)));
+        }
+    }
+
     /// Opens a loop; what is built next stands in its body.
     pub(super) fn open_for(
         &mut self,

@@ -1,7 +1,7 @@
 //! One stage inside a task: its loops, its register tile, its accumulators.
 //!
 //! Invariant: accumulators live in values that loops carry, never in memory; all reads of a
-//! register tile come before its writes.
+//! register tile come before its writes, and a tile holds one point of a sequential axis.
 
 use super::build::Builder;
 use super::functions::element_of;
@@ -165,6 +165,9 @@ impl<'c> Lowering<'c> {
             }
         }
         for access in &self.stage.writes {
+            if access.index.iter().any(|index| index.affine().is_none()) {
+                return None;
+            }
             let dtype = self.context.kernel.operands.get(access.operand)?.dtype;
             if matches!(dtype, DType::Bool | DType::F16 | DType::BF16) {
                 return None;
@@ -397,10 +400,10 @@ impl<'c> Lowering<'c> {
         let mut written = Vec::with_capacity(points.len());
         for (point, reduced) in points.iter().zip(&reduced) {
             let values = self.context.evaluate(finish, point, reduced, &[], build)?;
-            written.push(results(finish, &values)?);
+            written.push((results(finish, &values)?, values));
         }
-        for (point, values) in points.iter().zip(&written) {
-            self.context.write(&self.stage.writes, values, point, build)?;
+        for (point, (results, values)) in points.iter().zip(&written) {
+            self.context.write(self.stage, results, values, point, build)?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("Shrink", 9, shrink),
     onnx("Softplus", 1, softplus),
     onnx("Softsign", 1, softsign),
+    onnx("SwiGLU", 28, swiglu),
     onnx("Swish", 24, swish),
     onnx("ThresholdedRelu", 10, thresholded_relu),
     microsoft("BiasGelu", bias_gelu),
@@ -149,6 +150,19 @@ fn sigmoid_weighted(x: &mut Use<'_, '_, '_>, alpha: f64) -> Results {
 fn swish(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.0)?;
     sigmoid_weighted(x, alpha)
+}
+
+/// The second operand, as far as the swish of the first lets it through.
+fn swiglu(x: &mut Use<'_, '_, '_>) -> Results {
+    let (gate, operand) = (x.input(0)?, x.input(1)?);
+    let shape = x.shape(gate);
+    let operand = x.with_dims(operand, &shape)?;
+    if x.ty(operand) != x.ty(gate) {
+        let (gate, operand) = (x.ty(gate), x.ty(operand));
+        return Err(Fault::malformed(format!("{gate} and {operand} must be of one type")));
+    }
+    let gate = swish(x)?;
+    Ok(vec![x.binary(BinaryFn::Mul, gate[0], operand)?])
 }
 
 fn quick_gelu(x: &mut Use<'_, '_, '_>) -> Results {

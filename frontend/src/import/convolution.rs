@@ -18,7 +18,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("ConvTranspose", 1, conv_transpose),
 ];
 
-fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
+pub(super) fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
     let groups = x.int_or("group", 1)?;
     usize::try_from(groups)
         .ok()
@@ -27,7 +27,7 @@ fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
 }
 
 /// An error unless `kernel_shape`, where given, is that of the filters.
-fn check_kernel(x: &Use<'_, '_, '_>, w: V) -> Result<(), Fault> {
+pub(super) fn check_kernel(x: &Use<'_, '_, '_>, w: V) -> Result<(), Fault> {
     let Some(given) = x.ints("kernel_shape")? else { return Ok(()) };
     let shape = x.shape(w);
     let actual = shape.get(2..).unwrap_or_default();

@@ -224,6 +224,65 @@ pub(super) fn repeated<'i, 'r, 'm>(
     results.first().copied().ok_or(Fault::Silent)
 }
 
+/// Runs `step` `trip` times: from the number of the iteration and what is carried to what is
+/// carried on and what is stacked. `used` are the values from outside that it uses. Gives what is
+/// carried at last, then the stacks, along a new first dimension of `stacked`.
+pub(super) fn repeat<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    trip: V,
+    (initial, used): (&[V], &[V]),
+    stacked: Option<&Dim>,
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V, &[V]) -> Result<(Vec<V>, Vec<V>), Fault>,
+) -> Results {
+    let truth = x.scalar(DType::Bool, 1.0)?;
+    let mut captured: Vec<V> = Vec::new();
+    for &v in used {
+        if !x.importer.build.is_known(v) && !captured.contains(&v) {
+            captured.push(v);
+        }
+    }
+    x.importer.build.enter("body");
+    let made = step_body(x, initial, &captured, step);
+    let graph = x.importer.build.leave();
+    let scan = made?;
+    let scan_length = match stacked {
+        Some(length) => length.clone(),
+        None => Dim::from(0i64),
+    };
+    let op = op::Loop { carried: initial.len(), scan, scan_length };
+    let operands = [vec![trip, truth], initial.to_vec(), captured].concat();
+    x.importer.build.add_node(op, &operands, vec![graph])
+}
+
+/// Fills the body of [`repeat`]; gives how many values are stacked.
+fn step_body<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    initial: &[V],
+    captured: &[V],
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V, &[V]) -> Result<(Vec<V>, Vec<V>), Fault>,
+) -> Result<usize, Fault> {
+    let scalar = |dtype| TensorType::new(dtype, Vec::new());
+    let iteration = x.importer.build.graph_input("iteration", scalar(DType::I64))?;
+    let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
+    let mut values = Vec::with_capacity(initial.len());
+    for (number, &v) in initial.iter().enumerate() {
+        let ty = x.ty(v).clone();
+        values.push(x.importer.build.graph_input(&format!("carried_{number}"), ty)?);
+    }
+    captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+    let (values, stacked) = step(x, iteration, &values)?;
+    x.importer.build.output(again, "condition")?;
+    for (number, (&v, &initial)) in values.iter().zip(initial).enumerate() {
+        let changes = || Fault::malformed(format!("value {number} of the loop changes its shape"));
+        let v = carried(x, number, v, initial)?.ok_or_else(changes)?;
+        x.importer.build.output(v, &format!("carried_{number}"))?;
+    }
+    for (number, &v) in stacked.iter().enumerate() {
+        x.importer.build.output(v, &format!("stacked_{number}"))?;
+    }
+    Ok(stacked.len())
+}
+
 /// Directions or axes of scanned values: a number each, by default 0.
 fn each_of(x: &Use<'_, '_, '_>, name: &str, count: usize) -> Result<Vec<i64>, Fault> {
     let given = x.ints(name)?.map_or(vec![0; count], <[i64]>::to_vec);

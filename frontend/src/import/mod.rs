@@ -5,16 +5,21 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod antialias;
 mod attention;
 mod batch_normalisation;
 mod bounds;
 mod build;
+mod caches;
 mod compose;
 mod contents;
 mod contraction;
 mod control;
 mod conversion;
 mod convolution;
+mod cropping;
+mod deformable;
+mod determinant;
 mod dropout;
 mod einsum;
 mod elementwise;
@@ -22,6 +27,7 @@ mod fault;
 mod flex_attention;
 mod form;
 mod gradient;
+mod grid;
 mod inputs;
 mod late;
 mod legacy;
@@ -42,14 +48,19 @@ mod quantisation;
 mod random;
 mod recurrent;
 mod reduction;
+mod regions;
 mod resize;
 mod rounding;
+mod sampling;
 mod scalar;
 mod selection;
 mod shape;
 mod slicing;
-mod text;
 mod softmax;
+mod spectral;
+mod tapers;
+mod text;
+mod unpooling;
 mod window;
 
 pub use operator::{Operator, operators};
@@ -70,15 +81,20 @@ fn families() -> Vec<&'static [operator::Entry]> {
         activation::OPERATORS,
         attention::OPERATORS,
         batch_normalisation::OPERATORS,
+        caches::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
         conversion::OPERATORS,
         convolution::OPERATORS,
+        cropping::OPERATORS,
+        deformable::OPERATORS,
+        determinant::OPERATORS,
         dropout::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
         flex_attention::OPERATORS,
         gradient::OPERATORS,
+        grid::OPERATORS,
         linear_attention::OPERATORS,
         list::OPERATORS,
         loops::OPERATORS,
@@ -91,11 +107,15 @@ fn families() -> Vec<&'static [operator::Entry]> {
         random::OPERATORS,
         recurrent::OPERATORS,
         reduction::OPERATORS,
+        regions::OPERATORS,
         resize::OPERATORS,
         selection::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
+        spectral::OPERATORS,
+        tapers::OPERATORS,
         text::OPERATORS,
+        unpooling::OPERATORS,
     ];
     [standard, microsoft::families(), ml::families()].concat()
 }

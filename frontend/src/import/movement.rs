@@ -166,7 +166,7 @@ fn late_shape(
         match known {
             Some(dim) => shape.push(dim),
             None => {
-                let size = x.element(resolved, number)?;
+                let size = x.element(resolved, 0, number)?;
                 shape.extend(x.sizes(size)?);
             }
         }
@@ -245,7 +245,7 @@ fn late_unsqueeze(x: &mut Use<'_, '_, '_>, operand: V, axes: V) -> Results {
     let added = x.among(axes, rank)?;
     let own = x.unary(UnaryFn::Not, added)?;
     let own = x.cast(own, DType::I64)?;
-    let place = x.add(op::CumSum { axis: 0, exclusive: true, reverse: false }, &[own])?;
+    let place = x.add(op::Accumulate { f: ReduceFn::Sum, axis: 0, exclusive: true, reverse: false }, &[own])?;
     // A place behind the last dimension belongs to an added one.
     shape.push(Dim::from(1i64));
     let sizes = x.vector(shape)?;

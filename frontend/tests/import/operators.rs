@@ -59,6 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    attention binary conversions late movement normalisations products recurrent reductions resizing
-    shapes unary windows
+    attention binary conversions late movement normalisations patches products recurrent reductions
+    resizing sampling shapes signals unary windows
 }

@@ -140,7 +140,7 @@ fn uses_that_are_not_supported() {
             "node BatchNormalization x,v,v,v,v > y training_mode=1",
             "batch normalisation in training mode is not supported",
         ),
-        ("node MaxPool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
+        ("node AveragePool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
         (
             "node Resize w,_,v > y coordinate_transformation_mode='tf_half_pixel_for_nn'",
             "coordinate mode `tf_half_pixel_for_nn` is not supported",
@@ -155,6 +155,57 @@ fn uses_that_are_not_supported() {
         assert_eq!(found.len(), 1);
         assert!(found[0].ends_with(&format!(": {expected}")), "{found:?}");
         assert!(found[0].starts_with("unsupported-use: "), "{found:?}");
+    }
+}
+
+#[test]
+fn uses_of_vision_and_signal_operators_that_break_the_rules() {
+    for (lines, expected) in [
+        ("node GridSample x,v > y", "the grid f32[3] does not fit the image f32[1, 2, 4, 3]"),
+        ("node GridSample x,x > y mode='nearer'", "mode `nearer` is not known"),
+        ("node AffineGrid v,s > y", "f32[3] is no affine map of 2 dimensions"),
+        ("node RoiAlign x,v,i > y", "regions must be rows of 4 floats, but are f32[3]"),
+        ("node MaxRoiPool x,x > y", "regions must be rows of 5 floats, but are f32[1, 2, 4, 3]"),
+        ("node DeformConv x,x,x > y offset_group=3", "2 channels are not 3 groups of offsets"),
+        ("node DFT v > y", "the signal must be floats with a dimension for parts, not f32[3]"),
+        ("node DFT x > y", "the last dimension of f32[1, 2, 4, 3] must be 1 (real) or 2 (complex)"),
+        (
+            "node DFT x,_,three > y",
+            "the last dimension holds parts and cannot be transformed",
+        ),
+        ("node STFT x,i > y", "the signal must have rank 3: f32[1, 2, 4, 3]"),
+        ("node HannWindow i > y", "the size of the window must be one number, but is i64[2]"),
+        ("node MaxUnpool x,x > y kernel_shape=[2,2]", "the indices f32[1, 2, 4, 3] are not those of f32[1, 2, 4, 3]"),
+        ("node Col2Im x,i,i > y", "f32[1, 2, 4, 3] does not hold blocks of 2 dimensions for an image of 2"),
+        ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
+        ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
+        ("node TfIdfVectorizer x > y", "f32[1, 2, 4, 3] is not a row or rows of i32 or i64"),
+    ] {
+        let text = format!(
+            "case rules opset 20\ninput x f32[1,2,4,3] wave\nconst v f32[3] wave\nconst three \
+             i64[] 3\nconst s i64[4] 1 1 2 2\nconst i i64[2] 1 2\n{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+    }
+    for (lines, expected) in [
+        ("node SwiGLU x,v > y", "f32[1, 2, 4, 3] and f32[3] must be of one type"),
+        ("node TensorScatter x,v > y", "the update f32[3] does not fit the cache f32[1, 2, 4, 3]"),
+        ("node TensorScatter x,x > y axis=0", "the axis must not be that of batches"),
+        (
+            "node CausalConvWithState x,x > y,z",
+            "f32[1, 2, 4, 3] and f32[1, 2, 4, 3] are no floats over [batch, channels, length] and \
+             filters [channels, 1, length] for them",
+        ),
+        ("node LinearAttention x,x,x > y,z", "update rule `gated_delta` needs `decay`"),
+    ] {
+        let text = format!(
+            "case rules opset 28\ninput x f32[1,2,4,3] wave\ninput v f32[3] wave\n{lines}\n\
+             output y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(expected), "{found:?}");
     }
 }
 

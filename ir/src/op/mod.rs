@@ -38,7 +38,7 @@ pub use leaf::{Constant, Iota, SizeOf};
 pub use movement::{Assume, Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
 pub use normalisation::{Normalize, Softmax};
 pub use recurrent::{Activation, Cell, Direction, Recurrent};
-pub use reduction::{ArgReduce, CumSum, Reduce, ReduceFn};
+pub use reduction::{Accumulate, ArgReduce, Reduce, ReduceFn};
 pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};
 
@@ -208,7 +208,7 @@ operations! {
     Unary, Binary, Select, Cast, BitCast,
     Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,
-    Reduce, ArgReduce, CumSum, WindowReduce,
+    Reduce, ArgReduce, Accumulate, WindowReduce,
     Contract, Conv, ConvTranspose, Resize,
     Softmax, Normalize, Attention, Recurrent,
     If, Loop, Fused, Call,

@@ -201,7 +201,7 @@ impl CostModel {
             }
             Op::Softmax(_) => 12.0 * first / self.elementwise,
             Op::Normalize(_) => 6.0 * first / self.elementwise,
-            Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => first / self.elementwise,
+            Op::Reduce(_) | Op::ArgReduce(_) | Op::Accumulate(_) => first / self.elementwise,
             Op::Unary(unary) => results * weight(unary.f) / self.elementwise,
             Op::Binary(binary) => {
                 let weight = match binary.f {

@@ -173,6 +173,13 @@ impl<'c> StageDraft<'c> {
         add_axis(self.context, &mut self.axes, before, name, extent, kind)
     }
 
+    /// An axis along which the stage updates, even if it has one point.
+    pub(super) fn sequential(&mut self, name: &str, extent: &Dim) -> Index {
+        let kind = AxisKind::Sequential;
+        self.axes.push(Axis { name: name.to_owned(), extent: extent.clone(), kind });
+        Index::Axis(self.outer.len() + self.axes.len() - 1)
+    }
+
     /// A program over the axes that are there by now.
     pub(super) fn walk(&self) -> Walk<'c> {
         Walk::new(self.context, self.outer.iter().chain(&self.axes).cloned().collect())

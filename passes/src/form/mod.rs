@@ -254,7 +254,7 @@ impl Forming<'_> {
         matches!(
             node.op,
             Op::Recurrent(_)
-                | Op::CumSum(_)
+                | Op::Accumulate(_)
                 | Op::ScatterElements(_)
                 | Op::ScatterNd(_)
                 | Op::If(_)
@@ -278,7 +278,7 @@ impl Draft<'_> {
             Op::WindowReduce(window) => window::form(self, core, window),
             Op::Attention(attention) => attention::form(self, core, attention),
             Op::Recurrent(recurrent) => recurrent::form(self, core, recurrent),
-            Op::CumSum(sum) => scan::form(self, core, sum),
+            Op::Accumulate(scan) => scan::form(self, core, scan),
             Op::ScatterElements(scatter) => scatter::elements(self, core, scatter),
             Op::ScatterNd(scatter) => scatter::slices(self, core, scatter),
             other => Err(format!("{} has no kernel form", other.name())),
