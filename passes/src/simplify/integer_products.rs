@@ -143,30 +143,18 @@ impl<'g> Dequantised<'g> {
         else {
             return None;
         };
-        let (number, scale) = match (known(graph, a), known(graph, b)) {
-            (None, Some(scale)) => (a, scale),
-            (Some(scale), None) => (b, scale),
-            _ => return None,
-        };
-        let whole = graph.ty(number).shape == graph.ty(at).shape;
+        let (integers, zero, scale) = [(a, b), (b, a)].into_iter().find_map(|(number, scale)| {
+            let (integers, zero) = shifted(graph, number)?;
+            Some((integers, zero, known(graph, scale)?))
+        })?;
+        let whole = graph.ty(integers).shape == graph.ty(at).shape;
         let scale = Scale::of(&scale, graph.ty(at).rank()).filter(|_| whole)?;
-        let wide = converted(graph, number, DType::F32)?;
-        let (wide, zero) = match producer(graph, wide)?.1 {
-            Node { op: Op::Binary(op::Binary { f: BinaryFn::Sub }), inputs, .. } => {
-                (*inputs.first()?, Some(*inputs.get(1)?))
-            }
-            _ => (wide, None),
-        };
-        let integers = converted(graph, wide, DType::I32)?;
-        let dtype = graph.ty(integers).dtype;
-        if !is_small(dtype) || graph.ty(integers).shape != graph.ty(at).shape {
-            return None;
-        }
         let several = |value: ValueId| !graph.ty(value).elements().is(1);
         if !moved.is_empty() && (scale.axis.is_some() || zero.is_some_and(several)) {
             return None;
         }
-        let (least, most) = if dtype == DType::U8 { (0, 255) } else { (-128, 127) };
+        let unsigned = graph.ty(integers).dtype == DType::U8;
+        let (least, most) = if unsigned { (0, 255) } else { (-128, 127) };
         let zeros = match zero {
             None => vec![0],
             Some(zero) => known(graph, zero).map_or(vec![least, most], |zero| zero.to_i64()),
@@ -189,6 +177,19 @@ impl<'g> Dequantised<'g> {
         }
         rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[value, zero], node)
     }
+}
+
+/// The small integers of which a number is made, and the zero point that is taken off.
+fn shifted(graph: &Graph, number: ValueId) -> Option<(ValueId, Option<ValueId>)> {
+    let wide = converted(graph, number, DType::F32)?;
+    let (wide, zero) = match producer(graph, wide)?.1 {
+        Node { op: Op::Binary(op::Binary { f: BinaryFn::Sub }), inputs, .. } => {
+            (*inputs.first()?, Some(*inputs.get(1)?))
+        }
+        _ => (wide, None),
+    };
+    let integers = converted(graph, wide, DType::I32)?;
+    is_small(graph.ty(integers).dtype).then_some((integers, zero))
 }
 
 /// The operand of a conversion to this type.
