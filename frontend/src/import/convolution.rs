@@ -82,16 +82,16 @@ pub(super) fn conv(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![add_bias(x, result, bias)?])
 }
 
-/// Products of 8-bit integers, summed: exact in f64, in which the sums fit whole.
+/// Products of 8-bit integers, summed in 32 bits.
 fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = [x.input(0)?, x.input(1)?];
     let mut shifted = operands;
     for (number, operand) in operands.into_iter().enumerate() {
-        let wide = x.cast(operand, DType::F64)?;
+        let wide = x.cast(operand, DType::I32)?;
         shifted[number] = match x.optional(2 + number) {
             None => wide,
             Some(zero) => {
-                let zero = x.cast(zero, DType::F64)?;
+                let zero = x.cast(zero, DType::I32)?;
                 // One zero point, or one for each filter, which are dimension 0 of `w`.
                 let rank = x.rank(operand);
                 let zero = if x.rank(zero) == 1 { x.along(zero, 0, rank)? } else { zero };
@@ -99,8 +99,7 @@ fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
             }
         };
     }
-    let result = convolve(x, shifted[0], shifted[1])?;
-    Ok(vec![x.cast(result, DType::I32)?])
+    Ok(vec![convolve(x, shifted[0], shifted[1])?])
 }
 
 fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {

@@ -241,7 +241,7 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![quantized(x, number, scale, Quantized::like(x, zero))?])
 }
 
-/// A convolution of quantised tensors, quantised; exact in f64, in which its sums fit whole.
+/// A convolution of quantised tensors, summed in 32 bits and quantised.
 pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(3)?);
     let rank = x.rank(operand);
@@ -250,7 +250,7 @@ pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     for (number, slot) in shifted.iter_mut().enumerate() {
         let zero = x.input(3 * number + 2)?;
         scales[number] = x.input(3 * number + 1)?;
-        let (wide, mut zero) = (x.cast(*slot, DType::F64)?, x.cast(zero, DType::F64)?);
+        let (wide, mut zero) = (x.cast(*slot, DType::I32)?, x.cast(zero, DType::I32)?);
         // One for each filter, which are dimension 0 of `w`.
         if x.rank(zero) == 1 {
             zero = x.along(zero, 0, rank)?;
@@ -258,7 +258,7 @@ pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
         *slot = x.binary(BinaryFn::Sub, wide, zero)?;
     }
     let sums = convolve(x, shifted[0], shifted[1])?;
-    let bias = x.optional(8).map(|bias| x.cast(bias, DType::F64)).transpose()?;
+    let bias = x.optional(8);
     let sums = add_bias(x, sums, bias)?;
     let sums = x.cast(sums, DType::F32)?;
     let [by_operand, mut by_filter] = scales;
