@@ -51,7 +51,7 @@ def gather_nd(draw: Draw) -> Node:
     depth = draw.integer(1, value.rank - batch)
     outer = value.shape[:batch] + draw.shape(draw.integer(0 if batch else 1, 2))
     indices = tuples(draw, outer, value.shape[batch : batch + depth], distinct=False)
-    return Node([value.name, draw.leaf(indices).name], {"batch_dims": batch} if batch else {})
+    return Node([value.name, draw.leaf(indices, fixed=True).name], {"batch_dims": batch} if batch else {})
 
 
 def combine(draw: Draw) -> dict[str, str]:
@@ -84,7 +84,7 @@ def scatter_nd(draw: Draw) -> Node:
     outer = draw.shape(draw.integer(1, 2))
     indices = tuples(draw, outer, value.shape[:depth], distinct="reduction" not in attributes)
     updates = draw.like(value, outer + value.shape[depth:], FINITE)
-    return Node([value.name, draw.leaf(indices).name, updates.name], attributes)
+    return Node([value.name, draw.leaf(indices, fixed=True).name, updates.name], attributes)
 
 
 def one_hot(draw: Draw) -> Node:

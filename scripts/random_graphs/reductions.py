@@ -3,13 +3,13 @@
 import numpy as np
 
 from .draw import (
-    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, exactly,
+    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, exactly, finite,
 )
 from .operator import Operator
 
 WIDE = ("float32", "float64", "int32", "int64")
 # A norm of nearly nothing loses all digits, or is divided by.
-SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x != 0).all()), lambda x: np.where(np.nan_to_num(x) == 0, 1, np.nan_to_num(x))))
+SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x != 0).all()), lambda x: np.where(finite(x) == 0, 1, finite(x))))
 
 
 def reduction(name: str, axes_are_input_since: int = 18, need: Need = ANY, rounds: bool = False, types=WIDE,

@@ -71,9 +71,8 @@ fn collect(folder: &Path, within: &str, depth: usize, cases: &mut Vec<Case>) -> 
 }
 
 fn sorted_children(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut children = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut children =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     children.sort();
     Ok(children)
 }

@@ -245,6 +245,9 @@ fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
     along_softmax_axis(x, |x, v, axis| {
+        if x.shape(v).iter().any(|size| size.is(0)) {
+            return Ok(v);
+        }
         let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
         let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
         let exponential = x.unary(UnaryFn::Exp, shifted)?;
@@ -257,6 +260,9 @@ fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
 /// 1 at the first of the greatest, 0 elsewhere.
 fn hardmax(x: &mut Use<'_, '_, '_>) -> Results {
     along_softmax_axis(x, |x, v, axis| {
+        if x.shape(v).iter().any(|size| size.is(0)) {
+            return Ok(v);
+        }
         let greatest = op::ArgReduce { f: ReduceFn::Max, axis, keep: true, last: false };
         let place = x.add(greatest, &[v])?;
         let (shape, dtype) = (x.shape(v), x.dtype(v));
