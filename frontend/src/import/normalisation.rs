@@ -116,6 +116,7 @@ fn group_normalization(x: &mut Use<'_, '_, '_>) -> Results {
     let depth = channels.floor_div(&groups);
     if x.opset() < 21 {
         for slot in &mut parameters {
+            *slot = x.with_dim(*slot, 0, &groups)?;
             let column = x.along(*slot, 0, 2)?;
             let each = x.broadcast(column, vec![groups.clone(), depth.clone()])?;
             *slot = x.reshape(each, vec![channels.clone()])?;
