@@ -83,7 +83,7 @@ fn typed_fields_of_every_element_type() {
         let raw = read(raw).unwrap();
         assert_eq!(raw, host, "{data_type:?}");
         let written = kiln_frontend::tensor_to_proto("t", &host);
-        assert_eq!(kiln_frontend::tensor_from_proto(&written).unwrap(), host, "{data_type:?}");
+        assert_eq!(kiln_frontend::tensor_from_proto(&written, None).unwrap(), host, "{data_type:?}");
     }
 }
 

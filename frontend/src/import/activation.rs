@@ -233,7 +233,10 @@ fn thresholded_relu(x: &mut Use<'_, '_, '_>) -> Results {
 /// `x + bias` below `−lambd`, `x − bias` above `lambd`, else 0.
 fn shrink(x: &mut Use<'_, '_, '_>) -> Results {
     let (bias, lambda) = (x.float_or("bias", 0.0)?, x.float_or("lambd", 0.5)?);
+    let dtype = x.dtype(x.input(0)?);
     one(x, |x, v| {
+        // Integers are compared and moved as numbers, and what is left is cut off.
+        let v = if dtype.is_float() { v } else { x.cast(v, DType::F64)? };
         let (below, above) = (
             x.with_number(BinaryFn::Less, v, -lambda)?,
             x.with_number(BinaryFn::Greater, v, lambda)?,
@@ -242,6 +245,7 @@ fn shrink(x: &mut Use<'_, '_, '_>) -> Results {
         let lowered = x.with_number(BinaryFn::Sub, v, bias)?;
         let zero = x.scalar(x.dtype(v), 0.0)?;
         let rest = x.select(above, lowered, zero)?;
-        x.select(below, raised, rest)
+        let shrunk = x.select(below, raised, rest)?;
+        x.cast(shrunk, dtype)
     })
 }

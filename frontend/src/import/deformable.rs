@@ -4,7 +4,7 @@
 //! convolution.
 
 use super::build::V;
-use super::convolution::{add_bias, check_kernel, groups};
+use super::convolution::{add_bias, filters, groups};
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
@@ -19,6 +19,8 @@ pub(super) const OPERATORS: &[Entry] = &[onnx("DeformConv", 19, deform_conv)];
 
 fn deform_conv(x: &mut Use<'_, '_, '_>) -> Results {
     let (image, w, offset) = (x.input(0)?, x.input(1)?, x.input(2)?);
+    let groups = groups(x)?;
+    let w = filters(x, w, groups)?;
     let (shape, filter, moves) = (x.shape(image), x.shape(w), x.shape(offset));
     let (dtype, spatial) = (x.dtype(image), 2);
     if [&shape, &filter, &moves].iter().any(|shape| shape.len() != 4) || !dtype.is_float() {
@@ -28,10 +30,9 @@ fn deform_conv(x: &mut Use<'_, '_, '_>) -> Results {
             "write a convolution over other dimensions as one over two",
         ));
     }
-    check_kernel(x, w)?;
     let (strides, dilations) = (factors(x, "strides", spatial)?, factors(x, "dilations", spatial)?);
     let (before, after) = pads(x, spatial)?;
-    let groups = Dim::from(groups(x)?);
+    let groups = Dim::from(groups);
     let moved = x.int_or("offset_group", 1)?;
     let moved = usize::try_from(moved).ok().filter(|&groups| groups > 0);
     let moved = moved.ok_or_else(|| Fault::malformed("offset_group must be at least 1"))?;

@@ -60,5 +60,5 @@ macro_rules! families {
 
 families! {
     attention binary conversions late movement normalisations patches products recurrent reductions
-    resizing sampling shapes signals unary windows
+    resizing sampling shapes signals symbols unary windows
 }

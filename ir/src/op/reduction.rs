@@ -110,10 +110,14 @@ impl Operation for ArgReduce {
         }
         axis(self.axis, x)?;
         element(x, "the operand", "of an integer or floating-point type", is_numeric)?;
-        if x.shape[self.axis].is(0) {
+        let shape = without(&x.shape, &[self.axis], self.keep);
+        // Where there is no result there may be nothing to search.
+        if x.shape[self.axis].is(0)
+            && !without(&x.shape, &[self.axis], false).iter().any(|dim| dim.is(0))
+        {
             return Err(OpError::new(format!("dimension {} of {x} has no elements", self.axis)));
         }
-        Ok(vec![TensorType::new(DType::I64, without(&x.shape, &[self.axis], self.keep))])
+        Ok(vec![TensorType::new(DType::I64, shape)])
     }
 
     fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
@@ -121,11 +125,11 @@ impl Operation for ArgReduce {
         let from = inputs[0].sizes();
         let values = numbers(&inputs[0]);
         let size = from[self.axis];
-        if size == 0 {
-            return Err(OpError::new(format!("dimension {} has no elements", self.axis)));
-        }
         let stride: usize = from[self.axis + 1..].iter().product();
         let outer: usize = from[..self.axis].iter().product();
+        if size == 0 && outer * stride > 0 {
+            return Err(OpError::new(format!("dimension {} has no elements", self.axis)));
+        }
         let mut results = Vec::with_capacity(outer * stride);
         for (outer, inner) in (0..outer).flat_map(|o| (0..stride).map(move |i| (o, i))) {
             let at = |place: usize| values[(outer * size + place) * stride + inner];
