@@ -3,7 +3,11 @@
 PYTHON := target/venv/bin/python
 MINILM := target/models/files/minilm
 
-.PHONY: help demo test setup lint bench packages venv models
+# Random graphs that `make differential` draws, and the first seed: those of the tests start at 0.
+N := 1000
+SEED := 1000
+
+.PHONY: help demo test setup lint bench differential packages venv models
 
 help:
 	@echo 'make demo    install what is missing, build, compile a sentence-embedding model and run it'
@@ -11,6 +15,8 @@ help:
 	@echo 'make setup   install what is missing and fetch the models, and no more'
 	@echo 'make lint    formatting, clippy with warnings as errors, documentation'
 	@echo 'make bench   the benchmarks'
+	@echo 'make differential N=1000 SEED=1000   N random graphs from a seed on, against ONNX Runtime;'
+	@echo '             what fails is made small and left in target/differential/minimised'
 
 demo: packages $(MINILM)/model.onnx
 	cargo run --release --example sentence_similarity
@@ -26,6 +32,10 @@ lint: packages venv
 bench: packages
 	cargo bench --workspace
 
+differential: packages venv
+	cargo build --release
+	$(PYTHON) scripts/differential.py --count $(N) --seed $(SEED) --output target/differential --check target/release/kiln
+
 packages:
 	scripts/packages.sh
 
@@ -35,6 +45,8 @@ venv: packages
 models: venv
 	$(PYTHON) scripts/fetch_models.py
 	$(PYTHON) scripts/reference.py
+	$(PYTHON) scripts/conformance.py
+	$(PYTHON) scripts/differential.py
 
 # The package has weights and a tokeniser; the graph is written here.
 $(MINILM)/model.onnx: scripts/minilm.py scripts/safetensors.py scripts/models.toml | venv

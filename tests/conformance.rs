@@ -1,4 +1,5 @@
-//! ONNX's own backend test suite, on every backend, as it is and with symbolic input dimensions.
+//! ONNX's own backend test suite, on every backend, as it is and with symbolic input dimensions; and
+//! random graphs, against ONNX Runtime.
 //!
 //! Invariant: a case that does not pass is a failure, and so is a suite that is not all there; the
 //! figures in `target/conformance.json` are of all the trials.
@@ -16,13 +17,18 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The categories with their numbers of cases in the pinned version of ONNX.
-const CATEGORIES: [(&str, usize); 4] =
-    [("node", 1884), ("simple", 26), ("pytorch-converted", 82), ("pytorch-operator", 35)];
+/// The suite's categories with their numbers of cases in the pinned version of ONNX.
+const SUITE: &[(&str, usize)] =
+    &[("node", 1884), ("simple", 26), ("pytorch-converted", 82), ("pytorch-operator", 35)];
 
-/// The variants by the folders that they are in.
-const VARIANTS: [(Variant, &str); 2] =
-    [(Variant::Fixed, "conformance"), (Variant::Symbolic, "conformance-symbolic")];
+/// Random graphs, whose inputs have symbolic dimensions as they are.
+const RANDOM: &[(&str, usize)] = &[("differential", 300)];
+
+/// The variants by the folders that they are in, with their categories.
+const VARIANTS: [(Variant, &str, &[&[(&str, usize)]]); 2] = [
+    (Variant::Fixed, "conformance", &[SUITE, RANDOM]),
+    (Variant::Symbolic, "conformance-symbolic", &[SUITE]),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,8 +107,8 @@ fn figures(place: &Place, results: &BTreeMap<String, Result<(), String>>) -> Fig
 fn trials(folder: &Path, results: &Results) -> Result<Vec<Trial>, String> {
     let target = Target::host().map_err(|error| error.to_string())?;
     let mut trials = Vec::new();
-    for (variant, suite) in VARIANTS {
-        for (category, expected) in CATEGORIES {
+    for (variant, suite, categories) in VARIANTS {
+        for &(category, expected) in categories.iter().copied().flatten() {
             let place = folder.join(suite).join(category);
             let cases = find_cases(&place).unwrap_or_default();
             if cases.len() != expected {

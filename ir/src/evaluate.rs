@@ -96,7 +96,7 @@ pub(crate) fn evaluate_part(
     bind::bind(graph, ids.zip(inputs), &mut symbols)?;
     let mut values: Vec<Option<Tensor>> = vec![None; graph.value_count()];
     for (id, tensor) in graph.inputs().iter().zip(inputs) {
-        values[id.0 as usize] = Some(tensor.clone());
+        values[id.0 as usize] = Some(adopted(run, tensor)?);
     }
     let last_uses = last_uses(graph);
     for (id, node) in graph.nodes() {
@@ -135,6 +135,15 @@ pub(crate) fn evaluate_part(
         op: "Graph",
         node: None,
         error: OpError::new("an output is never computed"),
+    })
+}
+
+/// A tensor with its handles those of the run.
+fn adopted(run: &Run, tensor: &Tensor) -> Result<Tensor, EvaluateError> {
+    run.objects().adopt(tensor).map_err(|error| EvaluateError::Op {
+        op: "Graph",
+        node: None,
+        error: error.into(),
     })
 }
 

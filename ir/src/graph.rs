@@ -289,14 +289,14 @@ impl Graph {
     }
 
     /// Symbols that may get their value when the node is computed: those that it binds, and those
-    /// in results whose sizes only its bodies tell. What is known before the node is among them if
+    /// in results whose sizes only its bodies or its routine tell. What is known before the node is among them if
     /// a result mentions it.
     pub fn introduced(&self, node: &Node) -> BTreeSet<Symbol> {
         let mut symbols = BTreeSet::new();
         if let Op::Bind(bind) = &node.op {
             bind.symbols.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
         }
-        if matches!(node.op, Op::If(_) | Op::Loop(_)) {
+        if matches!(node.op, Op::If(_) | Op::Loop(_) | Op::Call(_)) {
             let shapes = node.outputs.iter().flat_map(|&output| &self.ty(output).shape);
             shapes.for_each(|dim| dim.collect_symbols(&mut symbols));
         }

@@ -71,8 +71,11 @@ def repeat(draw: Draw) -> Node:
         helper.make_tensor_value_info(condition, TensorProto.BOOL, []),
         info(state, value),
     ], outputs)
-    count = draw.leaf(np.array(draw.integer(0, 4), np.int64)).name
-    start = draw.leaf(np.array(draw.chance(0.9))).name if early or draw.chance(0.5) else ""
+    # Of no iterations, ONNX Runtime says that what they collect has sizes of 0 wherever the body
+    # does not say which.
+    least = 1 if collects else 0
+    count = draw.leaf(np.array(draw.integer(least, 4), np.int64)).name
+    start = draw.leaf(np.array(collects or draw.chance(0.9))).name if early or draw.chance(0.5) else ""
     return Node([count, start, value.name], {"body": body}, 2 if collects else 1,
                 captured=captured([body], [other]))
 

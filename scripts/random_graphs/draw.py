@@ -63,6 +63,8 @@ class Leaf:
 
     value: Value
     kind: str
+    # Whether its sizes decide ranks, or attributes that are lists.
+    fixed: bool = False
 
 
 @dataclass
@@ -103,20 +105,24 @@ def exactly(need: Need) -> Need:
     return Need(need.holds, need.repair, exact=True)
 
 
+def finite(array: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(array), array, 1.0)
+
+
 ANY = Need(lambda x: True, lambda x: x)
-FINITE = Need(lambda x: bool(np.isfinite(x).all()), np.nan_to_num)
+FINITE = Need(lambda x: bool(np.isfinite(x).all()), finite)
 EXACT = exactly(ANY)
 EXACT_FINITE = exactly(FINITE)
 NONZERO = Need(
     lambda x: bool(np.isfinite(x).all() and (np.abs(x) >= 0.125).all()),
-    lambda x: np.where(np.nan_to_num(x) == 0, 1, np.nan_to_num(x)),
+    lambda x: np.where(finite(x) == 0, 1, finite(x)),
 )
-POSITIVE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x > 0).all()), lambda x: np.abs(np.nan_to_num(x)) + 0.125))
-NOT_NEGATIVE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x >= 0).all()), lambda x: np.abs(np.nan_to_num(x))))
-AT_LEAST_ONE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x >= 1).all()), lambda x: np.abs(np.nan_to_num(x)) + 1))
-INSIDE_ONE = exactly(Need(lambda x: bool((np.abs(x) < 0.95).all()), lambda x: np.clip(np.nan_to_num(x), -7, 7) / 8))
-SMALL = Need(lambda x: bool((np.abs(x) <= 6).all()), lambda x: np.clip(np.nan_to_num(x), -6, 6))
-BYTE = exactly(Need(lambda x: bool((np.abs(x) <= 100).all()), lambda x: np.clip(np.nan_to_num(x), -100, 100)))
+POSITIVE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x > 0).all()), lambda x: np.abs(finite(x)) + 0.125))
+NOT_NEGATIVE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x >= 0).all()), lambda x: np.abs(finite(x))))
+AT_LEAST_ONE = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x >= 1).all()), lambda x: np.abs(finite(x)) + 1))
+INSIDE_ONE = exactly(Need(lambda x: bool((np.abs(x) < 0.95).all()), lambda x: np.clip(finite(x), -7, 7) / 8))
+SMALL = Need(lambda x: bool((np.abs(x) <= 6).all()), lambda x: np.clip(finite(x), -6, 6))
+BYTE = exactly(Need(lambda x: bool((np.abs(x) <= 100).all()), lambda x: np.clip(finite(x), -100, 100)))
 
 
 class Draw:
@@ -201,13 +207,13 @@ class Draw:
             array = np.trunc(array)
         return array.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
-    def leaf(self, array: np.ndarray, kind: str | None = None) -> Value:
+    def leaf(self, array: np.ndarray, kind: str | None = None, fixed: bool = False) -> Value:
         """A new value with these numbers."""
         array = np.asarray(array)
         if kind is None:
             kind = "input" if self.chance(0.6) else self.pick(["initializer", "initializer", "constant"])
         value = Value(self.name(), array, magnitude=largest(array))
-        self.leaves.append(Leaf(value, kind))
+        self.leaves.append(Leaf(value, kind, fixed))
         return value
 
     def constant(self, values: Any, dtype: str = "int64") -> str:

@@ -6,15 +6,15 @@ import numpy as np
 
 from .draw import (
     ALL, ANY, AT_LEAST_ONE, BYTE, EXACT, EXACT_FINITE, FINITE, FLOATS, INSIDE_ONE, INTEGERS, NONZERO, NOT_NEGATIVE,
-    NUMBERS, POSITIVE, REAL, SIGNED, SMALL, UNSIGNED, Draw, Need, Node, Unfit, exactly, is_float, tensor_type,
+    NUMBERS, POSITIVE, REAL, SIGNED, SMALL, UNSIGNED, Draw, Need, Node, Unfit, exactly, finite, is_float, tensor_type,
 )
 from .operator import Operator
 
 Attributes = dict[str, Callable[[Draw], object]]
 
-ANGLE = exactly(Need(lambda x: bool((np.abs(x) < 1.4).all()), lambda x: np.clip(np.nan_to_num(x), -1.25, 1.25)))
+ANGLE = exactly(Need(lambda x: bool((np.abs(x) < 1.4).all()), lambda x: np.clip(finite(x), -1.25, 1.25)))
 SHIFT = Need(lambda x: bool(((x >= 0) & (x < 8)).all()), lambda x: np.abs(x) % 8)
-EXPONENT = exactly(Need(lambda x: bool(np.isin(x, (0, 1, 2, 3)).all()), lambda x: np.abs(np.trunc(np.nan_to_num(x))) % 4))
+EXPONENT = exactly(Need(lambda x: bool(np.isin(x, (0, 1, 2, 3)).all()), lambda x: np.abs(np.trunc(finite(x))) % 4))
 
 
 def unary(name: str, types: Sequence[str] = FLOATS, need: Need = ANY, since: int = 7, rounds: bool = True,
@@ -112,9 +112,10 @@ def is_infinite(draw: Draw) -> Node:
 
 def dropout(draw: Draw) -> Node:
     value = draw.value(FLOATS)
-    outputs = draw.pick([1, 1, 2])
     if draw.opset < 12:
-        return Node([value.name], draw.maybe({"ratio": lambda: draw.integer(0, 3) / 4}), outputs if draw.opset >= 10 else 1)
+        # What the mask is when nothing is dropped was not said yet.
+        return Node([value.name], draw.maybe({"ratio": lambda: draw.integer(0, 3) / 4}))
+    outputs = draw.pick([1, 1, 2])
     ratio = [draw.leaf(np.float32(draw.integer(0, 3) / 4)).name] if draw.chance(0.5) else []
     return Node([value.name, *ratio], {}, outputs)
 

@@ -160,7 +160,7 @@ def graph(seed: int, nodes: tuple[int, int] = (3, 12), only: set[str] | None = N
     outputs = [name for name in made if name not in read or draw.chance(0.15)]
     symbols = {
         (leaf.value.name, axis): f"{leaf.value.name}_{axis}"
-        for leaf in draw.leaves if leaf.kind == "input"
+        for leaf in draw.leaves if leaf.kind == "input" and not leaf.fixed
         for axis, size in enumerate(leaf.value.shape)
         if size != 1 and draw.chance(0.35)
     }

@@ -51,7 +51,7 @@ def gather_nd(draw: Draw) -> Node:
     depth = draw.integer(1, value.rank - batch)
     outer = value.shape[:batch] + draw.shape(draw.integer(0 if batch else 1, 2))
     indices = tuples(draw, outer, value.shape[batch : batch + depth], distinct=False)
-    return Node([value.name, draw.leaf(indices).name], {"batch_dims": batch} if batch else {})
+    return Node([value.name, draw.leaf(indices, fixed=True).name], {"batch_dims": batch} if batch else {})
 
 
 def combine(draw: Draw) -> dict[str, str]:
@@ -84,7 +84,7 @@ def scatter_nd(draw: Draw) -> Node:
     outer = draw.shape(draw.integer(1, 2))
     indices = tuples(draw, outer, value.shape[:depth], distinct="reduction" not in attributes)
     updates = draw.like(value, outer + value.shape[depth:], FINITE)
-    return Node([value.name, draw.leaf(indices).name, updates.name], attributes)
+    return Node([value.name, draw.leaf(indices, fixed=True).name, updates.name], attributes)
 
 
 def one_hot(draw: Draw) -> Node:
@@ -109,7 +109,9 @@ def nonzero(draw: Draw) -> Node:
 
 
 def unique(draw: Draw) -> Node:
-    value = draw.value(("float32", "int64", "float64"), rank=range(1, 4), need=EXACT_FINITE, least=1)
+    # ONNX Runtime ends the process on empty ones.
+    types = ("float32", "int64", "float64")
+    value = draw.value(types, rank=range(1, 4), need=EXACT_FINITE, least=1, suits=lambda shape: 0 not in shape)
     attributes = draw.maybe({"sorted": lambda: draw.integer(0, 1), "axis": lambda: draw.axis(value.rank)})
     return Node([value.name], attributes, draw.integer(1, 4))
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .draw import FINITE, EXACT_FINITE, REAL, SMALL, Draw, Need, Node, Unfit, exactly
+from .draw import FINITE, EXACT_FINITE, REAL, SMALL, Draw, Need, Node, Unfit, exactly, finite
 from .operator import Operator
 
 # Enough variation that a normalisation does not blow rounding errors up.
-SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x.size < 2 or x.std() > 0.2)), np.nan_to_num))
+SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x.size < 2 or x.std() > 0.2)), finite))
 
 
 def matmul(draw: Draw) -> Node:
@@ -116,10 +116,19 @@ def conv_transpose(draw: Draw) -> Node:
             attributes["pads"] = [draw.integer(0, min(1, kernel[axis % rank] - 1)) for axis in range(2 * rank)]
         case "auto":
             attributes["auto_pad"] = draw.pick(["SAME_UPPER", "SAME_LOWER", "VALID"])
+            reach = [(k - 1) * d + 1 for k, d in zip(kernel, attributes.get("dilations", [1] * rank))]
+            if any(r < stride for r, stride in zip(reach, strides)):
+                # By the standard the result is made larger; ONNX Runtime leaves it as it is.
+                raise Unfit
         case "out":
             attributes["output_padding"] = [draw.integer(0, stride - 1) for stride in strides]
     per_group = draw.integer(1, 3)
-    w = draw.like(x, (x.shape[1], per_group, *kernel), FINITE)
+    shape = (x.shape[1], per_group, *kernel)
+    if draw.chance(0.5):
+        attributes["kernel_shape"] = kernel
+        w = draw.like(x, shape, FINITE)
+    else:
+        w = draw.leaf(draw.numbers(x.dtype, shape, FINITE), fixed=True)
     inputs = [x.name, w.name] + ([draw.like(x, (per_group * groups,), FINITE).name] if draw.chance(0.5) else [])
     return Node(inputs, attributes | ({"group": groups} if groups > 1 else {}))
 
@@ -161,7 +170,7 @@ def batch_norm(draw: Draw) -> Node:
     channels = (x.shape[1],)
     positive = np.abs(draw.numbers(x.dtype, channels)) + x.array.dtype.type(0.5)
     inputs = [draw.like(x, channels, FINITE).name for _ in range(3)]
-    variance = draw.leaf(np.nan_to_num(positive, posinf=1).astype(x.array.dtype)).name
+    variance = draw.leaf(finite(positive).astype(x.array.dtype)).name
     return Node([x.name, *inputs, variance], draw.maybe({"epsilon": lambda: draw.integer(1, 9) / 1024}))
 
 
@@ -200,7 +209,11 @@ def lrn(draw: Draw) -> Node:
 
 def mean_variance(draw: Draw) -> Node:
     x = draw.value(("float32",), rank=4, need=SPREAD, least=2)
-    return Node([x.name], {"axes": sorted(draw.axes(4))} if draw.chance(0.5) else {})
+    axes = sorted(draw.axes(4)) if draw.chance(0.5) else [0, 2, 3]
+    if (x.array.std(tuple(axes)) < 0.2).any():
+        # By the standard zero, because a little is added to the deviation; NaN in ONNX Runtime.
+        raise Unfit
+    return Node([x.name], {"axes": axes} if axes != [0, 2, 3] or draw.chance(0.5) else {})
 
 
 def recurrence(gates: int) -> Callable[[Draw], Node]:
@@ -244,6 +257,9 @@ def resize(draw: Draw) -> Node:
     attributes: dict = {"mode": mode}
     inner = [draw.pick([0.5, 1, 1.5, 2, 3, 0.75, 1.25]) for _ in x.shape[2:]]
     scales = [1.0, 1.0, *inner]
+    if all(int(size * scale) == size for size, scale in zip(x.shape[2:], inner)):
+        # ONNX Runtime copies what keeps its size; by the standard the scale moves the places.
+        raise Unfit
     if draw.opset == 10:
         attributes["mode"] = draw.pick(["nearest", "linear"])
         return Node([x.name, draw.constant(scales, "float32")], attributes)

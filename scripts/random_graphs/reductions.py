@@ -3,19 +3,21 @@
 import numpy as np
 
 from .draw import (
-    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, exactly,
+    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, exactly, finite,
 )
 from .operator import Operator
 
 WIDE = ("float32", "float64", "int32", "int64")
 # A norm of nearly nothing loses all digits, or is divided by.
-SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x != 0).all()), lambda x: np.where(np.nan_to_num(x) == 0, 1, np.nan_to_num(x))))
+SPREAD = exactly(Need(lambda x: bool(np.isfinite(x).all() and (x != 0).all()), lambda x: np.where(finite(x) == 0, 1, finite(x))))
 
 
 def reduction(name: str, axes_are_input_since: int = 18, need: Need = ANY, rounds: bool = False, types=WIDE,
               weight: float = 1.0) -> Operator:
     def build(draw: Draw) -> Node:
-        value = draw.value(types, need=need)
+        # The mean of nothing is not defined, and the product of many overflows in one order only.
+        most, least = (20, 0) if name == "ReduceProd" else (10**6, 1 if name == "ReduceMean" else 0)
+        value = draw.value(types, need=need, suits=lambda shape: least <= np.prod(shape) <= most)
         attributes = draw.maybe({"keepdims": lambda: draw.integer(0, 1)}, 0.7)
         axes = draw.axes(value.rank) if draw.chance(0.8) and value.rank else None
         if draw.opset < axes_are_input_since:

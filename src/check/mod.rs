@@ -71,9 +71,8 @@ fn collect(folder: &Path, within: &str, depth: usize, cases: &mut Vec<Case>) -> 
 }
 
 fn sorted_children(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut children = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut children =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     children.sort();
     Ok(children)
 }
@@ -122,8 +121,8 @@ pub fn numbered_values(
 }
 
 /// A value in a file, in the message that the type of its port asks for.
-fn value(path: &Path, _port: &TensorInfo) -> Result<Tensor, String> {
-    tensor_file::read(path).map_err(|error| error.to_string())
+fn value(path: &Path, port: &TensorInfo) -> Result<Tensor, String> {
+    tensor_file::read_as(path, port.dtype).map_err(|error| error.to_string())
 }
 
 impl Case {

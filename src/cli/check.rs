@@ -33,8 +33,7 @@ struct CaseReport {
 
 pub fn check(arguments: &CheckArguments) -> Result<ExitCode> {
     let cases = cases(&arguments.folders)?;
-    let settings =
-        Settings { rtol: arguments.rtol, atol: arguments.atol, ..Settings::default() };
+    let settings = Settings { rtol: arguments.rtol, atol: arguments.atol, ..Settings::default() };
     // The bar says what is being run; the phases of each compilation would only flicker.
     let compiler = model::compiler(&arguments.common, &Arc::new(Progress::hidden()))?;
     let progress = Progress::bar(cases.len() as u64);

@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, microsoft, onnx};
 use kiln_ir::op::{BinaryFn, UnaryFn};
+use kiln_tensor::DType;
 
 type Results = Result<Vec<V>, Fault>;
 
@@ -24,6 +25,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("Shrink", 9, shrink),
     onnx("Softplus", 1, softplus),
     onnx("Softsign", 1, softsign),
+    onnx("SwiGLU", 28, swiglu),
     onnx("Swish", 24, swish),
     onnx("ThresholdedRelu", 10, thresholded_relu),
     microsoft("BiasGelu", bias_gelu),
@@ -46,8 +48,14 @@ fn by_sign(x: &mut Use<'_, '_, '_>, operand: V, above: V, below: V) -> Result<V,
     x.select(negative, below, above)
 }
 
-/// `factor·(eˣ − 1)`.
+/// `factor·(eˣ − 1)`; halves are rounded at the end alone, as the difference would lose them.
 fn exponential_less_one(x: &mut Use<'_, '_, '_>, v: V, factor: f64) -> Result<V, Fault> {
+    let dtype = x.dtype(v);
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        let wide = x.cast(v, DType::F32)?;
+        let result = exponential_less_one(x, wide, factor)?;
+        return x.cast(result, dtype);
+    }
     let exponential = x.unary(UnaryFn::Exp, v)?;
     let less = x.with_number(BinaryFn::Sub, exponential, 1.0)?;
     x.with_number(BinaryFn::Mul, less, factor)
@@ -65,7 +73,8 @@ fn celu(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.0)?;
     one(x, |x, v| {
         let scaled = x.with_number(BinaryFn::Div, v, alpha)?;
-        let below = exponential_less_one(x, scaled, alpha)?;
+        let below = exponential_less_one(x, scaled, 1.0)?;
+        let below = x.with_number(BinaryFn::Mul, below, alpha)?;
         by_sign(x, v, v, below)
     })
 }
@@ -143,6 +152,19 @@ fn swish(x: &mut Use<'_, '_, '_>) -> Results {
     sigmoid_weighted(x, alpha)
 }
 
+/// The second operand, as far as the swish of the first lets it through.
+fn swiglu(x: &mut Use<'_, '_, '_>) -> Results {
+    let (gate, operand) = (x.input(0)?, x.input(1)?);
+    let shape = x.shape(gate);
+    let operand = x.with_dims(operand, &shape)?;
+    if x.ty(operand) != x.ty(gate) {
+        let (gate, operand) = (x.ty(gate), x.ty(operand));
+        return Err(Fault::malformed(format!("{gate} and {operand} must be of one type")));
+    }
+    let gate = swish(x)?;
+    Ok(vec![x.binary(BinaryFn::Mul, gate[0], operand)?])
+}
+
 fn quick_gelu(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.702)?;
     sigmoid_weighted(x, alpha)
@@ -211,7 +233,10 @@ fn thresholded_relu(x: &mut Use<'_, '_, '_>) -> Results {
 /// `x + bias` below `−lambd`, `x − bias` above `lambd`, else 0.
 fn shrink(x: &mut Use<'_, '_, '_>) -> Results {
     let (bias, lambda) = (x.float_or("bias", 0.0)?, x.float_or("lambd", 0.5)?);
+    let dtype = x.dtype(x.input(0)?);
     one(x, |x, v| {
+        // Integers are compared and moved as numbers, and what is left is cut off.
+        let v = if dtype.is_float() { v } else { x.cast(v, DType::F64)? };
         let (below, above) = (
             x.with_number(BinaryFn::Less, v, -lambda)?,
             x.with_number(BinaryFn::Greater, v, lambda)?,
@@ -220,6 +245,7 @@ fn shrink(x: &mut Use<'_, '_, '_>) -> Results {
         let lowered = x.with_number(BinaryFn::Sub, v, bias)?;
         let zero = x.scalar(x.dtype(v), 0.0)?;
         let rest = x.select(above, lowered, zero)?;
-        x.select(below, raised, rest)
+        let shrunk = x.select(below, raised, rest)?;
+        x.cast(shrunk, dtype)
     })
 }

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::shape::counted;
+use super::softmax;
 use crate::read::element_type;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
@@ -193,7 +194,9 @@ fn attention(x: &mut Use<'_, '_, '_>) -> Results {
     let causal = x.flag("is_causal", false)?;
     let (queries, keys) = (x.shape(heads.q)[2].clone(), x.shape(heads.k)[2].clone());
     let before = heads.past.clone().unwrap_or_default();
-    let plain = softcap == 0.0 && !x.wants(3);
+    // Every intermediate of a bf16 is one, as the standard's function has it: last places of results
+    // are as large as what is tolerated.
+    let plain = softcap == 0.0 && !x.wants(3) && x.dtype(heads.q) != DType::BF16;
     // The core operation aligns the last query with the last key.
     let aligned = plain && x.optional(6).is_none() && keys.clone() - queries == before;
     let mask = mask(x, &heads, causal && !aligned)?.joined(x)?;
@@ -242,10 +245,17 @@ fn spelled_out(
     let groups = vec![q[0].clone(), own.clone(), all.floor_div(&own), q[2].clone(), q[3].clone()];
     let grouped = x.reshape(heads.q, groups)?;
     let spec = |text: &str| text.parse::<op::ContractSpec>().map_err(Fault::malformed);
-    let scores = x.add(op::Contract { spec: spec("bhgsd,bhtd->bhgst")? }, &[grouped, heads.k])?;
     let flat = vec![q[0].clone(), all.clone(), q[2].clone(), k[2].clone()];
+    let halves = dtype == DType::BF16;
+    let (mut query, mut key) = (grouped, heads.k);
+    if halves {
+        // Where both are scaled, neither product leaves the type's range.
+        query = x.with_number(BinaryFn::Mul, query, scale.sqrt())?;
+        key = x.with_number(BinaryFn::Mul, key, scale.sqrt())?;
+    }
+    let scores = x.add(op::Contract { spec: spec("bhgsd,bhtd->bhgst")? }, &[query, key])?;
     let scores = x.reshape(scores, flat.clone())?;
-    let raw = x.with_number(BinaryFn::Mul, scores, scale)?;
+    let raw = if halves { scores } else { x.with_number(BinaryFn::Mul, scores, scale)? };
     let mut capped = raw;
     if softcap > 0.0 {
         let scaled = x.with_number(BinaryFn::Div, capped, softcap)?;
@@ -263,7 +273,7 @@ fn spelled_out(
     let precision = x.int_or("softmax_precision", 0)?;
     let precision = i32::try_from(precision).ok().and_then(|number| element_type(number).ok());
     let exact = x.cast(masked, precision.unwrap_or(dtype))?;
-    let softmax = x.add(op::Softmax { axis: 3 }, &[exact])?;
+    let softmax = softmax::softmax(x, exact, 3)?;
     let softmax = x.cast(softmax, dtype)?;
     let weights = mask.map_or(Ok(softmax), |mask| guarded(x, softmax, mask))?;
     let shown = match x.int_or("qk_matmul_output_mode", 0)? {

@@ -194,7 +194,13 @@ fn element<'m>(
     x.importer.build.output(again, "again")?;
     for (number, &v) in made.iter().enumerate() {
         let (v, otherwise) = match states.get(number) {
-            Some(&state) => (carried(x, number, v, state)?, before[number]),
+            Some(&state) => {
+                let changes = || {
+                    let message = format!("value {number} of the scan changes its shape");
+                    Fault::unsupported(message, "unroll the scan when exporting the model")
+                };
+                (carried(x, number, v, state)?.ok_or_else(changes)?, before[number])
+            }
             None => (v, x.scalar(x.dtype(v), 0.0)?),
         };
         let v = match inside {

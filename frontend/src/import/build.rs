@@ -6,6 +6,7 @@
 use super::bounds::Facts;
 use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
+use super::form::Form;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, Producer, TensorType, ValueId};
@@ -25,6 +26,8 @@ struct Value {
     tensor: Option<Tensor>,
     /// The elements, if they are few and known.
     contents: Option<Contents>,
+    /// What the elements are, if the value is a list.
+    elements: Option<Form>,
     /// The value in each graph that has it, by the number of the graph.
     homes: BTreeMap<usize, ValueId>,
 }
@@ -112,7 +115,7 @@ impl Builder {
 
     fn push(&mut self, ty: TensorType, tensor: Option<Tensor>, contents: Option<Contents>) -> V {
         let homes = BTreeMap::new();
-        self.values.push(Value { ty, name: None, tensor, contents, homes });
+        self.values.push(Value { ty, name: None, tensor, contents, elements: None, homes });
         V(self.values.len() - 1)
     }
 
@@ -226,6 +229,16 @@ impl Builder {
     /// The type.
     pub(super) fn ty(&self, v: V) -> &TensorType {
         &self.values[v.0].ty
+    }
+
+    /// The form of a list's elements.
+    pub(super) fn elements_of(&self, v: V) -> Option<&Form> {
+        self.values[v.0].elements.as_ref()
+    }
+
+    /// Notes the form of a list's elements.
+    pub(super) fn hold(&mut self, v: V, form: Form) {
+        self.values[v.0].elements = Some(form);
     }
 
     /// The name, if it has one.

@@ -199,6 +199,53 @@ impl Use<'_, '_, '_> {
         self.assume(v, shape)
     }
 
+    /// A size as a scalar of an element type.
+    pub(super) fn size(&mut self, dim: &Dim, dtype: DType) -> Result<V, Fault> {
+        let size = self.add(op::SizeOf { dims: vec![dim.clone()], scalar: true }, &[])?;
+        self.cast(size, dtype)
+    }
+
+    /// 0, 1, 2 and so on along `axis` of `rank`.
+    pub(super) fn counter(
+        &mut self,
+        length: &Dim,
+        dtype: DType,
+        axis: usize,
+        rank: usize,
+    ) -> Result<V, Fault> {
+        let numbers = self.add(op::Iota { length: length.clone() }, &[])?;
+        let numbers = self.cast(numbers, dtype)?;
+        self.along(numbers, axis, rank)
+    }
+
+    /// `size` elements from `start` on along `axis`.
+    pub(super) fn part(
+        &mut self,
+        v: V,
+        axis: usize,
+        start: impl Into<Dim>,
+        size: impl Into<Dim>,
+    ) -> Result<V, Fault> {
+        let mut sizes = self.shape(v);
+        let mut starts = vec![Dim::from(0i64); sizes.len()];
+        if let (Some(slot), Some(first)) = (sizes.get_mut(axis), starts.get_mut(axis)) {
+            (*slot, *first) = (size.into(), start.into());
+        }
+        if sizes == self.ty(v).shape && starts.iter().all(|start| start.is(0)) {
+            return Ok(v);
+        }
+        let steps = vec![1; sizes.len()];
+        self.add(op::Slice { starts, sizes, steps }, &[v])
+    }
+
+    /// Element `place` along `axis`, which is dropped.
+    pub(super) fn element(&mut self, v: V, axis: usize, place: usize) -> Result<V, Fault> {
+        let part = self.part(v, axis, place, 1i64)?;
+        let mut shape = self.shape(part);
+        shape.remove(axis);
+        self.reshape(part, shape)
+    }
+
     /// A tensor of one number everywhere.
     pub(super) fn filled(&mut self, dtype: DType, value: f64, shape: Vec<Dim>) -> Result<V, Fault> {
         let value = self.scalar(dtype, value)?;

@@ -18,7 +18,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("ConvTranspose", 1, conv_transpose),
 ];
 
-fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
+pub(super) fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
     let groups = x.int_or("group", 1)?;
     usize::try_from(groups)
         .ok()
@@ -26,30 +26,37 @@ fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
         .ok_or_else(|| Fault::malformed(format!("{groups} groups are not possible")))
 }
 
-/// An error unless `kernel_shape`, where given, is that of the filters.
-fn check_kernel(x: &Use<'_, '_, '_>, w: V) -> Result<(), Fault> {
-    let Some(given) = x.ints("kernel_shape")? else { return Ok(()) };
-    let shape = x.shape(w);
-    let actual = shape.get(2..).unwrap_or_default();
-    let differ = |(&given, dim): (&i64, &Dim)| dim.as_const().is_some_and(|dim| dim != given);
-    if given.len() != actual.len() || given.iter().zip(actual).any(differ) {
-        let ty = x.ty(w);
-        return Err(Fault::malformed(format!("kernel_shape {given:?} is not that of {ty}")));
+/// The filters, said to be of `kernel_shape` where that is given, and to split into groups along
+/// dimension 0.
+pub(super) fn filters(x: &mut Use<'_, '_, '_>, w: V, groups: usize) -> Result<V, Fault> {
+    let mut shape = x.shape(w);
+    if let Some(given) = x.ints("kernel_shape")? {
+        let actual = shape.get_mut(2..).unwrap_or_default();
+        let differ = |(&given, dim): (&i64, &Dim)| dim.as_const().is_some_and(|dim| dim != given);
+        if given.len() != actual.len() || given.iter().zip(&*actual).any(differ) {
+            let ty = x.ty(w);
+            return Err(Fault::malformed(format!("kernel_shape {given:?} is not that of {ty}")));
+        }
+        actual.iter_mut().zip(given).for_each(|(dim, &size)| *dim = Dim::from(size));
     }
-    Ok(())
+    let count = Dim::from(groups);
+    if let Some(number) = shape.first_mut().filter(|number| number.as_const().is_none()) {
+        *number = number.floor_div(&count) * count;
+    }
+    x.assume(w, shape)
 }
 
 /// The convolution that the attributes of the node describe, without a bias.
 pub(super) fn convolve(x: &mut Use<'_, '_, '_>, operand: V, w: V) -> Result<V, Fault> {
     let spatial = spatial_rank(x, operand)?;
-    check_kernel(x, w)?;
+    let groups = groups(x)?;
+    let w = filters(x, w, groups)?;
     let size = x.shape(w).get(2..).unwrap_or_default().to_vec();
     if size.len() != spatial {
         let (filter, operand) = (x.ty(w), x.ty(operand));
         return Err(Fault::malformed(format!("filter {filter} does not fit {operand}")));
     }
     let window = Window::of(x, size)?;
-    let groups = groups(x)?;
     let depth = x.shape(w)[1].clone() * Dim::from(groups);
     let operand = x.with_dim(operand, 1, &depth)?;
     let (operand, before, after) = window.padded(x, operand, 0.0)?;
@@ -82,16 +89,16 @@ pub(super) fn conv(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![add_bias(x, result, bias)?])
 }
 
-/// Products of 8-bit integers, summed: exact in f64, in which the sums fit whole.
+/// Products of 8-bit integers, summed in 32 bits.
 fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = [x.input(0)?, x.input(1)?];
     let mut shifted = operands;
     for (number, operand) in operands.into_iter().enumerate() {
-        let wide = x.cast(operand, DType::F64)?;
+        let wide = x.cast(operand, DType::I32)?;
         shifted[number] = match x.optional(2 + number) {
             None => wide,
             Some(zero) => {
-                let zero = x.cast(zero, DType::F64)?;
+                let zero = x.cast(zero, DType::I32)?;
                 // One zero point, or one for each filter, which are dimension 0 of `w`.
                 let rank = x.rank(operand);
                 let zero = if x.rank(zero) == 1 { x.along(zero, 0, rank)? } else { zero };
@@ -99,14 +106,14 @@ fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
             }
         };
     }
-    let result = convolve(x, shifted[0], shifted[1])?;
-    Ok(vec![x.cast(result, DType::I32)?])
+    Ok(vec![convolve(x, shifted[0], shifted[1])?])
 }
 
 fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(1)?);
     let spatial = spatial_rank(x, operand)?;
-    check_kernel(x, w)?;
+    let groups = groups(x)?;
+    let w = filters(x, w, groups)?;
     let size = x.shape(w).get(2..).unwrap_or_default().to_vec();
     if size.len() != spatial {
         let (filter, operand) = (x.ty(w), x.ty(operand));
@@ -160,7 +167,6 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let channels = x.shape(w)[0].clone();
     let operand = x.with_dim(operand, 1, &channels)?;
-    let groups = groups(x)?;
     let conv =
         op::ConvTranspose { strides, dilations, before, after, output_padding: more, groups };
     let result = x.add(conv, &[operand, w])?;

@@ -9,8 +9,6 @@ use super::fault::Fault;
 use super::legacy;
 use super::node::Use;
 use super::operator::{Entry, onnx};
-use crate::proto::tensor_proto::DataType;
-use crate::read::element_type;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::DType;
 
@@ -31,8 +29,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("BitwiseNot", 18, |x| unary(x, UnaryFn::BitNot)),
     onnx("BitwiseOr", 18, |x| binary(x, BinaryFn::BitOr)),
     onnx("BitwiseXor", 18, |x| binary(x, BinaryFn::BitXor)),
-    onnx("Cast", 1, cast),
-    onnx("CastLike", 15, cast_like),
     onnx("Ceil", 1, |x| unary(x, UnaryFn::Ceil)),
     onnx("Clip", 1, clip),
     onnx("Cos", 7, |x| unary(x, UnaryFn::Cos)),
@@ -144,32 +140,6 @@ fn is_inf(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let of_sign = x.with_number(sign, operand, 0.0)?;
     Ok(vec![x.binary(BinaryFn::And, infinite, of_sign)?])
-}
-
-/// The number of an element type, which opset 1 to 5 give by name.
-fn named_type(x: &Use<'_, '_, '_>) -> Result<i32, Fault> {
-    let unknown = |to: &str| Fault::malformed(format!("type {to} is not known"));
-    if x.opset() < 6 {
-        let to = x.string_or("to", "")?;
-        let known = DataType::from_str_name(&to.to_uppercase());
-        return known.map(i32::from).ok_or_else(|| unknown(&format!("`{to}`")));
-    }
-    let to = x.int("to")?.ok_or_else(|| Fault::malformed("attribute `to` is missing"))?;
-    i32::try_from(to).map_err(|_| unknown(&to.to_string()))
-}
-
-fn cast(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let to = named_type(x)?;
-    let to =
-        element_type(to).map_err(|error| Fault::unsupported(error.to_string(), error.help()))?;
-    Ok(vec![x.cast(operand, to)?])
-}
-
-fn cast_like(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, like) = (x.input(0)?, x.input(1)?);
-    let to = x.dtype(like);
-    Ok(vec![x.cast(operand, to)?])
 }
 
 /// Bounds were attributes up to opset 10. If the lower is above the upper, the upper counts.

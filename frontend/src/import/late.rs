@@ -45,7 +45,7 @@ impl Use<'_, '_, '_> {
                 if let Some(size) = self.importer.build.stretched(a, b) {
                     return Ok(size);
                 }
-                let (a_size, b_size) = (self.size(a)?, self.size(b)?);
+                let (a_size, b_size) = (self.size(a, DType::I64)?, self.size(b, DType::I64)?);
                 let stretched = self.with_number(BinaryFn::Equal, a_size, 1.0)?;
                 let size = self.select(stretched, b_size, a_size)?;
                 let size = self.sizes(size)?.pop().ok_or(Fault::Silent)?;
@@ -69,11 +69,6 @@ impl Use<'_, '_, '_> {
         let mut after = before.clone();
         after[axis] = size.clone() - shape[axis].clone();
         self.add(op::Pad { before, after, mode: op::PadMode::Edge }, &[v])
-    }
-
-    /// A size as data.
-    fn size(&mut self, dim: &Dim) -> Result<V, Fault> {
-        self.add(op::SizeOf { dims: vec![dim.clone()], scalar: true }, &[])
     }
 
     fn elements(&mut self, v: V, bounds: Bounds) -> Result<Vec<Dim>, Fault> {
@@ -151,7 +146,8 @@ impl Use<'_, '_, '_> {
     /// among its like: `i64[rank]`.
     fn rank_among(&mut self, marked: V) -> Result<V, Fault> {
         let ones = self.cast(marked, DType::I64)?;
-        self.add(op::CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])
+        let sum = op::ReduceFn::Sum;
+        self.add(op::Accumulate { f: sum, axis: 0, exclusive: true, reverse: false }, &[ones])
     }
 
     /// The order of dimensions that has the marked ones (`bool[rank]`) last, each part in order:
@@ -193,7 +189,7 @@ impl Use<'_, '_, '_> {
         self.check(sizes.iter().cloned().product(), elements.clone())?;
         let mut at = self.scalar(DType::I64, 0.0)?;
         for (axis, size) in sizes.iter().enumerate() {
-            let stride = self.element(strides, axis)?;
+            let stride = self.element(strides, 0, axis)?;
             let place = self.add(op::Iota { length: size.clone() }, &[])?;
             let place = self.along(place, axis, rank)?;
             let place = self.binary(BinaryFn::Mul, place, stride)?;
@@ -201,14 +197,6 @@ impl Use<'_, '_, '_> {
         }
         let flat = self.reshape(v, vec![elements])?;
         self.add(op::Gather { axis: 0 }, &[flat, at])
-    }
-
-    /// One element of a vector, as a scalar.
-    pub(super) fn element(&mut self, vector: V, number: usize) -> Result<V, Fault> {
-        let starts = vec![Dim::from(number)];
-        let slice = op::Slice { starts, sizes: vec![Dim::from(1i64)], steps: vec![1] };
-        let one = self.add(slice, &[vector])?;
-        self.reshape(one, Vec::new())
     }
 }
 

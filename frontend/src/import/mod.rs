@@ -5,26 +5,35 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod antialias;
 mod attention;
 mod batch_normalisation;
 mod batched_scan;
 mod bounds;
 mod build;
+mod caches;
 mod compose;
 mod contents;
 mod contraction;
 mod control;
+mod conversion;
 mod convolution;
+mod cropping;
+mod deformable;
+mod determinant;
 mod dropout;
 mod einsum;
 mod elementwise;
 mod fault;
 mod flex_attention;
+mod form;
 mod gradient;
+mod grid;
 mod inputs;
 mod late;
 mod legacy;
 mod linear_attention;
+mod list;
 mod loops;
 mod losses;
 mod mersenne_twister;
@@ -40,16 +49,25 @@ mod quantisation;
 mod random;
 mod recurrent;
 mod reduction;
+mod regions;
 mod resize;
 mod rounding;
+mod sampling;
 mod scalar;
+mod selection;
 mod shape;
 mod slicing;
+mod softmax;
+mod spectral;
+mod tapers;
+mod text;
+mod unpooling;
 mod window;
 
 pub use operator::{Operator, operators};
 
 use crate::Model;
+use crate::proto::type_proto;
 use crate::report::{Problem, ProblemKind, Report, Site};
 use crate::resolve::{Body, Node, ValueId, resolve};
 use build::{Builder, V};
@@ -64,15 +82,22 @@ fn families() -> Vec<&'static [operator::Entry]> {
         activation::OPERATORS,
         attention::OPERATORS,
         batch_normalisation::OPERATORS,
+        caches::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
+        conversion::OPERATORS,
         convolution::OPERATORS,
+        cropping::OPERATORS,
+        deformable::OPERATORS,
+        determinant::OPERATORS,
         dropout::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
         flex_attention::OPERATORS,
         gradient::OPERATORS,
+        grid::OPERATORS,
         linear_attention::OPERATORS,
+        list::OPERATORS,
         loops::OPERATORS,
         losses::OPERATORS,
         movement::OPERATORS,
@@ -83,9 +108,15 @@ fn families() -> Vec<&'static [operator::Entry]> {
         random::OPERATORS,
         recurrent::OPERATORS,
         reduction::OPERATORS,
+        regions::OPERATORS,
         resize::OPERATORS,
+        selection::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
+        spectral::OPERATORS,
+        tapers::OPERATORS,
+        text::OPERATORS,
+        unpooling::OPERATORS,
     ];
     [standard, microsoft::families(), ml::families()].concat()
 }
@@ -150,6 +181,18 @@ impl<'m> Importer<'m> {
     /// What a value of the model became; `None` if it is not known.
     fn value(&self, id: ValueId) -> Option<V> {
         self.values.get(&id).copied().flatten()
+    }
+
+    /// The number of dimensions that the main graph declares for a value, if it does.
+    fn declared_rank(&self, id: Option<ValueId>) -> Option<usize> {
+        let name = self.names.get(id?.index())?;
+        let graph = self.model.graph();
+        let mut infos = graph.value_info.iter().chain(&graph.output);
+        let info = infos.find(|info| info.name() == name)?;
+        match info.r#type.as_ref()?.value.as_ref()? {
+            type_proto::Value::TensorType(tensor) => Some(tensor.shape.as_ref()?.dim.len()),
+            _ => None,
+        }
     }
 
     fn define(&mut self, id: ValueId, v: Option<V>) {

@@ -166,7 +166,7 @@ fn late_shape(
         match known {
             Some(dim) => shape.push(dim),
             None => {
-                let size = x.element(resolved, number)?;
+                let size = x.element(resolved, 0, number)?;
                 shape.extend(x.sizes(size)?);
             }
         }
@@ -245,7 +245,10 @@ fn late_unsqueeze(x: &mut Use<'_, '_, '_>, operand: V, axes: V) -> Results {
     let added = x.among(axes, rank)?;
     let own = x.unary(UnaryFn::Not, added)?;
     let own = x.cast(own, DType::I64)?;
-    let place = x.add(op::CumSum { axis: 0, exclusive: true, reverse: false }, &[own])?;
+    let place = x.add(
+        op::Accumulate { f: ReduceFn::Sum, axis: 0, exclusive: true, reverse: false },
+        &[own],
+    )?;
     // A place behind the last dimension belongs to an added one.
     shape.push(Dim::from(1i64));
     let sizes = x.vector(shape)?;
@@ -425,23 +428,9 @@ fn at_axes(x: &mut Use<'_, '_, '_>, amounts: V, axes: V, rank: usize) -> Result<
     x.reshape(all, vec![Dim::from(2 * rank)])
 }
 
-/// Indices that are said to be as large as the data but along `axis`, where they are not known to
-/// be smaller.
-fn within(x: &mut Use<'_, '_, '_>, data: V, indices: V, axis: usize) -> Result<V, Fault> {
-    let (from, mut shape) = (x.shape(data), x.shape(indices));
-    for (number, (dim, size)) in shape.iter_mut().zip(&from).enumerate() {
-        let known = (size.clone() - dim.clone()).as_const().is_some();
-        if number != axis && !known && x.facts().may_meet(dim, size) {
-            *dim = size.clone();
-        }
-    }
-    x.assume(indices, shape)
-}
-
 fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
-    let indices = within(x, data, indices, axis)?;
     Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
 }
 
@@ -472,10 +461,8 @@ fn scatter_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices, updates) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
     let reduction = reduction(x)?;
-    let indices = within(x, data, indices, axis)?;
-    let shape = x.shape(indices);
-    let updates = x.with_dims(updates, &shape)?;
-    Ok(vec![x.add(op::ScatterElements { axis, reduction }, &[data, indices, updates])?])
+    let operands = x.agreeing(&[indices, updates], |_| false)?;
+    Ok(vec![x.add(op::ScatterElements { axis, reduction }, &[data, operands[0], operands[1]])?])
 }
 
 fn scatter_nd(x: &mut Use<'_, '_, '_>) -> Results {

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::reduction::{l1, l2};
+use super::softmax;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::{DType, Dim};
 
@@ -73,6 +74,7 @@ fn group_normalization(x: &mut Use<'_, '_, '_>) -> Results {
     let depth = channels.floor_div(&groups);
     if x.opset() < 21 {
         for slot in &mut parameters {
+            *slot = x.with_dim(*slot, 0, &groups)?;
             let column = x.along(*slot, 0, 2)?;
             let each = x.broadcast(column, vec![groups.clone(), depth.clone()])?;
             *slot = x.reshape(each, vec![channels.clone()])?;
@@ -185,7 +187,7 @@ fn along_softmax_axis<'i, 'r, 'm>(
 }
 
 fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| x.add(op::Softmax { axis }, &[v]))
+    along_softmax_axis(x, softmax::softmax)
 }
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
@@ -194,6 +196,9 @@ fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// `ln(softmax(x))` along an axis, without a quotient that could be 0.
 pub(super) fn logarithm_of_softmax(x: &mut Use<'_, '_, '_>, v: V, axis: usize) -> Result<V, Fault> {
+    if x.shape(v).iter().any(|size| size.is(0)) {
+        return Ok(v);
+    }
     let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
     let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
     let exponential = x.unary(UnaryFn::Exp, shifted)?;
@@ -205,6 +210,9 @@ pub(super) fn logarithm_of_softmax(x: &mut Use<'_, '_, '_>, v: V, axis: usize) -
 /// 1 at the first of the greatest, 0 elsewhere.
 fn hardmax(x: &mut Use<'_, '_, '_>) -> Results {
     along_softmax_axis(x, |x, v, axis| {
+        if x.shape(v).iter().any(|size| size.is(0)) {
+            return Ok(v);
+        }
         let greatest = op::ArgReduce { f: ReduceFn::Max, axis, keep: true, last: false };
         let place = x.add(greatest, &[v])?;
         let (shape, dtype) = (x.shape(v), x.dtype(v));

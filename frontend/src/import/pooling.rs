@@ -6,6 +6,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use super::unpooling::places_of_maxima;
 use super::window::{Window, around, factors, spatial_rank};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::Dim;
@@ -98,7 +99,13 @@ impl Pool {
 pub(super) fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let pool = pool(x, operand, f64::NEG_INFINITY)?;
-    Ok(vec![pool.reduce(x, WindowFn::Max)?])
+    let window = pool.window.clone();
+    let maxima = pool.reduce(x, WindowFn::Max)?;
+    if !x.wants(1) {
+        return Ok(vec![maxima]);
+    }
+    let places = x.shape(maxima)[2..].to_vec();
+    Ok(vec![maxima, places_of_maxima(x, operand, &window, &places)?])
 }
 
 pub(super) fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {

@@ -212,7 +212,7 @@ fn multinomial(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let wide = x.cast(operand, DType::F64)?;
     let probabilities = x.add(op::Softmax { axis: 1 }, &[wide])?;
-    let sums = op::CumSum { axis: 1, exclusive: false, reverse: false };
+    let sums = op::Accumulate { f: op::ReduceFn::Sum, axis: 1, exclusive: false, reverse: false };
     let sums = x.add(sums, &[probabilities])?;
     let sums = x.reshape(sums, vec![batch.clone(), Dim::from(1i64), classes.clone()])?;
     let key = key(x)?;

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::resolve::Attribute;
-use kiln_ir::op::{self, Activation, Cell, Direction};
+use kiln_ir::op::{self, Activation, Cell, Direction, UnaryFn};
 use kiln_tensor::Dim;
 
 type Results = Result<Vec<V>, Fault>;
@@ -73,12 +73,26 @@ fn activations(
     each.collect()
 }
 
+/// Weights of an LSTM whose forget gate is one minus the input gate: `1 − σ(z) = σ(−z)`, so its rows
+/// are those of the input gate negated. Each `gates` blocks of rows are input, output, forget, ….
+fn coupling(x: &mut Use<'_, '_, '_>, v: V, hidden: &Dim, gates: i64) -> Result<V, Fault> {
+    let shape = x.shape(v);
+    let blocks = shape[1].exact_div(hidden).and_then(|blocks| blocks.as_const()).unwrap_or(gates);
+    let mut parts = Vec::new();
+    for block in 0..blocks {
+        let forgets = block % gates == 2;
+        let from = if forgets { block - 2 } else { block };
+        let (mut starts, mut sizes) = (vec![Dim::default(); shape.len()], shape.clone());
+        starts[1] = hidden.clone() * Dim::from(from);
+        sizes[1] = hidden.clone();
+        let rows = x.add(op::Slice { starts, sizes, steps: vec![1; shape.len()] }, &[v])?;
+        parts.push(if forgets { x.unary(UnaryFn::Neg, rows)? } else { rows });
+    }
+    x.add(op::Concat { axis: 1 }, &parts)
+}
+
 fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
     let (operand, w, r) = (x.input(0)?, x.input(1)?, x.input(2)?);
-    if x.flag("input_forget", false)? {
-        let help = "export the LSTM with separate input and forget gates";
-        return Err(Fault::unsupported("coupled input and forget gates are not supported", help));
-    }
     let batch_first = x.flag("layout", false)?;
     let swapped = vec![1, 0, 2];
     for (v, what) in [(operand, "X"), (w, "W"), (r, "R")] {
@@ -89,30 +103,47 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
     }
     let operand = if batch_first { x.transpose(operand, swapped.clone())? } else { operand };
     let direction = direction(x)?;
-    let (dtype, batch, hidden) =
-        (x.dtype(operand), x.shape(operand)[1].clone(), x.shape(r)[2].clone());
-    let directions = Dim::from(direction.count());
-    let features = x.shape(w)[2].clone();
-    let operand = x.with_dim(operand, 2, &features)?;
-    let b = match x.optional(3) {
-        Some(b) => b,
-        None => {
-            let rows = hidden.clone() * Dim::from(2 * cell.gates());
-            x.filled(dtype, 0.0, vec![directions.clone(), rows])?
-        }
+    let dtype = x.dtype(operand);
+    let hidden = match x.int("hidden_size")? {
+        Some(hidden) => Dim::from(hidden),
+        None => x.shape(r)[2].clone(),
     };
+    let (batch, features) = (x.shape(operand)[1].clone(), x.shape(operand)[2].clone());
+    let (own, given) = (features.as_const(), x.shape(w)[2].clone());
+    let features = if own.is_some() { features } else { given };
+    let operand = x.with_dim(operand, 2, &features)?;
+    let directions = Dim::from(direction.count());
+    let gates = hidden.clone() * Dim::from(cell.gates());
+    let rows = gates.clone() * Dim::from(2i64);
+    let w = x.with_dims(w, &[directions.clone(), gates.clone(), features])?;
+    let r = x.with_dims(r, &[directions.clone(), gates, hidden.clone()])?;
+    let b = match x.optional(3) {
+        Some(b) => x.with_dims(b, &[directions.clone(), rows])?,
+        None => x.filled(dtype, 0.0, vec![directions.clone(), rows])?,
+    };
+    let activations = activations(x, direction.count(), default)?;
+    let coupled = cell == Cell::Lstm && x.flag("input_forget", false)?;
+    if coupled && activations.iter().step_by(3).any(|&gate| gate != Activation::Sigmoid) {
+        let help = "export the LSTM with separate input and forget gates";
+        let what = "coupled gates are supported for sigmoids only";
+        return Err(Fault::unsupported(what, help));
+    }
+    let (mut w, mut r, mut b) = (w, r, b);
+    if coupled {
+        w = coupling(x, w, &hidden, 4)?;
+        r = coupling(x, r, &hidden, 4)?;
+        b = coupling(x, b, &hidden, 4)?;
+    }
     let mut operands = vec![operand, w, r, b];
     let states = if cell == Cell::Lstm { 2 } else { 1 };
+    let shape = vec![directions.clone(), batch.clone(), hidden.clone()];
     for number in 5..5 + states {
         operands.push(match x.optional(number) {
             Some(state) => {
                 let state = if batch_first { x.transpose(state, swapped.clone())? } else { state };
-                x.with_dim(state, 1, &batch)?
+                x.with_dims(state, &shape)?
             }
-            None => {
-                let shape = vec![directions.clone(), batch.clone(), hidden.clone()];
-                x.filled(dtype, 0.0, shape)?
-            }
+            None => x.filled(dtype, 0.0, shape.clone())?,
         });
     }
     let lengths = x.optional(4);
@@ -120,11 +151,15 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
         operands.push(x.with_dim(lengths, 0, &batch)?);
     }
     let peepholes = x.optional(7).filter(|_| cell == Cell::Lstm);
-    operands.extend(peepholes);
+    if let Some(peepholes) = peepholes {
+        let rows = hidden.clone() * Dim::from(3i64);
+        let peepholes = x.with_dims(peepholes, &[directions, rows])?;
+        operands.push(if coupled { coupling(x, peepholes, &hidden, 3)? } else { peepholes });
+    }
     let layer = op::Recurrent {
         cell,
         direction,
-        activations: activations(x, direction.count(), default)?,
+        activations,
         clip: x.float("clip")?,
         lengths: lengths.is_some(),
         peepholes: peepholes.is_some(),

@@ -15,7 +15,8 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("ArgMax", 1, |x| search(x, ReduceFn::Max)),
     onnx("ArgMin", 1, |x| search(x, ReduceFn::Min)),
-    onnx("CumSum", 11, cum_sum),
+    onnx("CumProd", 26, |x| accumulate(x, ReduceFn::Prod)),
+    onnx("CumSum", 11, |x| accumulate(x, ReduceFn::Sum)),
     onnx("ReduceL1", 1, |x| reduce(x, l1)),
     onnx("ReduceL2", 1, |x| reduce(x, l2)),
     onnx("ReduceLogSum", 1, |x| reduce(x, log_sum)),
@@ -150,10 +151,12 @@ fn search(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     Ok(vec![x.add(op::ArgReduce { f, axis, keep, last }, &[operand])?])
 }
 
-fn cum_sum(x: &mut Use<'_, '_, '_>) -> Results {
+fn accumulate(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     let (operand, axis) = (x.input(0)?, x.input(1)?);
     let (exclusive, reverse) = (x.flag("exclusive", false)?, x.flag("reverse", false)?);
-    along(x, operand, axis, |x, v, axis| x.add(op::CumSum { axis, exclusive, reverse }, &[v]))
+    along(x, operand, axis, |x, v, axis| {
+        x.add(op::Accumulate { f, axis, exclusive, reverse }, &[v])
+    })
 }
 
 /// `f` along an axis that may be data: it is moved to the end and back then.

@@ -3,6 +3,7 @@
 //! Invariant: the sizes of the result are decided here; the core operation is told the scales only
 //! where the model gives them.
 
+use super::antialias;
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
@@ -162,7 +163,18 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
     let extrapolation = x.float_or("extrapolation_value", 0.0)?;
     let Grid { sizes, scales } = grid;
     let op = op::Resize { sizes, scales, mode, coordinates, antialias, extrapolation };
-    Ok(vec![interpolate(x, operand, op)?])
+    let (dtype, mut v) = (x.dtype(operand), operand);
+    if !antialias {
+        return Ok(vec![interpolate(x, v, op)?]);
+    }
+    // What becomes smaller is filtered first, dimension by dimension.
+    if !dtype.is_float() {
+        v = x.cast(v, DType::F32)?;
+    }
+    let (v, op) = antialias::filter(x, v, op)?;
+    let v = if op.sizes == x.ty(v).shape { v } else { x.add(op, &[v])? };
+    let v = if dtype.is_float() { v } else { x.cast(v, dtype)? };
+    Ok(vec![v])
 }
 
 fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, Fault> {

@@ -103,7 +103,7 @@ fn late_slice(x: &mut Use<'_, '_, '_>, operand: V) -> Results {
     for (number, &axis) in axes.iter().enumerate() {
         let mut of = |v: V| {
             let v = x.cast(v, DType::I64)?;
-            x.element(v, number)
+            x.element(v, 0, number)
         };
         let (start, end) = (of(starts)?, of(ends)?);
         let step = steps.map(of).transpose()?;
@@ -134,8 +134,8 @@ fn late_cuts(
     let steps = steps.map(|steps| placed(ones, steps)).transpose()?;
     let mut result = operand;
     for axis in 0..shape.len() {
-        let (start, end) = (x.element(starts, axis)?, x.element(ends, axis)?);
-        let step = steps.map(|steps| x.element(steps, axis)).transpose()?;
+        let (start, end) = (x.element(starts, 0, axis)?, x.element(ends, 0, axis)?);
+        let step = steps.map(|steps| x.element(steps, 0, axis)).transpose()?;
         result = late_cut(x, result, axis, (start, end, step))?;
     }
     Ok(vec![result])

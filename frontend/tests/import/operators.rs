@@ -59,6 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    late learning losses old gradients training
-    attention binary movement normalisations products recurrent reductions resizing shapes unary windows
+    attention binary conversions gradients late learning losses movement normalisations old patches
+    products recurrent reductions resizing sampling shapes signals symbols training unary windows
 }

@@ -216,7 +216,7 @@ fn inside(data: &TensorType, indices: &TensorType, axis: usize) -> Result<(), Op
     super::typing::rank(indices, data.rank(), "the index operand")?;
     for (number, (size, count)) in data.shape.iter().zip(&indices.shape).enumerate() {
         let spare = (size.clone() - count.clone()).as_const();
-        if number != axis && spare.is_none_or(|spare| spare < 0) {
+        if number != axis && spare.is_some_and(|spare| spare < 0) {
             let what = format!("{indices} must not be larger than {data} in dimension {number}");
             return equal_dims(count, size, &what);
         }

@@ -8,6 +8,7 @@ use crate::PassError;
 use crate::simplify::Rebuild;
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, Producer, ValueId};
+use kiln_tensor::Dim;
 
 /// The graph with its assumptions deferred, its bodies included.
 pub(super) fn defer(graph: &Graph) -> Result<Graph, PassError> {
@@ -20,11 +21,14 @@ pub(super) fn defer(graph: &Graph) -> Result<Graph, PassError> {
         });
         let Some((assume, raw)) = assumed.and_then(|value| {
             let value = rebuild.value(value).ok()?;
-            let Producer::Node { node, .. } = rebuild.new.value(value).producer else {
+            let Producer::Node { node: maker, .. } = rebuild.new.value(value).producer else {
                 return None;
             };
-            let made = rebuild.new.node(node);
-            matches!(made.op, Op::Assume(_)).then(|| (made.op.clone(), made.inputs[0]))
+            let made = rebuild.new.node(maker);
+            let raw = *made.inputs.first()?;
+            let stays = matches!(made.op, Op::Assume(_))
+                && stretch(graph, node, &rebuild.new.ty(raw).shape);
+            stays.then(|| (made.op.clone(), raw))
         }) else {
             let bodies = node.regions.iter().map(defer).collect::<Result<Vec<_>, _>>()?;
             rebuild.keep_with(graph, node, bodies)?;
@@ -43,22 +47,27 @@ pub(super) fn defer(graph: &Graph) -> Result<Graph, PassError> {
 }
 
 /// The operand of an elementwise operation that gives its result its shape, if all others are
-/// constants that stretch to any shape of as many dimensions.
+/// constants.
 fn operand(graph: &Graph, node: &Node) -> Option<ValueId> {
     let &[output] = node.outputs.as_slice() else { return None };
     match (&node.op, node.inputs.as_slice()) {
-        (Op::Unary(_) | Op::Cast(_), &[x]) => Some(x),
+        (Op::Unary(_) | Op::Cast(_) | Op::BitCast(_), &[x]) => Some(x),
         (Op::Binary(_), &[a, b]) => {
             let (x, other) = if graph.constant_of(b).is_some() { (a, b) } else { (b, a) };
-            let (shape, own) = (&graph.ty(x).shape, &graph.ty(other).shape);
-            let missing = shape.len().checked_sub(own.len())?;
-            let fits = own
-                .iter()
-                .zip(&shape[missing..])
-                .all(|(own, dim)| own.is(1) || (own == dim && dim.as_const().is_some()));
-            let kept = *shape == graph.ty(output).shape;
-            (graph.constant_of(other).is_some() && fits && kept).then_some(x)
+            let kept = graph.ty(x).shape == graph.ty(output).shape;
+            (graph.constant_of(other).is_some() && kept).then_some(x)
         }
         _ => None,
     }
+}
+
+/// Whether the constant operands stretch to this shape, of which less may be known than of the one
+/// that is assumed.
+fn stretch(graph: &Graph, node: &Node, shape: &[Dim]) -> bool {
+    node.inputs.iter().filter(|&&input| graph.constant_of(input).is_some()).all(|&input| {
+        let own = &graph.ty(input).shape;
+        shape.len().checked_sub(own.len()).is_some_and(|missing| {
+            own.iter().zip(&shape[missing..]).all(|(own, dim)| own.is(1) || own == dim)
+        })
+    })
 }

@@ -5,7 +5,7 @@
 //! see: whatever is not certain is checked before the step that relies on it.
 
 use super::scope::Scope;
-use kiln_ir::op::{Op, PadMode};
+use kiln_ir::op::{GatherElements, Op, PadMode, ScatterElements};
 use kiln_ir::{Graph, Node, ValueId};
 use kiln_program::Step;
 use kiln_tensor::{Dim, SymbolTable};
@@ -68,6 +68,14 @@ fn node_checks(graph: &Graph, node: &Node, symbols: &SymbolTable, found: &mut Ve
         Op::Check(check) => {
             let pairs = check.left.iter().cloned().zip(check.right.iter().cloned());
             found.extend(pairs.filter(|(left, right)| left != right));
+        }
+        // Every index stands for an element: where it does not say which, its own place does.
+        Op::GatherElements(GatherElements { axis })
+        | Op::ScatterElements(ScatterElements { axis, .. }) => {
+            let pairs = dims(node.inputs[1]).zip(dims(node.inputs[0])).enumerate();
+            pairs
+                .filter(|(number, _)| number != axis)
+                .for_each(|(_, (count, size))| at_most(count.clone(), size, found));
         }
         Op::Assume(assume) => {
             let shape = &graph.ty(node.inputs[0]).shape;

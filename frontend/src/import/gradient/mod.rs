@@ -204,7 +204,7 @@ fn of_operand(x: &mut Use<'_, '_, '_>, step: &Step, number: usize) -> Result<Opt
         | Op::GatherNd(_)
         | Op::ScatterElements(_)
         | Op::ScatterNd(_) => movement::of_operand(x, step, number),
-        Op::Reduce(_) | Op::CumSum(_) | Op::Contract(_) | Op::Softmax(_) | Op::Normalize(_) => {
+        Op::Reduce(_) | Op::Accumulate(_) | Op::Contract(_) | Op::Softmax(_) | Op::Normalize(_) => {
             reduction::of_operand(x, step, number)
         }
         Op::ArgReduce(_) => Ok(None),

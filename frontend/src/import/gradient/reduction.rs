@@ -16,9 +16,8 @@ pub(super) fn of_operand(x: &mut Use<'_, '_, '_>, step: &Step, number: usize) ->
     let g = step.gradient;
     Ok(Some(match &step.op {
         Op::Reduce(reduce) => return of_reduce(x, step, reduce),
-        Op::CumSum(sum) => {
-            let (axis, exclusive) = (sum.axis, sum.exclusive);
-            x.add(op::CumSum { axis, exclusive, reverse: !sum.reverse }, &[g])?
+        Op::Accumulate(sum) if sum.f == ReduceFn::Sum => {
+            x.add(op::Accumulate { reverse: !sum.reverse, ..sum.clone() }, &[g])?
         }
         Op::Contract(contract) => of_contract(x, step, &contract.spec, number)?,
         Op::Softmax(softmax) => {

@@ -10,7 +10,8 @@ use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
 use super::super::pooling::average_pool;
 use super::super::quantisation::{
-    dequantize, dequantized, dynamically_quantized, quantize, quantized, quantized_convolution,
+    Quantized, dequantize, dequantized, dynamically_quantized, quantize, quantized,
+    quantized_convolution,
 };
 use super::Results;
 use super::convolution::{channels_first, channels_last};
@@ -48,7 +49,7 @@ fn number(x: &mut Use<'_, '_, '_>, first: usize) -> Result<V, Fault> {
     let (v, scale) = (x.input(first)?, x.input(first + 1)?);
     let scale = single(x, scale)?;
     let zero = x.optional(first + 2).map(|zero| single(x, zero)).transpose()?;
-    dequantized(x, v, scale, zero)
+    dequantized(x, v, scale, zero, x.dtype(scale))
 }
 
 /// The result as integers, by the scale of input `first` and the zero point after it.
@@ -56,7 +57,7 @@ fn integer(x: &mut Use<'_, '_, '_>, v: V, first: usize, to: DType) -> Result<V, 
     let scale = x.input(first)?;
     let scale = single(x, scale)?;
     let zero = x.optional(first + 1).map(|zero| single(x, zero)).transpose()?;
-    quantized(x, v, scale, zero, to)
+    quantized(x, v, scale, Quantized::to(to, zero))
 }
 
 fn binary(x: &mut Use<'_, '_, '_>, f: BinaryFn) -> Results {

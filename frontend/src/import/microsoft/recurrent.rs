@@ -32,14 +32,14 @@ fn weights(x: &mut Use<'_, '_, '_>, v: V, scale: V, zero: V) -> Result<V, Fault>
         *slot = x.reshape(*slot, shape)?;
     }
     let [scale, zero] = apart;
-    let numbers = dequantized(x, v, scale, Some(zero))?;
+    let numbers = dequantized(x, v, scale, Some(zero), x.dtype(scale))?;
     x.transpose(numbers, vec![0, 2, 1])
 }
 
 fn dynamic_quantize_lstm(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let (rounded, scale, zero) = dynamically_quantized(x, operand)?;
-    let operand = dequantized(x, rounded, scale, Some(zero))?;
+    let operand = dequantized(x, rounded, scale, Some(zero), x.dtype(scale))?;
     let (w, scale, zero) = (x.input(1)?, x.input(8)?, x.input(9)?);
     let w = weights(x, w, scale, zero)?;
     let (r, scale, zero) = (x.input(2)?, x.input(10)?, x.input(11)?);
