@@ -15,6 +15,7 @@ mod control;
 mod conversion;
 mod convolution;
 mod einsum;
+mod element_types;
 mod elementwise;
 mod fault;
 mod inputs;
@@ -35,6 +36,7 @@ mod slicing;
 mod softmax;
 mod window;
 
+pub use element_types::{Signature, signatures};
 pub use operator::{Operator, operators};
 
 use crate::Model;
@@ -186,6 +188,13 @@ impl<'m> Importer<'m> {
             Some(id) => self.value(*id).map(Some).ok_or(Fault::Silent),
         });
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let site = &node.site;
+        if let Some(signature) = element_types::signature_of(&site.domain, &site.op, site.opset) {
+            let given = inputs.iter().enumerate();
+            for (number, v) in given.filter_map(|(number, v)| Some((number, (*v)?))) {
+                signature.check(number, self.build.ty(v))?;
+            }
+        }
         let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
         let mut asked = node.outputs.iter().skip(results.len());
         if asked.any(Option::is_some) {
