@@ -10,6 +10,6 @@ pub mod read;
 mod report;
 pub mod resolve;
 
-pub use import::{ImportOptions, Operator, import, operators};
+pub use import::{ImportOptions, Operator, Signature, import, operators, signatures};
 pub use read::{Model, ReadError, TensorReadError, tensor_from_proto, tensor_to_proto};
 pub use report::{ImportError, Problem, ProblemKind, Report, Site};

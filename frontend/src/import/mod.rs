@@ -23,6 +23,7 @@ mod deformable;
 mod determinant;
 mod dropout;
 mod einsum;
+mod element_types;
 mod elementwise;
 mod fault;
 mod flex_attention;
@@ -64,6 +65,7 @@ mod text;
 mod unpooling;
 mod window;
 
+pub use element_types::{Signature, signatures};
 pub use operator::{Operator, operators};
 
 use crate::Model;
@@ -258,6 +260,13 @@ impl<'m> Importer<'m> {
             Some(id) => self.value(*id).map(Some).ok_or(Fault::Silent),
         });
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let site = &node.site;
+        if let Some(signature) = element_types::signature_of(&site.domain, &site.op, site.opset) {
+            let given = inputs.iter().enumerate();
+            for (number, v) in given.filter_map(|(number, v)| Some((number, (*v)?))) {
+                signature.check(number, self.build.ty(v))?;
+            }
+        }
         let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
         let mut asked = node.outputs.iter().skip(results.len());
         if asked.any(Option::is_some) {

@@ -217,9 +217,10 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
     let mut scales = Vec::with_capacity(2);
     for number in [0, 3] {
         let v = x.input(number)?;
-        let wide = x.cast(v, DType::I32)?;
+        let exact = if x.dtype(v).is_code() { DType::F32 } else { DType::I32 };
+        let wide = x.cast(v, exact)?;
         let (scale, zero) = (x.input(number + 1)?, x.input(number + 2)?);
-        let zero = x.cast(zero, DType::I32)?;
+        let zero = x.cast(zero, exact)?;
         // A vector is one for each row of the first operand, each column of the second.
         let rows = number == 0 && x.rank(zero) == 1 && !x.shape(zero)[0].is(1);
         let zero = if rows { x.along(zero, 0, 2)? } else { zero };
