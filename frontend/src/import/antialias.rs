@@ -64,8 +64,7 @@ struct Axis<'r> {
 impl Axis<'_> {
     /// `[result, operand]`: how much each element counts in each sample, f64.
     fn weights(&self, x: &mut Use<'_, '_, '_>) -> Result<V, Fault> {
-        let (from, to) =
-            (x.size(&self.from, DType::F64)?, x.size(&self.to, DType::F64)?);
+        let (from, to) = (x.size(&self.from, DType::F64)?, x.size(&self.to, DType::F64)?);
         let scale = match self.scale {
             Some(scale) => x.scalar(DType::F64, scale)?,
             None => x.binary(BinaryFn::Div, to, from)?,
@@ -108,11 +107,7 @@ impl Axis<'_> {
     }
 
     /// Where the operand is sampled for each element of the result, `[result, 1]`.
-    fn coordinate(
-        &self,
-        x: &mut Use<'_, '_, '_>,
-        [from, to, scale]: [V; 3],
-    ) -> Result<V, Fault> {
+    fn coordinate(&self, x: &mut Use<'_, '_, '_>, [from, to, scale]: [V; 3]) -> Result<V, Fault> {
         let number = x.counter(&self.to, DType::F64, 0, 2)?;
         let alone = self.to.is(1);
         let half_pixel = |x: &mut Use<'_, '_, '_>| {

@@ -13,10 +13,8 @@ use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] = &[
-    onnx("CausalConvWithState", 27, causal_conv),
-    onnx("TensorScatter", 24, tensor_scatter),
-];
+pub(super) const OPERATORS: &[Entry] =
+    &[onnx("CausalConvWithState", 27, causal_conv), onnx("TensorScatter", 24, tensor_scatter)];
 
 /// A depthwise convolution along time, each result over the last elements before it.
 fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
@@ -45,7 +43,8 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
         Some(past) => x.with_dims(past, &before)?,
         None => x.filled(dtype, 0.0, before)?,
     };
-    let whole = if history.is(0) { operand } else { x.add(op::Concat { axis: 2 }, &[past, operand])? };
+    let whole =
+        if history.is(0) { operand } else { x.add(op::Concat { axis: 2 }, &[past, operand])? };
     let conv = op::Conv {
         strides: vec![1],
         dilations: vec![1],
@@ -83,14 +82,18 @@ fn tensor_scatter(x: &mut Use<'_, '_, '_>) -> Results {
     let Some(news) = news.filter(|_| x.rank(update) == rank && x.dtype(update) == x.dtype(cache))
     else {
         let (cache, update) = (x.ty(cache), x.ty(update));
-        return Err(Fault::malformed(format!("the update {update} does not fit the cache {cache}")));
+        return Err(Fault::malformed(format!(
+            "the update {update} does not fit the cache {cache}"
+        )));
     };
     let mut expected = shape.clone();
     expected[axis] = news.clone();
     let update = x.with_dims(update, &expected)?;
     if x.shape(update) != expected || x.facts().at_least(&shape[axis], &news) == Some(false) {
         let (cache, update) = (x.ty(cache), x.ty(update));
-        return Err(Fault::malformed(format!("the update {update} does not fit the cache {cache}")));
+        return Err(Fault::malformed(format!(
+            "the update {update} does not fit the cache {cache}"
+        )));
     }
     if news.is(0) {
         return Ok(vec![cache]);

@@ -58,9 +58,8 @@ fn deform_conv(x: &mut Use<'_, '_, '_>) -> Results {
         let expected = [vec![shape[0].clone(), coordinates], places.clone()].concat();
         x.with_dims(offset, &expected)?
     };
-    let apart = |inner: &[Dim]| {
-        [&[shape[0].clone(), moved.clone()], kernel, inner, &places].concat()
-    };
+    let apart =
+        |inner: &[Dim]| [&[shape[0].clone(), moved.clone()], kernel, inner, &places].concat();
     let offset = x.reshape(offset, apart(&[Dim::from(2i64)]))?;
     let wide = sampling::computed_in(&[dtype]);
     let offset = x.cast(offset, wide)?;
@@ -110,10 +109,10 @@ fn deform_conv(x: &mut Use<'_, '_, '_>) -> Results {
     let w = x.cast(w, wide)?;
     let w = x.reshape(w, [&[groups, outputs, depth], kernel].concat())?;
     let labels = |text: &str| text.as_bytes().to_vec();
-    let spec =
-        ContractSpec { lhs: labels("ngcklij"), rhs: labels("gockl"), out: labels("ngoij") };
+    let spec = ContractSpec { lhs: labels("ngcklij"), rhs: labels("gockl"), out: labels("ngoij") };
     let result = x.add(Contract { spec }, &[columns, w])?;
-    let result = x.reshape(result, [&[shape[0].clone(), filter[0].clone()], &places[..]].concat())?;
+    let result =
+        x.reshape(result, [&[shape[0].clone(), filter[0].clone()], &places[..]].concat())?;
     let result = x.cast(result, dtype)?;
     let bias = x.optional(3);
     Ok(vec![add_bias(x, result, bias)?])

@@ -53,12 +53,7 @@ fn det(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// The product of the pivots of `[count, size, size]`.
-fn eliminated(
-    x: &mut Use<'_, '_, '_>,
-    matrices: V,
-    count: &Dim,
-    size: &Dim,
-) -> Result<V, Fault> {
+fn eliminated(x: &mut Use<'_, '_, '_>, matrices: V, count: &Dim, size: &Dim) -> Result<V, Fault> {
     let dtype = x.dtype(matrices);
     let start = x.filled(dtype, 1.0, vec![count.clone()])?;
     let trip = x.size(size, DType::I64)?;

@@ -145,12 +145,7 @@ impl Sampler {
     }
 
     /// The first and last coordinate that count as inside.
-    fn edges(
-        &self,
-        x: &mut Use<'_, '_, '_>,
-        dtype: DType,
-        size: &Dim,
-    ) -> Result<(V, V), Fault> {
+    fn edges(&self, x: &mut Use<'_, '_, '_>, dtype: DType, size: &Dim) -> Result<(V, V), Fault> {
         let margin = if self.align_corners { 0.0 } else { 0.5 };
         let last = x.size(&(size.clone() - Dim::from(1i64)), dtype)?;
         Ok((x.scalar(dtype, -margin)?, x.with_number(BinaryFn::Add, last, margin)?))
@@ -252,19 +247,13 @@ fn affine_grid(x: &mut Use<'_, '_, '_>) -> Results {
     let theta = x.cast(theta, wide)?;
     let spec = if spatial == 2 { ("nij", "hwj", "nhwi") } else { ("nij", "dhwj", "ndhwi") };
     let labels = |text: &str| text.as_bytes().to_vec();
-    let spec =
-        ContractSpec { lhs: labels(spec.0), rhs: labels(spec.1), out: labels(spec.2) };
+    let spec = ContractSpec { lhs: labels(spec.0), rhs: labels(spec.1), out: labels(spec.2) };
     let grid = x.add(Contract { spec }, &[theta, places])?;
     Ok(vec![x.cast(grid, dtype)?])
 }
 
 /// Numbers of elements as coordinates from −1 to 1.
-fn normalised(
-    x: &mut Use<'_, '_, '_>,
-    at: V,
-    size: &Dim,
-    align_corners: bool,
-) -> Result<V, Fault> {
+fn normalised(x: &mut Use<'_, '_, '_>, at: V, size: &Dim, align_corners: bool) -> Result<V, Fault> {
     let dtype = x.dtype(at);
     let (at, size) = if align_corners {
         // The one element of a dimension of size 1 is at −1.

@@ -70,7 +70,8 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
     let (batch, time, depth) = (shape[0].clone(), shape[1].clone(), shape[3].clone());
     let key = x.with_dims(key, &[batch.clone(), time.clone(), writers.clone(), depth.clone()])?;
     let width = x.shape(value)[3].clone();
-    let value = x.with_dims(value, &[batch.clone(), time.clone(), writers.clone(), width.clone()])?;
+    let value =
+        x.with_dims(value, &[batch.clone(), time.clone(), writers.clone(), width.clone()])?;
     let scale = match x.float_or("scale", 0.0)? {
         scale if scale != 0.0 => x.scalar(DType::F32, scale)?,
         _ => {

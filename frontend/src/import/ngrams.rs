@@ -14,6 +14,11 @@ type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[onnx("TfIdfVectorizer", 9, tf_idf_vectorizer)];
 
+/// The most entries of a table from n-grams to columns.
+const MOST_ENTRIES: i64 = 1 << 24;
+/// The most elements that may be skipped.
+const MOST_SKIPS: usize = 256;
+
 /// The n-grams of one length.
 struct Grams {
     length: usize,
@@ -34,7 +39,10 @@ fn count(x: &Use<'_, '_, '_>, name: &str) -> Result<usize, Fault> {
     value.ok_or_else(|| Fault::malformed(format!("`{name}` must be a number of at least 0")))
 }
 
-fn pool(x: &Use<'_, '_, '_>, lengths: std::ops::RangeInclusive<usize>) -> Result<Vec<Grams>, Fault> {
+fn pool(
+    x: &Use<'_, '_, '_>,
+    lengths: std::ops::RangeInclusive<usize>,
+) -> Result<Vec<Grams>, Fault> {
     if x.attribute("pool_strings").is_some() {
         let message = "n-grams of strings are not supported";
         return Err(Fault::unsupported(message, "give numbers for the words"));
@@ -75,7 +83,13 @@ fn tf_idf_vectorizer(x: &mut Use<'_, '_, '_>) -> Results {
     let lengths = count(x, "min_gram_length")?..=count(x, "max_gram_length")?;
     let skips = count(x, "max_skip_count")?;
     let grams = pool(x, lengths)?;
-    let width = list(x, "ngram_indexes")?.iter().max().map_or(0, |&last| last + 1);
+    let width = list(x, "ngram_indexes")?.iter().max().map_or(0, |&last| last.saturating_add(1));
+    let entries = grams.iter().map(|grams| grams.columns.len() as i64).sum::<i64>();
+    if entries.saturating_mul(width) > MOST_ENTRIES || skips > MOST_SKIPS {
+        let message =
+            format!("{entries} n-grams in {width} columns with {skips} skips are too many");
+        return Err(Fault::unsupported(message, "use fewer"));
+    }
     let length = shape[shape.len() - 1].clone();
     let batch: Dim = shape[..shape.len() - 1].iter().cloned().product();
     let rows = x.cast(operand, DType::I64)?;

@@ -301,7 +301,12 @@ fn max_roi_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let trip = x.binary(BinaryFn::Mul, most[0], most[1])?;
     let start = x.filled(images.dtype, f64::NEG_INFINITY, images.collected(places))?;
     let used = [
-        images.rows, images.first, most[1], spans[0].first, spans[0].count, spans[1].first,
+        images.rows,
+        images.first,
+        most[1],
+        spans[0].first,
+        spans[0].count,
+        spans[1].first,
         spans[1].count,
     ];
     let result = repeat(x, trip, (&[start], &used), None, |x, iteration, collected| {

@@ -147,11 +147,7 @@ pub(super) fn share(x: &mut Use<'_, '_, '_>, corner: Corner, dtype: DType) -> Re
 }
 
 /// The interpolation: the sum of all corners' shares.
-pub(super) fn sum(
-    x: &mut Use<'_, '_, '_>,
-    corners: Vec<Corner>,
-    dtype: DType,
-) -> Result<V, Fault> {
+pub(super) fn sum(x: &mut Use<'_, '_, '_>, corners: Vec<Corner>, dtype: DType) -> Result<V, Fault> {
     let mut sum: Option<V> = None;
     for corner in corners {
         let share = share(x, corner, dtype)?;

@@ -203,7 +203,9 @@ fn col2im(x: &mut Use<'_, '_, '_>) -> Results {
     let columns = x.with_dim(columns, 2, &count)?;
     if x.shape(columns)[2] != count {
         let ty = x.ty(columns);
-        return Err(Fault::malformed(format!("{ty} does not hold the {count} blocks of the image")));
+        return Err(Fault::malformed(format!(
+            "{ty} does not hold the {count} blocks of the image"
+        )));
     }
     // Where each element of each block lies in the padded image.
     let rank = 2 * spatial;

@@ -108,7 +108,10 @@ fn uses_that_are_not_supported() {
             "node BatchNormalization x,v,v,v,v > y training_mode=1",
             "batch normalisation in training mode is not supported",
         ),
-        ("node AveragePool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
+        (
+            "node AveragePool w > p,y kernel_shape=[2]",
+            "only the first 1 of its outputs are supported",
+        ),
         (
             "node Resize w,_,v > y coordinate_transformation_mode='tf_half_pixel_for_nn'",
             "coordinate mode `tf_half_pixel_for_nn` is not supported",
@@ -141,14 +144,17 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
         ("node DeformConv x,x,x > y offset_group=3", "2 channels are not 3 groups of offsets"),
         ("node DFT v > y", "the signal must be floats with a dimension for parts, not f32[3]"),
         ("node DFT x > y", "the last dimension of f32[1, 2, 4, 3] must be 1 (real) or 2 (complex)"),
-        (
-            "node DFT x,_,three > y",
-            "the last dimension holds parts and cannot be transformed",
-        ),
+        ("node DFT x,_,three > y", "the last dimension holds parts and cannot be transformed"),
         ("node STFT x,i > y", "the signal must have rank 3: f32[1, 2, 4, 3]"),
         ("node HannWindow i > y", "the size of the window must be one number, but is i64[2]"),
-        ("node MaxUnpool x,x > y kernel_shape=[2,2]", "the indices f32[1, 2, 4, 3] are not those of f32[1, 2, 4, 3]"),
-        ("node Col2Im x,i,i > y", "f32[1, 2, 4, 3] does not hold blocks of 2 dimensions for an image of 2"),
+        (
+            "node MaxUnpool x,x > y kernel_shape=[2,2]",
+            "the indices f32[1, 2, 4, 3] are not those of f32[1, 2, 4, 3]",
+        ),
+        (
+            "node Col2Im x,i,i > y",
+            "f32[1, 2, 4, 3] does not hold blocks of 2 dimensions for an image of 2",
+        ),
         ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
         ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
         ("node TfIdfVectorizer x > y", "f32[1, 2, 4, 3] is not a row or rows of i32 or i64"),
