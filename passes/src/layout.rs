@@ -4,8 +4,8 @@
 //! dimensions.
 
 use kiln_ir::op::{
-    Accumulate, ArgReduce, Assume, Broadcast, Concat, CoordinateMode, Op, Pad, Reduce, Resize, Slice,
-    Softmax, WindowReduce,
+    Accumulate, ArgReduce, Assume, Broadcast, Concat, CoordinateMode, Op, Pad, Reduce, Resize,
+    Slice, Softmax, WindowReduce,
 };
 
 /// The operation `op'` on the operand as it was before a transpose by `perm`, and the transpose
@@ -41,9 +41,7 @@ pub(crate) fn through(op: &Op, perm: &[usize]) -> Option<(Op, Vec<usize>)> {
             Some((ArgReduce { axis: perm[reduce.axis], ..reduce.clone() }.into(), after))
         }
         Op::Softmax(softmax) => same(Softmax { axis: perm[softmax.axis] }.into()),
-        Op::Accumulate(scan) => {
-            same(Accumulate { axis: perm[scan.axis], ..scan.clone() }.into())
-        }
+        Op::Accumulate(scan) => same(Accumulate { axis: perm[scan.axis], ..scan.clone() }.into()),
         Op::Resize(resize) => {
             if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
                 return None;

@@ -21,6 +21,11 @@ const LONGEST_TABLE: i64 = 128;
 /// The longest frame whose transform is a convolution with the rows of a table.
 const LONGEST_FILTER: i64 = 1024;
 
+/// The longest transform: its table of rotations is part of the model.
+const LONGEST: i64 = 1 << 22;
+/// The most entries of a table.
+const LARGEST_TABLE: i64 = 1 << 25;
+
 /// A transform along an axis of real or complex numbers, whose parts are in the last dimension.
 #[derive(Clone)]
 struct Transform {
@@ -74,6 +79,16 @@ impl Transform {
         results: i64,
     ) -> Result<Tensor, Fault> {
         let made: usize = if self.to_real() { 1 } else { 2 };
+        let entries =
+            [elements, parts, results, made as i64].into_iter().try_fold(1i64, |all, n| {
+                all.checked_mul(n.max(1)).filter(|&entries| entries <= LARGEST_TABLE)
+            });
+        if entries.is_none() {
+            return Err(Fault::unsupported(
+                format!("a transform of length {length} is too long"),
+                "choose a length with small factors",
+            ));
+        }
         let sizes = [elements, parts, results].map(|size| size.max(0) as usize);
         let mut values = Vec::with_capacity(sizes.iter().product::<usize>() * made);
         for n in 0..elements {
@@ -153,7 +168,8 @@ impl Transform {
         let known = [&self.length, &elements, &self.results()].map(Dim::as_const);
         let result = match known {
             [Some(length), Some(elements), Some(results)] => {
-                if length > LONGEST_TABLE && !self.to_real() && factor(length).is_some() {
+                let in_steps = (LONGEST_TABLE + 1..=LONGEST).contains(&length);
+                if in_steps && !self.to_real() && factor(length).is_some() {
                     let missing = Dim::from(length - elements);
                     let signal = lengthened(x, signal, axis, missing)?;
                     let whole = self.in_steps(x, signal, axis, length)?;

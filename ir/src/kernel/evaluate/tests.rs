@@ -98,12 +98,10 @@ fn scattered_sums() -> Kernel {
     let mut zero = ScalarProgram::default();
     zero.results = vec![zero.push(ScalarOp::Constant(Scalar::Float(0.0)), DType::F32)];
     let mut update = ScalarProgram::default();
-    let target =
-        update.push(ScalarOp::Read { access: at(1, &[0]), outside: None }, DType::I64);
+    let target = update.push(ScalarOp::Read { access: at(1, &[0]), outside: None }, DType::I64);
     let place = Access { operand: 2, index: vec![Index::Scalar(target)] };
     let outside = Some(Scalar::Float(0.0));
-    let before =
-        update.push(ScalarOp::Read { access: place.clone(), outside }, DType::F32);
+    let before = update.push(ScalarOp::Read { access: place.clone(), outside }, DType::F32);
     let x = read(&mut update, at(0, &[0]));
     let sum = update.push(ScalarOp::Binary(BinaryFn::Add, before, x), DType::F32);
     update.results = vec![sum];
