@@ -59,5 +59,5 @@ macro_rules! families {
 }
 
 families! {
-    attention binary movement normalisations products recurrent reductions resizing shapes unary windows
+    attention binary microsoft movement normalisations products recurrent reductions resizing shapes unary windows
 }

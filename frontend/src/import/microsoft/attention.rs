@@ -144,7 +144,11 @@ fn interleaved(x: &mut Use<'_, '_, '_>, v: V, number: usize) -> Result<V, Fault>
 fn unpacked(x: &mut Use<'_, '_, '_>) -> Result<[V; 3], Fault> {
     let query = x.input(0)?;
     if x.rank(query) == 5 {
-        return Ok([interleaved(x, query, 0)?, interleaved(x, query, 1)?, interleaved(x, query, 2)?]);
+        return Ok([
+            interleaved(x, query, 0)?,
+            interleaved(x, query, 1)?,
+            interleaved(x, query, 2)?,
+        ]);
     }
     let key = x.input(1)?;
     if x.rank(key) == 5 {
@@ -242,4 +246,3 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
     let result = rotated(x, v, [cos, sin], Some(positions), turned, interleaved)?;
     Ok(vec![if own.len() == 3 { side_by_side(x, result)? } else { result }])
 }
-

@@ -18,12 +18,7 @@ pub(super) const OPERATORS: &[Entry] = &[
 ];
 
 /// Numbers of `bits` bits out of the bytes of the last dimension, `count` of them.
-pub(super) fn unpacked(
-    x: &mut Use<'_, '_, '_>,
-    v: V,
-    bits: i64,
-    count: &Dim,
-) -> Result<V, Fault> {
+pub(super) fn unpacked(x: &mut Use<'_, '_, '_>, v: V, bits: i64, count: &Dim) -> Result<V, Fault> {
     if !matches!(bits, 2 | 4 | 8) {
         let help = "quantise to 2, 4 or 8 bits";
         return Err(Fault::unsupported(format!("numbers of {bits} bits"), help));
@@ -169,7 +164,10 @@ fn gather_block_quantized(x: &mut Use<'_, '_, '_>) -> Results {
     }
     if axis == along || bytes && bits < 8 && axis + 1 == rank {
         let help = "quantise along another axis than is gathered from";
-        return Err(Fault::unsupported(format!("rows that lie across blocks of axis {axis}"), help));
+        return Err(Fault::unsupported(
+            format!("rows that lie across blocks of axis {axis}"),
+            help,
+        ));
     }
     let indices = x.cast(indices, DType::I64)?;
     let size = x.shape(data)[axis].clone();
@@ -177,8 +175,10 @@ fn gather_block_quantized(x: &mut Use<'_, '_, '_>) -> Results {
     let negative = x.with_number(BinaryFn::Less, indices, 0.0)?;
     let from_end = x.binary(BinaryFn::Add, indices, size)?;
     let place = x.select(negative, from_end, indices)?;
-    let (not_before, before_end) =
-        (x.with_number(BinaryFn::GreaterEqual, place, 0.0)?, x.binary(BinaryFn::Less, place, size)?);
+    let (not_before, before_end) = (
+        x.with_number(BinaryFn::GreaterEqual, place, 0.0)?,
+        x.binary(BinaryFn::Less, place, size)?,
+    );
     let exists = x.binary(BinaryFn::And, not_before, before_end)?;
     let last = x.with_number(BinaryFn::Sub, size, 1.0)?;
     let inside = x.with_number(BinaryFn::Max, place, 0.0)?;
@@ -187,7 +187,13 @@ fn gather_block_quantized(x: &mut Use<'_, '_, '_>) -> Results {
     // Where the dimensions after the gathered one are now.
     let shift = x.rank(indices).max(1) - 1;
     let deep = x.rank(indices) == 0;
-    let along = if along < axis { along } else if deep { along - 1 } else { along + shift };
+    let along = if along < axis {
+        along
+    } else if deep {
+        along - 1
+    } else {
+        along + shift
+    };
     let dtype = x.dtype(scales);
     let taken = rows(x, data)?;
     let width = x.shape(taken).last().cloned().unwrap_or_default() * Dim::from(8 / bits.max(1));

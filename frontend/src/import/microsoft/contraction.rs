@@ -21,12 +21,7 @@ pub(super) const OPERATORS: &[Entry] = &[
 
 /// The operand as a stack of matrices: with its first dimension as the rows, if `batch`, and then
 /// transposed, if `transposed`.
-fn matrices(
-    x: &mut Use<'_, '_, '_>,
-    v: V,
-    transposed: bool,
-    batch: bool,
-) -> Result<V, Fault> {
+fn matrices(x: &mut Use<'_, '_, '_>, v: V, transposed: bool, batch: bool) -> Result<V, Fault> {
     let rank = x.rank(v);
     if rank < 2 {
         return Ok(v);

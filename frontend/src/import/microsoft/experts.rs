@@ -96,12 +96,7 @@ fn numbers(x: &mut Use<'_, '_, '_>, number: usize, zeros: usize, bits: i64) -> R
 
 /// The share of each expert in each token `[tokens, experts]`: that of the `k` greatest, which sum
 /// to 1 if `normal`, else 0.
-fn routed(
-    x: &mut Use<'_, '_, '_>,
-    router: V,
-    shares: Option<V>,
-    normal: bool,
-) -> Result<V, Fault> {
+fn routed(x: &mut Use<'_, '_, '_>, router: V, shares: Option<V>, normal: bool) -> Result<V, Fault> {
     let shape = x.shape(router);
     let [_, experts] = &shape[..] else {
         return Err(Fault::malformed("the router's numbers must be a matrix"));
@@ -162,11 +157,12 @@ fn between(x: &mut Use<'_, '_, '_>, v: V, third: Option<V>) -> Result<V, Fault> 
             let zero = Dim::from(0i64);
             let (gate, linear) = match (x.int_or("swiglu_fusion", 0)?, third) {
                 (0, Some(third)) => (v, third),
-                (1, None) => (
-                    part(x, v, zero, half.clone(), 2)?,
-                    part(x, v, Dim::from(1i64), half, 2)?,
-                ),
-                (2, None) => (part(x, v, zero, half.clone(), 1)?, part(x, v, half.clone(), half, 1)?),
+                (1, None) => {
+                    (part(x, v, zero, half.clone(), 2)?, part(x, v, Dim::from(1i64), half, 2)?)
+                }
+                (2, None) => {
+                    (part(x, v, zero, half.clone(), 1)?, part(x, v, half.clone(), half, 1)?)
+                }
                 (other, _) => {
                     let message = format!("swiglu_fusion {other} with these inputs");
                     return Err(Fault::unsupported(message, "use 1 or 2 without fc3"));
@@ -208,12 +204,7 @@ fn layer(
     x.binary(BinaryFn::Add, result, bias)
 }
 
-fn mixture(
-    x: &mut Use<'_, '_, '_>,
-    layers: &Layers,
-    shares: Option<V>,
-    normal: bool,
-) -> Results {
+fn mixture(x: &mut Use<'_, '_, '_>, layers: &Layers, shares: Option<V>, normal: bool) -> Results {
     let (operand, router) = (x.input(0)?, x.input(1)?);
     let (shape, dtype) = (x.shape(operand), x.dtype(operand));
     let Some((width, outer)) = shape.split_last() else {

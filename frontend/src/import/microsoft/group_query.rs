@@ -187,9 +187,10 @@ impl Place {
         causal: bool,
     ) -> Result<(), Fault> {
         let window = x.int_or("local_window_size", -1)?;
-        let aligned = self.uniform.as_ref().is_some_and(|before| {
-            before.clone() + length.clone() == self.keys
-        });
+        let aligned = self
+            .uniform
+            .as_ref()
+            .is_some_and(|before| before.clone() + length.clone() == self.keys);
         scoring.causal = causal && aligned;
         if (aligned || !causal) && window < 0 && self.uniform.is_some() {
             return Ok(());

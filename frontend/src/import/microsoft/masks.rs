@@ -93,7 +93,8 @@ impl Scoring {
         let grouped = x.reshape(heads.q, groups)?;
         let products = op::Contract { spec: spec("bhgsd,bhtd->bhgst")? };
         let scores = x.add(products, &[grouped, heads.k])?;
-        let scores = x.reshape(scores, vec![q[0].clone(), all.clone(), q[2].clone(), keys.clone()])?;
+        let scores =
+            x.reshape(scores, vec![q[0].clone(), all.clone(), q[2].clone(), keys.clone()])?;
         let mut scores = x.with_number(BinaryFn::Mul, scores, self.scale)?;
         if self.softcap != 0.0 {
             let scaled = x.with_number(BinaryFn::Div, scores, self.softcap)?;
@@ -121,7 +122,10 @@ impl Scoring {
             let sink = x.along(sink, 1, 3)?;
             let mut column = x.shape(scores);
             column[3] = Dim::from(1i64);
-            let sink = x.reshape(sink, vec![Dim::from(1i64), all.clone(), Dim::from(1i64), Dim::from(1i64)])?;
+            let sink = x.reshape(
+                sink,
+                vec![Dim::from(1i64), all.clone(), Dim::from(1i64), Dim::from(1i64)],
+            )?;
             let sink = x.broadcast(sink, column)?;
             weights = x.add(op::Concat { axis: 3 }, &[weights, sink])?;
         }
@@ -174,7 +178,8 @@ pub(super) fn padding(
             }
             let mask = x.cast(mask, DType::I64)?;
             let bound = |x: &mut Use<'_, '_, '_>, start: Dim| {
-                let part = op::Slice { starts: vec![start], sizes: vec![batch.clone()], steps: vec![1] };
+                let part =
+                    op::Slice { starts: vec![start], sizes: vec![batch.clone()], steps: vec![1] };
                 let part = if both { x.add(part, &[mask])? } else { x.with_dim(mask, 0, batch)? };
                 x.along(part, 0, 4)
             };

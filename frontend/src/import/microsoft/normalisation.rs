@@ -85,7 +85,11 @@ fn skip_group_norm(x: &mut Use<'_, '_, '_>) -> Results {
         let Some(channels) = shape.pop() else { return Ok(v) };
         let spatial = rank.saturating_sub(2);
         let ones = vec![Dim::from(1i64); spatial];
-        shape.extend(if last { [ones, vec![channels]].concat() } else { [vec![channels], ones].concat() });
+        shape.extend(if last {
+            [ones, vec![channels]].concat()
+        } else {
+            [vec![channels], ones].concat()
+        });
         x.reshape(v, shape)
     };
     if x.rank(skip) == 2 {

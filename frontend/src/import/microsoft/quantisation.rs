@@ -66,10 +66,7 @@ fn binary(x: &mut Use<'_, '_, '_>, f: BinaryFn) -> Results {
     Ok(vec![integer(x, result, 6, to)?])
 }
 
-fn unary(
-    x: &mut Use<'_, '_, '_>,
-    f: fn(&mut Use<'_, '_, '_>, V) -> Result<V, Fault>,
-) -> Results {
+fn unary(x: &mut Use<'_, '_, '_>, f: fn(&mut Use<'_, '_, '_>, V) -> Result<V, Fault>) -> Results {
     let to = x.dtype(x.input(0)?);
     let v = number(x, 0)?;
     let result = f(x, v)?;
@@ -210,7 +207,9 @@ fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
         let (v, zero) = (x.input(first)?, x.optional(first + 2));
         if x.rank(v) != 2 {
             let ty = x.ty(v);
-            return Err(Fault::malformed(format!("the operands must be matrices, but one is {ty}")));
+            return Err(Fault::malformed(format!(
+                "the operands must be matrices, but one is {ty}"
+            )));
         }
         let transposed = x.flag(name, false)?;
         let mut wide = x.cast(v, DType::I32)?;

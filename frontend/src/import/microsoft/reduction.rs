@@ -9,10 +9,8 @@ use super::Results;
 use kiln_ir::op::{BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
-pub(super) const OPERATORS: &[Entry] = &[
-    microsoft("CDist", distances),
-    microsoft("ReduceSumInteger", reduce_sum_integer),
-];
+pub(super) const OPERATORS: &[Entry] =
+    &[microsoft("CDist", distances), microsoft("ReduceSumInteger", reduce_sum_integer)];
 
 fn reduce_sum_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let v = x.input(0)?;
