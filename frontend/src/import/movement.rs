@@ -345,7 +345,7 @@ fn tile(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// Amounts are an attribute up to opset 10; axes came with 18, `wrap` with 19.
 fn pad(x: &mut Use<'_, '_, '_>) -> Results {
-    let dtype = x.dtype(x.input(0)?);
+    let (dtype, mode) = (x.dtype(x.input(0)?), pad_mode(x)?);
     let (amounts, axes, value) = if x.opset() < 11 {
         let name = if x.opset() < 2 { "paddings" } else { "pads" };
         let missing = || Fault::malformed(format!("`{name}` is missing"));
@@ -374,25 +374,30 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
         };
         (amounts, axes, value)
     };
-    padded(x, &amounts, axes.as_deref(), value)
+    padded(x, mode, &amounts, axes.as_deref(), value)
 }
 
-/// The operand with amounts before and after each axis around it, as the mode of the node says.
+/// What stands around the operand.
+pub(super) fn pad_mode(x: &Use<'_, '_, '_>) -> Result<op::PadMode, Fault> {
+    Ok(match x.string_or("mode", "constant")? {
+        "constant" => op::PadMode::Constant,
+        "reflect" => op::PadMode::Reflect,
+        "edge" => op::PadMode::Edge,
+        "wrap" => op::PadMode::Wrap,
+        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
+    })
+}
+
+/// The operand with amounts before and after each axis around it.
 pub(super) fn padded(
     x: &mut Use<'_, '_, '_>,
+    mode: op::PadMode,
     amounts: &[Dim],
     axes: Option<&[i64]>,
     value: V,
 ) -> Results {
     let operand = x.input(0)?;
     let rank = x.rank(operand);
-    let mode = match x.string_or("mode", "constant")? {
-        "constant" => op::PadMode::Constant,
-        "reflect" => op::PadMode::Reflect,
-        "edge" => op::PadMode::Edge,
-        "wrap" => op::PadMode::Wrap,
-        other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
-    };
     let axes = match axes {
         Some(axes) => x.axes(axes, rank)?,
         None => (0..rank).collect(),

@@ -59,6 +59,7 @@ macro_rules! families {
 }
 
 families! {
-    attention binary conversions gradients late learning losses movement normalisations old patches
-    products recurrent reductions resizing sampling shapes signals symbols training unary windows
+    attention binary conversions gradients late learning losses microsoft movement normalisations old
+    patches products recurrent reductions resizing sampling shapes signals symbols training unary
+    windows
 }

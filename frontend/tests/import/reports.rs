@@ -222,6 +222,56 @@ fn conversions_that_break_the_rules() {
 }
 
 #[test]
+fn uses_of_microsoft_operators_that_break_their_rules() {
+    for (lines, expected) in [
+        ("Attention x,w > y", "malformed: attribute `num_heads` must be at least 1"),
+        (
+            "Attention x,w > y num_heads=2 do_rotary=1",
+            "unsupported-use: rotary embedding or shared buffers inside",
+        ),
+        ("MultiHeadAttention x > y num_heads=2", "malformed: input 1 is missing, 1 are given"),
+        (
+            "Attention x,w,_,m > y num_heads=2",
+            "unsupported-use: a mask of 3 numbers is not one for each of 1",
+        ),
+        (
+            "GroupQueryAttention x,x > y num_heads=2 kv_num_heads=1",
+            "malformed: key and value are given together or not at all",
+        ),
+        (
+            "GroupQueryAttention x,_,_,_,_,m,m > y num_heads=2 kv_num_heads=1 \
+             sliding_window_cache=1",
+            "unsupported-use: chunks with padding or a window-sized cache",
+        ),
+        ("MatMulNBits x,b,s > y N=2 block_size=16", "malformed: attribute `K` must be at least 1"),
+        (
+            "MatMulNBits x,b,s > y K=16 N=2 block_size=16 bits=3",
+            "unsupported-use: numbers of 3 bits",
+        ),
+        ("FusedMatMul x,k > y", "malformed: a scalar cannot be multiplied as a matrix"),
+        ("FusedGemm w,w > y transB=1 activation='Clip'", "malformed: Clip lacks parameter 0"),
+        (
+            "NhwcMaxPool w > y kernel_shape=[2]",
+            "malformed: the operand must have spatial dimensions and channels",
+        ),
+        ("RotaryEmbedding w,m,w,w > y", "malformed: the operand must have rank 3 or 4"),
+        ("MoE w,w,x,_,x > y k=0", "unsupported-use: 0 experts for each token"),
+        ("CDist w,w > y metric='cosine'", "unsupported-use: the metric `cosine`"),
+        ("Inverse x > y", "unsupported-use: the inverse of f32[1, 2, 4]"),
+        ("GroupNorm x,w,w > y activation=0", "malformed: groups must be at least 1"),
+    ] {
+        let text = format!(
+            "case rules opset 21\ninput x f32[1,2,4] wave\ninput w f32[4,12] wave\ninput m \
+             i32[3] 1 1 1\ninput k f32[] 1\ninput b u8[2,1,8] wave\ninput s f32[2] wave\nnode \
+             com.microsoft:{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        let (kind, rule) = expected.split_once(": ").unwrap();
+        assert_eq!(found, [format!("{kind}: y: {rule}")], "{lines}");
+    }
+}
+
+#[test]
 fn uses_that_are_not_supported() {
     for (lines, expected) in [
         ("node Cast x > y to=8", "element type string is not supported"),

@@ -143,10 +143,11 @@ impl<'g> Dequantised<'g> {
         else {
             return None;
         };
-        let (integers, zero, scale) = [(a, b), (b, a)].into_iter().find_map(|(number, scale)| {
-            let (integers, zero) = shifted(graph, number)?;
-            Some((integers, zero, known(graph, scale)?))
-        })?;
+        let (integers, zero, scale) =
+            [(a, b), (b, a)].into_iter().find_map(|(number, scale)| {
+                let (integers, zero) = shifted(graph, number)?;
+                Some((integers, zero, known(graph, scale)?))
+            })?;
         let whole = graph.ty(integers).shape == graph.ty(at).shape;
         let scale = Scale::of(&scale, graph.ty(at).rank()).filter(|_| whole)?;
         let several = |value: ValueId| !graph.ty(value).elements().is(1);
@@ -159,7 +160,8 @@ impl<'g> Dequantised<'g> {
             None => vec![0],
             Some(zero) => known(graph, zero).map_or(vec![least, most], |zero| zero.to_i64()),
         };
-        let reach = zeros.iter().map(|&zero| (most - zero).abs().max((least - zero).abs())).max()?;
+        let reach =
+            zeros.iter().map(|&zero| (most - zero).abs().max((least - zero).abs())).max()?;
         Some(Dequantised { integers, zero, scale, moved, reach })
     }
 
@@ -252,15 +254,9 @@ impl<'g> Product<'g> {
         fits.then_some(Product { operands, along })
     }
 
-    fn write(
-        &self,
-        rebuild: &mut Rebuild,
-        graph: &Graph,
-        node: &Node,
-    ) -> Result<(), PassError> {
+    fn write(&self, rebuild: &mut Rebuild, graph: &Graph, node: &Node) -> Result<(), PassError> {
         let operands = [&self.operands[0], &self.operands[1]];
-        let inputs =
-            [operands[0].write(rebuild, node)?, operands[1].write(rebuild, node)?];
+        let inputs = [operands[0].write(rebuild, node)?, operands[1].write(rebuild, node)?];
         let sums = rebuild.add1(node.op.clone(), &inputs, node)?;
         let mut result = rebuild.add1(op::Cast { to: DType::F32 }, &[sums], node)?;
         let rank = rebuild.new.ty(result).rank();
@@ -268,7 +264,8 @@ impl<'g> Product<'g> {
         let mut common: f64 = single.filter_map(|operand| operand.scale.values.first()).product();
         for (operand, along) in operands.into_iter().zip(self.along) {
             let Some(axis) = along else { continue };
-            let values: Vec<f64> = operand.scale.values.iter().map(|scale| scale * common).collect();
+            let values: Vec<f64> =
+                operand.scale.values.iter().map(|scale| scale * common).collect();
             common = 1.0;
             let mut sizes = vec![1; rank - axis];
             sizes[0] = values.len();

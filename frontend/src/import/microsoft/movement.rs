@@ -3,7 +3,7 @@
 //! Invariant: each is the standard operator of today, with what it was called or left out then.
 
 use super::super::fault::Fault;
-use super::super::movement::{gather_nd, padded};
+use super::super::movement::{gather_nd, pad_mode, padded};
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
 use super::super::shape::{range, trilu};
@@ -32,7 +32,7 @@ fn expand_dims(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// The amounts are a vector, or the one row of a matrix.
 fn pad(x: &mut Use<'_, '_, '_>) -> Results {
-    let amounts = x.input(1)?;
+    let (mode, amounts) = (pad_mode(x)?, x.input(1)?);
     let count = x.ty(amounts).elements();
     let flat = x.reshape(amounts, vec![count])?;
     let amounts = x.dims(flat, "the amounts to pad with")?;
@@ -43,7 +43,7 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
             x.scalar(dtype, 0.0)?
         }
     };
-    padded(x, &amounts, None, value)
+    padded(x, mode, &amounts, None, value)
 }
 
 /// The step may be left out.

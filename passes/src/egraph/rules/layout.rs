@@ -78,6 +78,14 @@ pub(super) fn rules() -> Vec<Rule> {
         rule("binary-above-right-transpose", "(Binary@f ?b (Transpose@t ?a))", |g, m| {
             sink_binary(g, m, true)
         }),
+        // T(cast(x)) = cast(T(x)), where fewer bytes are moved
+        rule("cast-below-transpose", "(Transpose@t (Cast@f ?x))", |g, m| {
+            let (perm, x) = (perm(g, m, "t")?, m.class("x")?);
+            let Op::Cast(cast) = m.op(g, "f")?.clone() else { return None };
+            let widens = ty(g, x).dtype.size() < cast.to.size();
+            let moved = widens.then(|| transpose(g, x, perm)).flatten()?;
+            add_op(g, cast, &[moved])
+        }),
         // T(f(a, c)) = f(T(a), T(c)), c constant
         rule("binary-below-transpose", "(Transpose@t (Binary@f ?a ?c:const))", |g, m| {
             let perm = perm(g, m, "t")?;

@@ -57,6 +57,12 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let to = i.pick(&[DType::F16, DType::I32, DType::Bool]);
         i.op(Cast { to }, &[x])
     }),
+    ("cast-below-transpose", |i| {
+        let sizes = i.sizes(3);
+        let x = i.input(&sizes);
+        let y = i.op(Cast { to: DType::F64 }, &[x]);
+        i.transpose(y)
+    }),
     ("assume-above-transpose", |i| {
         let x = moved(i);
         let shape = dims(&i.sizes_of(x));
