@@ -14,7 +14,7 @@ pub fn random_tensor(dtype: DType, sizes: Vec<usize>, seed: u64) -> Result<Tenso
         let values: Vec<f64> = (0..piece.len() / dtype.size())
             .map(|_| {
                 let bits = splitmix64(&mut state);
-                if dtype.is_float() {
+                if dtype.is_float() || dtype.is_code() {
                     (bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0
                 } else {
                     (bits >> 63) as f64

@@ -75,12 +75,21 @@ pub enum TensorFileError {
 
 /// Reads a tensor; the format follows from the file name's ending.
 pub fn read(path: &Path) -> Result<Tensor, TensorFileError> {
+    read_as(path, DType::F32)
+}
+
+/// [`read`] of a value that is known to be of this type: nothing in a `.pb` file tells a sequence,
+/// an optional or a map from a tensor.
+pub fn read_as(path: &Path, dtype: DType) -> Result<Tensor, TensorFileError> {
     let format =
         TensorFormat::of(path).ok_or_else(|| TensorFileError::UnknownFormat(path.to_owned()))?;
     let bytes = fs::read(path).map_err(|error| io_error(path, error))?;
     let tensor = match format {
         TensorFormat::Npy => parse_npy(&bytes),
-        TensorFormat::Pb => kiln_frontend::tensor_from_proto(&bytes).map_err(|e| e.to_string()),
+        TensorFormat::Pb => {
+            let list = Some(dtype).filter(|dtype| dtype.is_list());
+            kiln_frontend::tensor_from_proto(&bytes, list).map_err(|error| error.to_string())
+        }
     };
     tensor.map_err(|reason| TensorFileError::Malformed { path: path.to_owned(), reason })
 }
@@ -117,14 +126,17 @@ fn io_error(path: &Path, error: io::Error) -> TensorFileError {
     TensorFileError::Io { path: path.to_owned(), error }
 }
 
-/// NumPy's type letter of an element type; it has none for bfloat16.
+/// NumPy's type letter of an element type. It has none for bfloat16 and for what has fewer bits than
+/// a byte or is a float of 8: what extensions write for those names only their size.
 fn npy_type(dtype: DType) -> Option<TypeChar> {
     match dtype {
         DType::Bool => Some(TypeChar::Bool),
         DType::BF16 => None,
+        _ if dtype.is_complex() => Some(TypeChar::Complex),
         _ if dtype.is_float() => Some(TypeChar::Float),
-        _ if dtype.is_signed() => Some(TypeChar::Int),
-        _ => Some(TypeChar::Uint),
+        _ if dtype.is_integer() && dtype.is_signed() => Some(TypeChar::Int),
+        _ if dtype.is_integer() => Some(TypeChar::Uint),
+        _ => None,
     }
 }
 
@@ -209,8 +221,28 @@ fn write_npy(file: &mut impl Write, tensor: &Tensor) -> io::Result<()> {
         DType::F16 => elements::<f16>(file, tensor),
         DType::F32 => elements::<f32>(file, tensor),
         DType::F64 => elements::<f64>(file, tensor),
-        DType::BF16 => Err(io::Error::other("NumPy has no bfloat16")),
+        DType::C64 => complex(file, tensor, "<c8"),
+        DType::C128 => complex(file, tensor, "<c16"),
+        other => Err(io::Error::other(format!("NumPy has no {other}"))),
     }
+}
+
+/// Elements whose bytes in memory are those of the file.
+fn complex(file: &mut impl Write, tensor: &Tensor, description: &str) -> io::Result<()> {
+    let shape: String = tensor.sizes().iter().map(|size| format!("{size}, ")).collect();
+    let mut header = format!(
+        "{{'descr': '{description}', 'fortran_order': False, 'shape': ({}), }}",
+        if tensor.sizes().len() == 1 { shape.trim_end() } else { shape.trim_end_matches(", ") }
+    );
+    // Magic number, version and length are 10 bytes, the end of the line is one.
+    let padding = (64 - (header.len() + 11) % 64) % 64;
+    header.extend(std::iter::repeat_n(' ', padding));
+    header.push('\n');
+    let length = u16::try_from(header.len()).map_err(io::Error::other)?;
+    file.write_all(b"\x93NUMPY\x01\x00")?;
+    file.write_all(&length.to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    file.write_all(tensor.bytes())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The messages of `onnx-ml.proto`, as prost generates them.
+//! The messages of `onnx-ml.proto` and `onnx-data.proto`, as prost generates them.
 //!
 //! Invariant: nothing is written by hand here; the format is what the vendored file says.
 

@@ -6,7 +6,7 @@
 mod bind;
 
 use crate::graph::{Graph, TensorType};
-use crate::op::{OpError, Run};
+use crate::op::{Op, OpError, Run};
 use kiln_tensor::{Bounds, DimError, Symbol, SymbolValues, Tensor};
 use std::sync::Arc;
 use thiserror::Error;
@@ -45,7 +45,7 @@ pub enum EvaluateError {
         actual: i64,
     },
     /// A symbol has a value that the graph excludes.
-    #[error("dimension `{symbol}` of `{name}` is {value}, outside of {}", interval(.bounds))]
+    #[error("dimension `{symbol}` of `{name}` is {value}, outside of {bounds}")]
     Bounds {
         /// Name of the value.
         name: String,
@@ -76,13 +76,6 @@ pub enum EvaluateError {
     },
 }
 
-fn interval(bounds: &Bounds) -> String {
-    match bounds.max {
-        Some(max) => format!("{}..={max}", bounds.min),
-        None => format!("{}..", bounds.min),
-    }
-}
-
 /// The outputs of `graph` for `inputs`. Symbols get their values from the sizes of the inputs.
 pub fn evaluate(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, EvaluateError> {
     evaluate_part(graph, inputs, &Run::new(&SymbolValues::new()))
@@ -103,7 +96,7 @@ pub(crate) fn evaluate_part(
     bind::bind(graph, ids.zip(inputs), &mut symbols)?;
     let mut values: Vec<Option<Tensor>> = vec![None; graph.value_count()];
     for (id, tensor) in graph.inputs().iter().zip(inputs) {
-        values[id.0 as usize] = Some(tensor.clone());
+        values[id.0 as usize] = Some(adopted(run, tensor)?);
     }
     let last_uses = last_uses(graph);
     for (id, node) in graph.nodes() {
@@ -113,6 +106,10 @@ pub(crate) fn evaluate_part(
         let operands: Option<Vec<Tensor>> = operands.collect();
         let operands =
             operands.ok_or_else(|| fail(OpError::new("uses a value before it is computed")))?;
+        if let Op::Bind(op) = &node.op {
+            bind::assign(graph, op, &operands, &mut symbols).map_err(fail)?;
+            continue;
+        }
         let part = run.part(&symbols);
         let results = node.op.evaluate_in(&operands, &node.regions, &part).map_err(fail)?;
         drop(operands);
@@ -138,6 +135,15 @@ pub(crate) fn evaluate_part(
         op: "Graph",
         node: None,
         error: OpError::new("an output is never computed"),
+    })
+}
+
+/// A tensor with its handles those of the run.
+fn adopted(run: &Run, tensor: &Tensor) -> Result<Tensor, EvaluateError> {
+    run.objects().adopt(tensor).map_err(|error| EvaluateError::Op {
+        op: "Graph",
+        node: None,
+        error: error.into(),
     })
 }
 

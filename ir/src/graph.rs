@@ -4,9 +4,10 @@
 //! and without cycles by construction; passes build a new graph instead of editing one.
 
 use crate::op::{Op, OpError};
-use kiln_tensor::{DType, Dim, SymbolTable, Tensor};
+use kiln_tensor::{DType, Dim, Symbol, SymbolTable, Tensor};
 use petgraph::graph::DiGraph;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
@@ -197,6 +198,9 @@ impl Graph {
             node: source.clone(),
             error,
         })?;
+        if let Op::Bind(bind) = &op {
+            self.declare(&bind.symbols);
+        }
         let node = NodeId(self.nodes.len() as u32);
         let outputs: Vec<ValueId> = results
             .into_iter()
@@ -224,6 +228,9 @@ impl Graph {
         };
         if inputs.len() != node.inputs.len() || !inputs.iter().zip(&node.inputs).all(same) {
             return None;
+        }
+        if let Op::Bind(bind) = &node.op {
+            self.declare(&bind.symbols);
         }
         let id = NodeId(self.nodes.len() as u32);
         let outputs: Vec<ValueId> = (0..)
@@ -266,14 +273,34 @@ impl Graph {
     }
 
     fn value_of(&mut self, ty: TensorType, producer: Producer, name: Option<Arc<str>>) -> ValueId {
-        let mut symbols = Default::default();
-        ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
-        for symbol in symbols {
-            self.symbols.entry(symbol).or_default();
-        }
+        self.declare(&ty.shape);
         let id = ValueId(self.values.len() as u32);
         self.values.push(Value { ty, producer, name });
         id
+    }
+
+    /// Enters symbols into the table, as sizes.
+    fn declare(&mut self, dims: &[Dim]) {
+        let mut symbols = Default::default();
+        dims.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+        for symbol in symbols {
+            self.symbols.entry(symbol).or_default();
+        }
+    }
+
+    /// Symbols that may get their value when the node is computed: those that it binds, and those
+    /// in results whose sizes only its bodies or its routine tell. What is known before the node is among them if
+    /// a result mentions it.
+    pub fn introduced(&self, node: &Node) -> BTreeSet<Symbol> {
+        let mut symbols = BTreeSet::new();
+        if let Op::Bind(bind) = &node.op {
+            bind.symbols.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+        }
+        if matches!(node.op, Op::If(_) | Op::Loop(_) | Op::Call(_)) {
+            let shapes = node.outputs.iter().flat_map(|&output| &self.ty(output).shape);
+            shapes.for_each(|dim| dim.collect_symbols(&mut symbols));
+        }
+        symbols
     }
 
     /// Inputs in order.

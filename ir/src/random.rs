@@ -178,7 +178,8 @@ impl Source {
             }
             14 => {
                 let (exclusive, reverse) = (self.coin(), self.coin());
-                (CumSum { axis, exclusive, reverse }.into(), vec![x])
+                let f = self.of(&[ReduceFn::Sum, ReduceFn::Prod]);
+                (Accumulate { f, axis, exclusive, reverse }.into(), vec![x])
             }
             15 => {
                 let padding = vec![1i64; rank];

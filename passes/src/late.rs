@@ -1,7 +1,8 @@
-//! Sizes that only a loop knows: whatever mentions one comes after the loop and keeps it alive.
+//! Sizes that become known while the model runs, from data or from a loop: whatever mentions one
+//! comes after the node that tells it, and keeps that alive.
 //!
-//! Invariant: for each node, all nodes with bodies (the loop may be inside of one) whose results
-//! give a value to a symbol which the node, its results or its bodies mention.
+//! Invariant: for each node, all nodes that give a value to a symbol which the node, its results or
+//! its bodies mention.
 
 use kiln_ir::{Graph, Node, NodeId};
 use kiln_tensor::{Dim, Symbol};
@@ -21,13 +22,8 @@ impl Late {
         let mut bound: BTreeMap<Symbol, NodeId> = BTreeMap::new();
         let mut binders = Vec::new();
         for (id, node) in graph.nodes() {
-            if !node.regions.is_empty() {
-                let mut new = BTreeSet::new();
-                let shapes = node.outputs.iter().flat_map(|&output| &graph.ty(output).shape);
-                shapes.for_each(|dim| dim.collect_symbols(&mut new));
-                for symbol in new.difference(&known) {
-                    bound.entry(symbol.clone()).or_insert(id);
-                }
+            for symbol in graph.introduced(node).difference(&known) {
+                bound.entry(symbol.clone()).or_insert(id);
             }
             if bound.is_empty() {
                 continue;
@@ -47,18 +43,17 @@ impl Late {
     }
 }
 
-/// Symbols that only loops inside of a body give a value to, and that its results do not mention.
+/// Symbols that only nodes of a body give a value to: nothing mentions them before, and neither do
+/// the types of its inputs and outputs.
 pub(crate) fn bound_inside(body: &Graph) -> BTreeSet<Symbol> {
-    let (mut bound, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    for (_, node) in body.nodes().filter(|(_, node)| !node.regions.is_empty()) {
-        let shapes = node.outputs.iter().flat_map(|&output| &body.ty(output).shape);
-        shapes.for_each(|dim| dim.collect_symbols(&mut bound));
+    let (mut bound, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let ports = body.inputs().iter().chain(body.outputs());
+    ports.flat_map(|&id| &body.ty(id).shape).for_each(|dim| dim.collect_symbols(&mut seen));
+    for (_, node) in body.nodes() {
+        bound.extend(body.introduced(node).difference(&seen).cloned());
+        mentioned(body, node, &mut seen);
     }
-    if !bound.is_empty() {
-        let seen = body.inputs().iter().chain(body.outputs());
-        seen.flat_map(|&id| &body.ty(id).shape).for_each(|dim| dim.collect_symbols(&mut shared));
-    }
-    bound.difference(&shared).cloned().collect()
+    bound
 }
 
 fn mentioned(graph: &Graph, node: &Node, used: &mut BTreeSet<Symbol>) {

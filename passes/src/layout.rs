@@ -4,7 +4,7 @@
 //! dimensions.
 
 use kiln_ir::op::{
-    ArgReduce, Assume, Broadcast, Concat, CoordinateMode, CumSum, Op, Pad, Reduce, Resize, Slice,
+    Accumulate, ArgReduce, Assume, Broadcast, Concat, CoordinateMode, Op, Pad, Reduce, Resize, Slice,
     Softmax, WindowReduce,
 };
 
@@ -14,7 +14,7 @@ pub(crate) fn through(op: &Op, perm: &[usize]) -> Option<(Op, Vec<usize>)> {
     let back = inverse(perm);
     let same = |op: Op| Some((op, perm.to_vec()));
     match op {
-        Op::Unary(_) | Op::Cast(_) => same(op.clone()),
+        Op::Unary(_) | Op::Cast(_) | Op::BitCast(_) => same(op.clone()),
         Op::Assume(assume) => same(Assume { shape: permuted(&assume.shape, &back) }.into()),
         Op::Broadcast(broadcast) if broadcast.shape.len() == perm.len() => {
             same(Broadcast { shape: permuted(&broadcast.shape, &back) }.into())
@@ -41,7 +41,9 @@ pub(crate) fn through(op: &Op, perm: &[usize]) -> Option<(Op, Vec<usize>)> {
             Some((ArgReduce { axis: perm[reduce.axis], ..reduce.clone() }.into(), after))
         }
         Op::Softmax(softmax) => same(Softmax { axis: perm[softmax.axis] }.into()),
-        Op::CumSum(sum) => same(CumSum { axis: perm[sum.axis], ..sum.clone() }.into()),
+        Op::Accumulate(scan) => {
+            same(Accumulate { axis: perm[scan.axis], ..scan.clone() }.into())
+        }
         Op::Resize(resize) => {
             if matches!(resize.coordinates, CoordinateMode::TfCropAndResize { .. }) {
                 return None;

@@ -22,7 +22,7 @@ pub const MAX_NODES: usize = 300;
 pub(crate) enum Part {
     /// Nodes that are optimised together.
     Region(Box<Region>),
-    /// A node with bodies or several results, which is left as it is.
+    /// A node with bodies or several results, or a call, which is left as it is.
     Opaque(NodeId),
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn is_heavy(node: &Node) -> bool {
 }
 
 fn is_opaque(node: &Node) -> bool {
-    !node.regions.is_empty() || node.outputs.len() != 1
+    !node.regions.is_empty() || node.outputs.len() != 1 || matches!(node.op, Op::Call(_))
 }
 
 fn is_constant(node: &Node) -> bool {
@@ -119,14 +119,15 @@ fn region(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> Result<Regio
                 continue;
             }
             let tensor = graph.constant_of(input);
-            let value = match tensor.filter(|tensor| tensor.len() == 1) {
-                Some(tensor) => own.constant(tensor.clone()).map_err(error)?,
-                None => {
-                    inputs.push(input);
-                    constant.push(tensor.is_some());
-                    own.input(format!("x{}", inputs.len() - 1), graph.ty(input).clone())
-                }
-            };
+            let value =
+                match tensor.filter(|tensor| tensor.len() == 1 && !tensor.dtype().is_handle()) {
+                    Some(tensor) => own.constant(tensor.clone()).map_err(error)?,
+                    None => {
+                        inputs.push(input);
+                        constant.push(tensor.is_some());
+                        own.input(format!("x{}", inputs.len() - 1), graph.ty(input).clone())
+                    }
+                };
             map.insert(input, value);
         }
     }

@@ -98,6 +98,13 @@ impl Settings {
         if actual.sizes() != expected.sizes() {
             return Some(format!("shape is {:?}, expected {:?}", actual.sizes(), expected.sizes()));
         }
+        match actual.dtype() {
+            dtype if dtype.is_handle() => return objects(self, actual, expected),
+            DType::C64 | DType::C128 => {
+                return self.difference(&parts(actual)?, &parts(expected)?);
+            }
+            _ => {}
+        }
         if self.random {
             return outside(&actual.to_f64(), &expected.to_f64());
         }
@@ -156,6 +163,36 @@ fn coordinates(mut index: usize, sizes: &[usize]) -> Vec<usize> {
         index /= size.max(1);
     }
     position
+}
+
+/// Real and imaginary parts of complex numbers, in a last dimension.
+fn parts(tensor: &Tensor) -> Option<Tensor> {
+    let of = if tensor.dtype() == DType::C64 { DType::F32 } else { DType::F64 };
+    let sizes = [tensor.sizes(), &[2]].concat();
+    Tensor::from_storage(of, sizes, tensor.storage().clone()).ok()
+}
+
+/// What differs between strings, or between the elements of lists.
+fn objects(by: &Settings, actual: &Tensor, expected: &Tensor) -> Option<String> {
+    if let (Ok(a), Ok(e)) = (actual.strings(), expected.strings()) {
+        let mut pairs = a.iter().zip(&e);
+        return pairs.find(|(a, e)| a != e).map(|(a, e)| format!("{a:?} instead of {e:?}"));
+    }
+    let (Ok(a), Ok(e)) = (actual.lists(), expected.lists()) else {
+        return Some("holds objects that cannot be read".to_owned());
+    };
+    for (a, e) in a.iter().zip(&e) {
+        if a.len() != e.len() {
+            return Some(format!("has {} elements, expected {}", a.len(), e.len()));
+        }
+        let mut pairs = a.iter().zip(e.iter()).enumerate();
+        let found =
+            pairs.find_map(|(n, (a, e))| Some(format!("element {n}: {}", by.difference(a, e)?)));
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -158,6 +158,11 @@ impl Printer<'_> {
             Step::Bind { symbol, buffer, element } => {
                 format!("bind {symbol} = {}[{element}]", self.buffer(*buffer))
             }
+            Step::Call { routine, inputs, outputs, source, .. } => {
+                let buffers = inputs.iter().chain(outputs).map(|buffer| self.buffer(*buffer));
+                let buffers: Vec<String> = buffers.collect();
+                format!("call {}({}) for `{source}`", routine.name(), buffers.join(", "))
+            }
             Step::CheckEqual { left, right, source } => {
                 format!("check {left} = {right} for `{source}`")
             }

@@ -7,7 +7,7 @@ use super::{
     Address, BinaryOp, Block, Capabilities, Carried, Element, For, Op, Predicate, Stmt, Type,
     ValueId,
 };
-use kiln_tensor::{Atom, Bounds, Dim, Symbol, SymbolTable};
+use kiln_tensor::{Atom, Bounds, DType, Dim, Symbol, SymbolTable};
 use std::collections::HashMap;
 
 /// Builds the body of a nest.
@@ -18,6 +18,8 @@ pub(super) struct Builder<'a> {
     values: Vec<Facts>,
     scopes: Vec<Scope>,
     dims: HashMap<Dim, ValueId>,
+    /// The bits that halves in registers were made of.
+    halves: HashMap<(ValueId, DType), ValueId>,
     undeclared: Option<Symbol>,
 }
 
@@ -83,6 +85,7 @@ impl<'a> Builder<'a> {
             values: Vec::new(),
             scopes: vec![Scope::default()],
             dims: HashMap::new(),
+            halves: HashMap::new(),
             undeclared: None,
         }
     }
@@ -90,6 +93,16 @@ impl<'a> Builder<'a> {
     /// A symbol that was used and is not declared.
     pub(super) fn undeclared(&self) -> Option<&Symbol> {
         self.undeclared.as_ref()
+    }
+
+    /// Remembers the bits of a half whose value in single precision this is.
+    pub(super) fn remember_bits(&mut self, value: ValueId, dtype: DType, bits: ValueId) {
+        self.halves.insert((value, dtype), bits);
+    }
+
+    /// The bits that were remembered: a half that is only moved keeps them all, and is not computed.
+    pub(super) fn remembered_bits(&self, value: ValueId, dtype: DType) -> Option<ValueId> {
+        self.halves.get(&(value, dtype)).copied()
     }
 
     /// Tells that an index is never negative.
@@ -179,6 +192,25 @@ impl<'a> Builder<'a> {
         }
         if let Some(scope) = self.scopes.last_mut() {
             scope.block.push(Stmt::Store(super::Store { buffer, address, value, mask }));
+        }
+    }
+
+    /// A store, if a scalar mask holds where one is given.
+    pub(super) fn store_if(
+        &mut self,
+        condition: Option<ValueId>,
+        buffer: u32,
+        address: Address,
+        value: ValueId,
+        mask: Option<ValueId>,
+    ) {
+        self.store(buffer, address, value, mask);
+        let block = self.scopes.last_mut().map(|scope| &mut scope.block);
+        if let (Some(condition), Some(block)) = (condition, block)
+            && let Some(store) = block.pop()
+        {
+            let branch = super::If { condition, then: vec![store], otherwise: Vec::new() };
+            block.push(Stmt::If(Box::new(branch)));
         }
     }
 

@@ -19,6 +19,14 @@ pub(super) const fn element_of(dtype: DType) -> Element {
         DType::U64 | DType::I64 => Element::I64,
         DType::F16 | DType::BF16 | DType::F32 => Element::F32,
         DType::F64 => Element::F64,
+        DType::U2 | DType::U4 | DType::I2 | DType::I4 => Element::I8,
+        DType::F4E2M1 | DType::F6E2M3 | DType::F6E3M2 => Element::I8,
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => Element::I8,
+        DType::F8E8M0 => Element::I8,
+        DType::C64 => Element::I64,
+        DType::String | DType::Sequence | DType::Optional | DType::Map => Element::I64,
+        // Forming kernels splits these into two halves.
+        DType::C128 => Element::I64,
     }
 }
 
@@ -37,6 +45,8 @@ impl Builder<'_> {
         let element = element_of(dtype);
         match scalar {
             Scalar::Float(value) if element.is_float() => self.float(element, value),
+            // Forming kernels leaves none.
+            Scalar::Pair(low, _) => self.integer(element, low),
             Scalar::Int(value) if element.is_float() => self.float(element, value as f64),
             Scalar::Float(value) => self.integer(element, value as i64),
             Scalar::Int(value) if dtype == DType::Bool => {
@@ -53,14 +63,22 @@ impl Builder<'_> {
                 let zero = self.integer(Element::I8, 0);
                 self.compare(Predicate::NotEqual, value, zero)
             }
-            DType::F16 => self.single_of_half(value),
-            DType::BF16 => self.single_of_bfloat(value),
+            DType::F16 | DType::BF16 => {
+                let half = dtype == DType::F16;
+                let single =
+                    if half { self.single_of_half(value) } else { self.single_of_bfloat(value) };
+                self.remember_bits(single, dtype, value);
+                single
+            }
             _ => value,
         }
     }
 
     /// Memory form of a value.
     pub(super) fn memory_form(&mut self, value: ValueId, dtype: DType) -> ValueId {
+        if let Some(bits) = self.remembered_bits(value, dtype) {
+            return bits;
+        }
         match dtype {
             DType::Bool => self.convert(Conversion::ZeroExtend, value, Element::I8),
             DType::F16 => self.half_of_single(value),
@@ -278,10 +296,18 @@ impl Builder<'_> {
 
     /// Conversion between element types.
     pub(super) fn cast(&mut self, x: ValueId, from: DType, to: DType) -> ValueId {
-        let (source, element) = (element_of(from), element_of(to));
-        if from == to {
+        if from == to || self.remembered_bits(x, to).is_some() {
             return x;
         }
+        if from.is_code() {
+            let number = self.single_of_code(x, from);
+            return self.cast(number, DType::F32, to);
+        }
+        if let Some(format) = to.format() {
+            let number = self.single_for_rounding(x, from);
+            return self.code_of_single(number, format);
+        }
+        let (source, element) = (element_of(from), element_of(to));
         if to == DType::Bool {
             let zero =
                 if source.is_float() { self.float(source, 0.0) } else { self.integer(source, 0) };
@@ -293,6 +319,7 @@ impl Builder<'_> {
                 self.select(x, one, zero)
             }
             (Element::Mask, _) => self.convert(Conversion::ZeroExtend, x, element),
+            _ if matches!(to, DType::F16 | DType::BF16) => self.single_for_rounding(x, from),
             (Element::F32 | Element::F64, Element::F32 | Element::F64) if source == element => x,
             (Element::F32 | Element::F64, Element::F32 | Element::F64) => {
                 self.convert(Conversion::FloatToFloat, x, element)
@@ -307,19 +334,46 @@ impl Builder<'_> {
                 };
                 self.convert(conversion, wide, element)
             }
-            _ => self.resize(x, from, element),
+            _ => {
+                let low = self.resize(x, from, element);
+                self.cut_to(low, to)
+            }
         };
         match to {
-            DType::F16 => {
-                let bits = self.half_of_single(value);
-                self.single_of_half(bits)
-            }
-            DType::BF16 => {
-                let bits = self.bfloat_of_single(value);
-                self.single_of_bfloat(bits)
+            DType::F16 | DType::BF16 => {
+                let bits = self.memory_form(value, to);
+                self.register_form(bits, to)
             }
             _ => value,
         }
+    }
+
+    /// A number in f32, so that rounding it to a narrower float rounds as if it were done once.
+    fn single_for_rounding(&mut self, x: ValueId, from: DType) -> ValueId {
+        match element_of(from) {
+            Element::F32 => x,
+            Element::F64 => self.odd_single_of_double(x),
+            Element::I32 | Element::I64 => {
+                let wide = self.cast(x, from, DType::F64);
+                self.odd_single_of_double(wide)
+            }
+            Element::Mask | Element::I8 | Element::I16 => self.cast(x, from, DType::F32),
+        }
+    }
+
+    /// The number of another type, which is as wide, that has the same bits.
+    pub(super) fn bit_cast(&mut self, x: ValueId, from: DType, to: DType) -> ValueId {
+        if from == to {
+            return x;
+        }
+        let memory = self.memory_form(x, from);
+        let (source, element) = (memory_element_of(from), memory_element_of(to));
+        let bits = if source == element {
+            self.cut_to(memory, to)
+        } else {
+            self.convert(Conversion::Bits, memory, element)
+        };
+        self.register_form(bits, to)
     }
 
     fn resize(&mut self, x: ValueId, from: DType, element: Element) -> ValueId {
@@ -346,9 +400,9 @@ impl Builder<'_> {
             return self.convert(conversion, x, element);
         }
         let (least, most) = if to.is_signed() {
-            (-(1i64 << (element.bits() - 1)), (1i64 << (element.bits() - 1)) - 1)
+            (-(1i64 << (to.bits() - 1)), (1i64 << (to.bits() - 1)) - 1)
         } else {
-            (0, (1i64 << element.bits()) - 1)
+            (0, (1i64 << to.bits()) - 1)
         };
         let whole = self.convert(Conversion::FloatToSigned, x, Element::I32);
         let [least, most] = [least, most].map(|bound| self.integer(Element::I32, bound));

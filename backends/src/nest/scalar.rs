@@ -7,7 +7,7 @@ use super::build::Builder;
 use super::functions::memory_element_of;
 use super::place::{Offset, offset_of, packed, row_major};
 use super::{Address, Conversion, Element, Predicate, Type, ValueId};
-use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram};
+use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::BinaryFn;
 use kiln_ir::schedule::PackedLayout;
 use kiln_tensor::{DType, Dim};
@@ -122,6 +122,7 @@ impl Context<'_> {
             ScalarOp::Binary(f, a, b) => build.binary_fn(*f, get(a)?, get(b)?, dtype_of(a)?),
             ScalarOp::Select(c, a, b) => build.select(get(c)?, get(a)?, get(b)?),
             ScalarOp::Cast(a) => build.cast(get(a)?, dtype_of(a)?, dtype),
+            ScalarOp::BitCast(a) => build.bit_cast(get(a)?, dtype_of(a)?, dtype),
         })
     }
 
@@ -197,26 +198,10 @@ impl Context<'_> {
             indices.push(self.offset(index, program, point, values, build)?);
         }
         let same_indices = indices.iter().all(Offset::is_uniform);
-        let mut guard = None;
-        if outside.is_some() {
-            for ((index, offset), extent) in access.index.iter().zip(&indices).zip(&operand.shape) {
-                if self.surely_inside(index, extent, point) {
-                    continue;
-                }
-                let extent = build.dim(extent);
-                let value = if offset.is_uniform() {
-                    offset.base(build)
-                } else {
-                    offset.lanes(point.lanes, build)
-                };
-                // As an unsigned number a negative index is beyond every extent.
-                let inside = build.compare(Predicate::LessUnsigned, value, extent);
-                guard = Some(match guard {
-                    Some(others) => build.and(others, inside),
-                    None => inside,
-                });
-            }
-        }
+        let guard = match outside {
+            Some(_) => self.guard(access, &operand.shape, &indices, point, build),
+            None => None,
+        };
         let place = self.place(access.operand, indices, point, build)?;
         // A temporary's place also depends on the outer axes, whatever its indices say.
         let uniform = same_indices && place.is_uniform();
@@ -241,6 +226,36 @@ impl Context<'_> {
         })
     }
 
+    /// Whether an access lies inside of its operand, if it may not.
+    fn guard(
+        &self,
+        access: &Access,
+        shape: &[Dim],
+        indices: &[Offset],
+        point: &Point,
+        build: &mut Builder,
+    ) -> Option<ValueId> {
+        let mut guard = None;
+        for ((index, offset), extent) in access.index.iter().zip(indices).zip(shape) {
+            if self.surely_inside(index, extent, point) {
+                continue;
+            }
+            let extent = build.dim(extent);
+            let value = if offset.is_uniform() {
+                offset.base(build)
+            } else {
+                offset.lanes(point.lanes, build)
+            };
+            // As an unsigned number a negative index is beyond every extent.
+            let inside = build.compare(Predicate::LessUnsigned, value, extent);
+            guard = Some(match guard {
+                Some(others) => build.and(others, inside),
+                None => inside,
+            });
+        }
+        guard
+    }
+
     /// Whether an index lies in `0..extent` at every point of the domain, whatever the sizes are.
     fn surely_inside(&self, index: &Index, extent: &Dim, point: &Point) -> bool {
         let symbols = &self.kernel.symbols;
@@ -262,23 +277,27 @@ impl Context<'_> {
         least.bounds(symbols).min >= 0 && room.bounds(symbols).min >= 0
     }
 
-    /// Writes the results of a stage's `finish`.
+    /// Writes the results of a stage's `finish`, given what its instructions gave.
     pub(super) fn write(
         &self,
-        accesses: &[Access],
+        stage: &Stage,
         results: &[ValueId],
+        values: &[ValueId],
         point: &Point,
         build: &mut Builder,
     ) -> Result<(), Malformed> {
-        for (access, value) in accesses.iter().zip(results) {
+        for (access, value) in stage.writes.iter().zip(results) {
             let malformed = || format!("operand {} is written malformed", access.operand);
             let operand = self.kernel.operands.get(access.operand).ok_or_else(malformed)?;
             let mut indices = Vec::with_capacity(access.index.len());
             for index in &access.index {
-                let none = ScalarProgram::default();
-                let offset = self.offset(index, &none, point, &[], build);
+                let offset = self.offset(index, &stage.finish, point, values, build);
                 indices.push(offset.ok_or_else(malformed)?);
             }
+            let guard = match stage.updates() {
+                true => self.guard(access, &operand.shape, &indices, point, build),
+                false => None,
+            };
             let place = self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
             let lanes = if place.is_uniform() { 1 } else { point.lanes };
             let value = build.memory_form(*value, operand.dtype);
@@ -289,9 +308,14 @@ impl Context<'_> {
                 return Err(format!("operand {} is written with another type", access.operand));
             }
             let value = build.widen(value, lanes);
+            let uniform = guard.filter(|guard| build.ty(*guard).lanes == 1);
             let address = address_of(&place, lanes, None, build);
             let mask = point.tail.filter(|_| lanes > 1);
-            build.store(access.operand as u32, address, value, mask);
+            let mask = match (guard.filter(|_| uniform.is_none()), mask) {
+                (Some(a), Some(b)) => Some(build.and(a, b)),
+                (a, b) => a.or(b),
+            };
+            build.store_if(uniform, access.operand as u32, address, value, mask);
         }
         Ok(())
     }
@@ -305,6 +329,7 @@ fn is_zero(scalar: Scalar) -> bool {
     match scalar {
         Scalar::Float(value) => value.to_bits() == 0,
         Scalar::Int(value) => value == 0,
+        Scalar::Pair(low, high) => (low, high) == (0, 0),
     }
 }
 

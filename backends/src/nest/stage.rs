@@ -1,7 +1,7 @@
 //! One stage inside a task: its loops, its register tile, its accumulators.
 //!
 //! Invariant: accumulators live in values that loops carry, never in memory; all reads of a
-//! register tile come before its writes.
+//! register tile come before its writes, and a tile holds one point of a sequential axis.
 
 use super::build::Builder;
 use super::functions::element_of;
@@ -135,12 +135,17 @@ impl<'c> Lowering<'c> {
         let programs = [&self.stage.body, &self.stage.finish];
         let mut width = None;
         let mut same = |bits: u32| *width.get_or_insert(bits) == bits;
-        for (op, dtype) in programs.iter().flat_map(|program| &program.code) {
+        for (program, (op, dtype)) in
+            programs.iter().flat_map(|program| program.code.iter().map(move |op| (program, op)))
+        {
+            let is_code = |id: ScalarId| program.dtype(id).is_some_and(DType::is_code);
             match op {
                 ScalarOp::Constant(_) | ScalarOp::Dim(_) if *dtype == DType::I64 => {}
                 ScalarOp::Binary(BinaryFn::Pow, ..) => return None,
                 ScalarOp::Index(index) if mentions(index, vector) => return None,
                 ScalarOp::Index(_) => {}
+                // A code is converted by way of wider elements.
+                ScalarOp::Cast(a) if dtype.is_code() || is_code(*a) => return None,
                 ScalarOp::Read { access, outside } => {
                     for index in &access.index {
                         let along = mentions(index, vector);
@@ -160,6 +165,9 @@ impl<'c> Lowering<'c> {
             }
         }
         for access in &self.stage.writes {
+            if access.index.iter().any(|index| index.affine().is_none()) {
+                return None;
+            }
             let dtype = self.context.kernel.operands.get(access.operand)?.dtype;
             if matches!(dtype, DType::Bool | DType::F16 | DType::BF16) {
                 return None;
@@ -242,7 +250,7 @@ impl<'c> Lowering<'c> {
         let body = &self.stage.body;
         let used_elsewhere = |id: ScalarId| {
             let uses = |op: &ScalarOp| match op {
-                ScalarOp::Unary(_, a) | ScalarOp::Cast(a) => *a == id,
+                ScalarOp::Unary(_, a) | ScalarOp::Cast(a) | ScalarOp::BitCast(a) => *a == id,
                 ScalarOp::Binary(_, a, b) => *a == id || *b == id,
                 ScalarOp::Select(a, b, c) => *a == id || *b == id || *c == id,
                 _ => false,
@@ -392,10 +400,10 @@ impl<'c> Lowering<'c> {
         let mut written = Vec::with_capacity(points.len());
         for (point, reduced) in points.iter().zip(&reduced) {
             let values = self.context.evaluate(finish, point, reduced, &[], build)?;
-            written.push(results(finish, &values)?);
+            written.push((results(finish, &values)?, values));
         }
-        for (point, values) in points.iter().zip(&written) {
-            self.context.write(&self.stage.writes, values, point, build)?;
+        for (point, (results, values)) in points.iter().zip(&written) {
+            self.context.write(self.stage, results, values, point, build)?;
         }
         Ok(())
     }

@@ -14,17 +14,18 @@ type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("Celu", 12, celu),
-    onnx("Elu", 6, elu),
+    onnx("Elu", 1, elu),
     onnx("Gelu", 20, gelu),
-    onnx("HardSigmoid", 6, hard_sigmoid),
+    onnx("HardSigmoid", 1, hard_sigmoid),
     onnx("HardSwish", 14, hard_swish),
-    onnx("LeakyRelu", 6, leaky_relu),
+    onnx("LeakyRelu", 1, leaky_relu),
     onnx("Mish", 18, mish),
-    onnx("PRelu", 7, prelu),
-    onnx("Selu", 6, selu),
+    onnx("PRelu", 1, prelu),
+    onnx("Selu", 1, selu),
     onnx("Shrink", 9, shrink),
     onnx("Softplus", 1, softplus),
     onnx("Softsign", 1, softsign),
+    onnx("SwiGLU", 28, swiglu),
     onnx("Swish", 24, swish),
     onnx("ThresholdedRelu", 10, thresholded_relu),
     microsoft("BiasGelu", bias_gelu),
@@ -47,8 +48,14 @@ fn by_sign(x: &mut Use<'_, '_, '_>, operand: V, above: V, below: V) -> Result<V,
     x.select(negative, below, above)
 }
 
-/// `factor·(eˣ − 1)`.
+/// `factor·(eˣ − 1)`; halves are rounded at the end alone, as the difference would lose them.
 fn exponential_less_one(x: &mut Use<'_, '_, '_>, v: V, factor: f64) -> Result<V, Fault> {
+    let dtype = x.dtype(v);
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        let wide = x.cast(v, DType::F32)?;
+        let result = exponential_less_one(x, wide, factor)?;
+        return x.cast(result, dtype);
+    }
     let exponential = x.unary(UnaryFn::Exp, v)?;
     let less = x.with_number(BinaryFn::Sub, exponential, 1.0)?;
     x.with_number(BinaryFn::Mul, less, factor)
@@ -66,14 +73,17 @@ fn celu(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.0)?;
     one(x, |x, v| {
         let scaled = x.with_number(BinaryFn::Div, v, alpha)?;
-        let below = exponential_less_one(x, scaled, alpha)?;
+        let below = exponential_less_one(x, scaled, 1.0)?;
+        let below = x.with_number(BinaryFn::Mul, below, alpha)?;
         by_sign(x, v, v, below)
     })
 }
 
 fn selu(x: &mut Use<'_, '_, '_>) -> Results {
-    let alpha = x.float_or("alpha", 1.673_263_192_176_818_8)?;
-    let gamma = x.float_or("gamma", 1.050_701_022_148_132_3)?;
+    // Opset 1 had fewer digits.
+    let rounded = x.opset() < 6;
+    let alpha = x.float_or("alpha", if rounded { 1.6732 } else { 1.673_263_192_176_818_8 })?;
+    let gamma = x.float_or("gamma", if rounded { 1.0507 } else { 1.050_701_022_148_132_3 })?;
     one(x, |x, v| {
         let above = x.with_number(BinaryFn::Mul, v, gamma)?;
         let below = exponential_less_one(x, v, alpha * gamma)?;
@@ -89,9 +99,13 @@ fn leaky_relu(x: &mut Use<'_, '_, '_>) -> Results {
     })
 }
 
-/// The slope stretches to the operand; one for each channel is aligned there.
+/// The slope stretches to the operand; up to opset 6 it is one number, or one for each channel.
 fn prelu(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, slope) = (x.input(0)?, x.input(1)?);
+    let (operand, mut slope) = (x.input(0)?, x.input(1)?);
+    let rank = x.rank(operand);
+    if x.opset() < 7 && x.rank(slope) == 1 && !x.shape(slope)[0].is(1) && rank > 1 {
+        slope = x.along(slope, 0, rank - 1)?;
+    }
     let below = x.binary(BinaryFn::Mul, operand, slope)?;
     Ok(vec![by_sign(x, operand, operand, below)?])
 }
@@ -136,6 +150,19 @@ fn sigmoid_weighted(x: &mut Use<'_, '_, '_>, alpha: f64) -> Results {
 fn swish(x: &mut Use<'_, '_, '_>) -> Results {
     let alpha = x.float_or("alpha", 1.0)?;
     sigmoid_weighted(x, alpha)
+}
+
+/// The second operand, as far as the swish of the first lets it through.
+fn swiglu(x: &mut Use<'_, '_, '_>) -> Results {
+    let (gate, operand) = (x.input(0)?, x.input(1)?);
+    let shape = x.shape(gate);
+    let operand = x.with_dims(operand, &shape)?;
+    if x.ty(operand) != x.ty(gate) {
+        let (gate, operand) = (x.ty(gate), x.ty(operand));
+        return Err(Fault::malformed(format!("{gate} and {operand} must be of one type")));
+    }
+    let gate = swish(x)?;
+    Ok(vec![x.binary(BinaryFn::Mul, gate[0], operand)?])
 }
 
 fn quick_gelu(x: &mut Use<'_, '_, '_>) -> Results {

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::shape::counted;
+use super::softmax;
 use crate::read::element_type;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
@@ -17,7 +18,7 @@ pub(super) const OPERATORS: &[Entry] =
     &[onnx("Attention", 23, attention), onnx("RotaryEmbedding", 23, rotary_embedding)];
 
 /// `[batch, length, heads·size]` as `[batch, heads, length, size]`.
-fn by_heads(x: &mut Use<'_, '_, '_>, v: V, heads: i64) -> Result<V, Fault> {
+pub(super) fn by_heads(x: &mut Use<'_, '_, '_>, v: V, heads: i64) -> Result<V, Fault> {
     let shape = x.shape(v);
     let [batch, length, width] = &shape[..] else { return Ok(v) };
     if heads < 1 {
@@ -225,7 +226,9 @@ fn attention(x: &mut Use<'_, '_, '_>) -> Results {
     let causal = x.flag("is_causal", false)?;
     let (queries, keys) = (x.shape(heads.q)[2].clone(), x.shape(heads.k)[2].clone());
     let before = heads.past.clone().unwrap_or_default();
-    let plain = softcap == 0.0 && !x.wants(3);
+    // Every intermediate of a bf16 is one, as the standard's function has it: last places of results
+    // are as large as what is tolerated.
+    let plain = softcap == 0.0 && !x.wants(3) && x.dtype(heads.q) != DType::BF16;
     // The core operation aligns the last query with the last key.
     let aligned = plain && x.optional(6).is_none() && keys.clone() - queries == before;
     let mask = mask(x, &heads, causal && !aligned)?.joined(x)?;
@@ -274,10 +277,17 @@ fn spelled_out(
     let groups = vec![q[0].clone(), own.clone(), all.floor_div(&own), q[2].clone(), q[3].clone()];
     let grouped = x.reshape(heads.q, groups)?;
     let spec = |text: &str| text.parse::<op::ContractSpec>().map_err(Fault::malformed);
-    let scores = x.add(op::Contract { spec: spec("bhgsd,bhtd->bhgst")? }, &[grouped, heads.k])?;
     let flat = vec![q[0].clone(), all.clone(), q[2].clone(), k[2].clone()];
+    let halves = dtype == DType::BF16;
+    let (mut query, mut key) = (grouped, heads.k);
+    if halves {
+        // Where both are scaled, neither product leaves the type's range.
+        query = x.with_number(BinaryFn::Mul, query, scale.sqrt())?;
+        key = x.with_number(BinaryFn::Mul, key, scale.sqrt())?;
+    }
+    let scores = x.add(op::Contract { spec: spec("bhgsd,bhtd->bhgst")? }, &[query, key])?;
     let scores = x.reshape(scores, flat.clone())?;
-    let raw = x.with_number(BinaryFn::Mul, scores, scale)?;
+    let raw = if halves { scores } else { x.with_number(BinaryFn::Mul, scores, scale)? };
     let mut capped = raw;
     if softcap > 0.0 {
         let scaled = x.with_number(BinaryFn::Div, capped, softcap)?;
@@ -295,7 +305,7 @@ fn spelled_out(
     let precision = x.int_or("softmax_precision", 0)?;
     let precision = i32::try_from(precision).ok().and_then(|number| element_type(number).ok());
     let exact = x.cast(masked, precision.unwrap_or(dtype))?;
-    let softmax = x.add(op::Softmax { axis: 3 }, &[exact])?;
+    let softmax = softmax::softmax(x, exact, 3)?;
     let softmax = x.cast(softmax, dtype)?;
     let weights = mask.map_or(Ok(softmax), |mask| guarded(x, softmax, mask))?;
     let shown = match x.int_or("qk_matmul_output_mode", 0)? {
@@ -314,7 +324,13 @@ fn spelled_out(
 }
 
 /// Part of the last dimension: every `step`th from `start` on.
-fn part(x: &mut Use<'_, '_, '_>, v: V, start: Dim, size: Dim, step: i64) -> Result<V, Fault> {
+pub(super) fn part(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    start: Dim,
+    size: Dim,
+    step: i64,
+) -> Result<V, Fault> {
     let rank = x.rank(v);
     let (mut starts, mut sizes) = (vec![Dim::from(0i64); rank], x.shape(v));
     let mut steps = vec![1; rank];
@@ -327,18 +343,47 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let own = x.shape(operand);
     let v = by_heads(x, operand, x.int_or("num_heads", 0)?)?;
+    let size = match &x.shape(v)[..] {
+        [_, _, _, size] => size.clone(),
+        _ => return Err(Fault::malformed("the operand must have rank 3 or 4")),
+    };
+    let turned = match x.int_or("rotary_embedding_dim", 0)? {
+        0 => size,
+        turned => Dim::from(turned),
+    };
+    let (cos, sin, positions) = (x.input(1)?, x.input(2)?, x.optional(3));
+    let interleaved = x.flag("interleaved", false)?;
+    let result = rotated(x, v, [cos, sin], positions, turned, interleaved)?;
+    Ok(vec![if own.len() == 3 { side_by_side(x, result)? } else { result }])
+}
+
+/// `[batch, heads, length, size]` as `[batch, length, heads·size]`.
+pub(super) fn side_by_side(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
+    let moved = x.transpose(v, vec![0, 2, 1, 3])?;
+    let mut shape = x.shape(moved);
+    let (Some(size), Some(heads)) = (shape.pop(), shape.pop()) else { return Ok(moved) };
+    shape.push(heads * size);
+    x.reshape(moved, shape)
+}
+
+/// `[batch, heads, length, size]` with the first `turned` numbers of each head turned in pairs.
+/// Cosines and sines are of angles `[batch, length, turned/2]`, or of a table in which positions
+/// `[batch, length]` are looked up.
+pub(super) fn rotated(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    mut angles: [V; 2],
+    positions: Option<V>,
+    turned: Dim,
+    interleaved: bool,
+) -> Result<V, Fault> {
     let shape = x.shape(v);
     let [batch, _, length, size] = &shape[..] else {
         return Err(Fault::malformed("the operand must have rank 3 or 4"));
     };
-    let turned = match x.int_or("rotary_embedding_dim", 0)? {
-        0 => size.clone(),
-        turned => Dim::from(turned),
-    };
     let half = turned.floor_div(&Dim::from(2i64));
-    let mut angles = [x.input(1)?, x.input(2)?];
     for slot in &mut angles {
-        if let Some(positions) = x.optional(3) {
+        if let Some(positions) = positions {
             *slot = x.add(op::Gather { axis: 0 }, &[*slot, positions])?;
         }
         let all = vec![batch.clone(), length.clone(), half.clone()];
@@ -349,7 +394,6 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
         *slot = x.reshape(fitted, apart)?;
     }
     let zero = Dim::from(0i64);
-    let interleaved = x.flag("interleaved", false)?;
     let (first, second) = if interleaved {
         let one = Dim::from(1i64);
         (part(x, v, zero, half.clone(), 2)?, part(x, v, one, half.clone(), 2)?)
@@ -376,9 +420,5 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
         let rest = part(x, v, turned.clone(), size.clone() - turned, 1)?;
         result = x.add(op::Concat { axis: 3 }, &[result, rest])?;
     }
-    if own.len() == 3 {
-        result = x.transpose(result, vec![0, 2, 1, 3])?;
-        result = x.reshape(result, own)?;
-    }
-    Ok(vec![result])
+    Ok(result)
 }

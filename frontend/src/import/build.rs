@@ -6,10 +6,11 @@
 use super::bounds::Facts;
 use super::contents::{self, Contents, Operand};
 use super::fault::Fault;
+use super::form::Form;
 use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
-use kiln_ir::{Graph, TensorType, ValueId};
-use kiln_tensor::{DType, Dim, Symbol, Tensor};
+use kiln_ir::{Graph, Producer, TensorType, ValueId};
+use kiln_tensor::{Bounds, DType, Dim, Symbol, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ struct Value {
     tensor: Option<Tensor>,
     /// The elements, if they are few and known.
     contents: Option<Contents>,
+    /// What the elements are, if the value is a list.
+    elements: Option<Form>,
     /// The value in each graph that has it, by the number of the graph.
     homes: BTreeMap<usize, ValueId>,
 }
@@ -36,6 +39,19 @@ pub(super) struct Level {
     graph: Graph,
     /// What was known of sizes outside: what a body tells holds only where it runs.
     outside: BTreeMap<Dim, i64>,
+    /// Values whose elements symbols stand for, from where they were bound on.
+    bound: Vec<(V, Bounds, Vec<Dim>)>,
+    /// What pairs of sizes broadcast to.
+    stretched: Vec<(Dim, Dim, Dim)>,
+    /// Values by what they are in the graph.
+    values: BTreeMap<ValueId, V>,
+}
+
+/// A node of the graph in hand, in terms of the values of the model as imported.
+pub(super) struct Made {
+    pub(super) op: Op,
+    pub(super) inputs: Vec<V>,
+    pub(super) outputs: Vec<V>,
 }
 
 /// The graphs being built.
@@ -55,7 +71,9 @@ impl Builder {
     /// Starts a graph inside the one in hand.
     pub(super) fn enter(&mut self, name: &str) {
         let outside = self.facts.least.clone();
-        self.levels.push(Level { number: self.graphs, graph: Graph::new(name), outside });
+        let (number, graph) = (self.graphs, Graph::new(name));
+        let (bound, stretched, values) = (Vec::new(), Vec::new(), BTreeMap::new());
+        self.levels.push(Level { number, graph, outside, bound, stretched, values });
         self.graphs += 1;
     }
 
@@ -97,15 +115,23 @@ impl Builder {
 
     fn push(&mut self, ty: TensorType, tensor: Option<Tensor>, contents: Option<Contents>) -> V {
         let homes = BTreeMap::new();
-        self.values.push(Value { ty, name: None, tensor, contents, homes });
+        self.values.push(Value { ty, name: None, tensor, contents, elements: None, homes });
         V(self.values.len() - 1)
     }
 
     fn at_home(&mut self, ty: TensorType, id: ValueId) -> V {
         ty.shape.iter().for_each(|dim| self.facts.size(dim));
         let (v, number) = (self.push(ty, None, None), self.number());
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         v
+    }
+
+    /// Notes what a value is in the graph in hand, which has this number.
+    fn settle(&mut self, v: V, number: usize, id: ValueId) {
+        self.values[v.0].homes.insert(number, id);
+        if let Some(level) = self.levels.last_mut() {
+            level.values.insert(id, v);
+        }
     }
 
     /// An input of the graph in hand.
@@ -129,13 +155,54 @@ impl Builder {
     }
 
     /// A symbol that nothing else means, of this name or one like it.
-    pub(super) fn fresh_symbol(&mut self, name: &str) -> Symbol {
+    pub(super) fn fresh_symbol(&mut self, name: &str, bounds: Bounds) -> Symbol {
         let plain = Symbol::new(name);
         let numbered = (2..).map(|number| Symbol::new(&format!("{name}_{number}")));
         let mut names = std::iter::once(plain.clone()).chain(numbered);
         let symbol = names.find(|symbol| !self.facts.symbols.contains_key(symbol)).unwrap_or(plain);
-        self.facts.symbols.insert(symbol.clone(), Default::default());
+        self.facts.symbols.insert(symbol.clone(), bounds);
         symbol
+    }
+
+    /// The symbols that stand for the elements of a value, if it was bound in view.
+    pub(super) fn symbols_of(&self, v: V, within: Bounds) -> Option<Vec<Dim>> {
+        let mut known = self.levels.iter().flat_map(|level| &level.bound);
+        known.find(|(other, bounds, _)| (*other, *bounds) == (v, within)).map(|(.., d)| d.clone())
+    }
+
+    /// Notes the symbols that stand for the elements of a value from here on.
+    pub(super) fn remember(&mut self, v: V, bounds: Bounds, dims: Vec<Dim>) {
+        if let Some(level) = self.levels.last_mut() {
+            level.bound.push((v, bounds, dims));
+        }
+    }
+
+    /// What two sizes broadcast to, if that was asked in view.
+    pub(super) fn stretched(&self, a: &Dim, b: &Dim) -> Option<Dim> {
+        let mut known = self.levels.iter().flat_map(|level| &level.stretched);
+        let found = known.find(|(c, d, _)| (a, b) == (c, d) || (a, b) == (d, c));
+        found.map(|(.., size)| size.clone())
+    }
+
+    /// Notes what two sizes broadcast to.
+    pub(super) fn remember_stretched(&mut self, a: &Dim, b: &Dim, size: Dim) {
+        if let Some(level) = self.levels.last_mut() {
+            level.stretched.push((a.clone(), b.clone(), size.clone()));
+            level.stretched.push((a.clone(), size.clone(), size.clone()));
+            level.stretched.push((b.clone(), size.clone(), size));
+        }
+    }
+
+    /// The operation of the graph in hand that a value is the first result of, with its operands.
+    pub(super) fn producer(&self, v: V) -> Option<(&Op, Vec<V>)> {
+        let level = self.levels.last()?;
+        let id = *self.values[v.0].homes.get(&level.number)?;
+        let Producer::Node { node, output: 0 } = level.graph.value(id).producer else {
+            return None;
+        };
+        let node = level.graph.node(node);
+        let operands = node.inputs.iter().map(|input| level.values.get(input).copied());
+        Some((&node.op, operands.collect::<Option<_>>()?))
     }
 
     /// Makes a value from outside an input of the graph in hand.
@@ -150,7 +217,7 @@ impl Builder {
         let graph = &mut self.level()?.graph;
         let name = input_name(graph, &name);
         let id = graph.input(name, ty);
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         Ok(())
     }
 
@@ -162,6 +229,21 @@ impl Builder {
     /// The type.
     pub(super) fn ty(&self, v: V) -> &TensorType {
         &self.values[v.0].ty
+    }
+
+    /// The form of a list's elements.
+    pub(super) fn elements_of(&self, v: V) -> Option<&Form> {
+        self.values[v.0].elements.as_ref()
+    }
+
+    /// Notes the form of a list's elements.
+    pub(super) fn hold(&mut self, v: V, form: Form) {
+        self.values[v.0].elements = Some(form);
+    }
+
+    /// The name, if it has one.
+    pub(super) fn name_of(&self, v: V) -> Option<&str> {
+        self.values[v.0].name.as_deref()
     }
 
     /// Names a value that has no name.
@@ -178,6 +260,28 @@ impl Builder {
         {
             level.graph.set_name(id, name);
         }
+    }
+
+    /// The nodes of the graph in hand, in order, without those that only sizes take part in.
+    pub(super) fn nodes(&self) -> Vec<Made> {
+        let Some(level) = self.levels.last() else { return Vec::new() };
+        let homes = self.values.iter().enumerate();
+        let here = homes.filter_map(|(v, value)| Some((*value.homes.get(&level.number)?, V(v))));
+        let here: BTreeMap<ValueId, V> = here.collect();
+        let all = |ids: &[ValueId]| ids.iter().map(|id| here.get(id).copied()).collect();
+        let nodes = level.graph.nodes().filter_map(|(_, node)| {
+            let (inputs, outputs): (Option<Vec<V>>, Option<Vec<V>>) =
+                (all(&node.inputs), all(&node.outputs));
+            Some(Made { op: node.op.clone(), inputs: inputs?, outputs: outputs? })
+        });
+        nodes.collect()
+    }
+
+    /// A tensor of the model that nothing is calculated with before the model runs.
+    pub(super) fn opaque(&mut self, tensor: Tensor) -> Result<V, Fault> {
+        let ty = TensorType::of(&tensor);
+        let id = self.level()?.graph.constant(tensor)?;
+        Ok(self.at_home(ty, id))
     }
 
     /// A tensor of the model.
@@ -267,7 +371,7 @@ impl Builder {
         if let (Some(name), Some(level)) = (name, self.levels.last_mut()) {
             level.graph.set_name(id, name);
         }
-        self.values[v.0].homes.insert(number, id);
+        self.settle(v, number, id);
         Ok(id)
     }
 

@@ -97,21 +97,34 @@ impl Use<'_, '_, '_> {
         self.reshape(x, shape)
     }
 
-    /// Operands whose shapes broadcast: dimensions that cannot be shown to be equal are said to
-    /// be.
+    /// Operands whose shapes broadcast. Of two different sizes that are inputs' own or data, each
+    /// may be 1 when the model runs and is stretched then; others that cannot be shown to be equal
+    /// are said to be.
     pub(super) fn aligned(&mut self, operands: &[V]) -> Result<Vec<V>, Fault> {
         let shapes: Vec<Vec<Dim>> = operands.iter().map(|&v| self.shape(v)).collect();
         let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
         let mut target = vec![Dim::from(1i64); rank];
         for shape in &shapes {
             for (slot, dim) in target.iter_mut().rev().zip(shape.iter().rev()) {
-                if slot.is(1) || (!dim.is(1) && simpler(dim, slot)) {
+                if may_stretch(slot, dim) {
+                    *slot = self.stretched_size(&slot.clone(), dim)?;
+                } else if slot.is(1) || (!dim.is(1) && simpler(dim, slot)) {
                     *slot = dim.clone();
                 }
             }
         }
-        let pairs = operands.iter().zip(shapes);
-        pairs.map(|(&v, shape)| self.meeting(v, shape, &target)).collect()
+        let mut aligned = Vec::with_capacity(operands.len());
+        for (&v, shape) in operands.iter().zip(shapes) {
+            let (mut v, offset) = (v, rank - shape.len());
+            for (axis, dim) in shape.iter().enumerate() {
+                if may_stretch(dim, &target[offset + axis]) {
+                    v = self.stretch(v, axis, &target[offset + axis].clone())?;
+                }
+            }
+            let shape = self.shape(v);
+            aligned.push(self.meeting(v, shape, &target)?);
+        }
+        Ok(aligned)
     }
 
     /// The operand with the dimensions of `target`, where it does not have 1.
@@ -186,11 +199,63 @@ impl Use<'_, '_, '_> {
         self.assume(v, shape)
     }
 
+    /// A size as a scalar of an element type.
+    pub(super) fn size(&mut self, dim: &Dim, dtype: DType) -> Result<V, Fault> {
+        let size = self.add(op::SizeOf { dims: vec![dim.clone()], scalar: true }, &[])?;
+        self.cast(size, dtype)
+    }
+
+    /// 0, 1, 2 and so on along `axis` of `rank`.
+    pub(super) fn counter(
+        &mut self,
+        length: &Dim,
+        dtype: DType,
+        axis: usize,
+        rank: usize,
+    ) -> Result<V, Fault> {
+        let numbers = self.add(op::Iota { length: length.clone() }, &[])?;
+        let numbers = self.cast(numbers, dtype)?;
+        self.along(numbers, axis, rank)
+    }
+
+    /// `size` elements from `start` on along `axis`.
+    pub(super) fn part(
+        &mut self,
+        v: V,
+        axis: usize,
+        start: impl Into<Dim>,
+        size: impl Into<Dim>,
+    ) -> Result<V, Fault> {
+        let mut sizes = self.shape(v);
+        let mut starts = vec![Dim::from(0i64); sizes.len()];
+        if let (Some(slot), Some(first)) = (sizes.get_mut(axis), starts.get_mut(axis)) {
+            (*slot, *first) = (size.into(), start.into());
+        }
+        if sizes == self.ty(v).shape && starts.iter().all(|start| start.is(0)) {
+            return Ok(v);
+        }
+        let steps = vec![1; sizes.len()];
+        self.add(op::Slice { starts, sizes, steps }, &[v])
+    }
+
+    /// Element `place` along `axis`, which is dropped.
+    pub(super) fn element(&mut self, v: V, axis: usize, place: usize) -> Result<V, Fault> {
+        let part = self.part(v, axis, place, 1i64)?;
+        let mut shape = self.shape(part);
+        shape.remove(axis);
+        self.reshape(part, shape)
+    }
+
     /// A tensor of one number everywhere.
     pub(super) fn filled(&mut self, dtype: DType, value: f64, shape: Vec<Dim>) -> Result<V, Fault> {
         let value = self.scalar(dtype, value)?;
         self.broadcast(value, shape)
     }
+}
+
+/// Whether two meeting sizes are of their own each, so that one may be 1 and the other not.
+fn may_stretch(a: &Dim, b: &Dim) -> bool {
+    a != b && a.as_symbol().is_some() && b.as_symbol().is_some()
 }
 
 /// Whether a dimension says more than another: a constant most, then what has fewer terms.

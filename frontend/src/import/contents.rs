@@ -30,6 +30,9 @@ pub(super) fn of_tensor(tensor: &Tensor) -> Option<Contents> {
         return None;
     }
     let dtype = tensor.dtype();
+    if dtype.is_code() {
+        return None;
+    }
     if dtype.is_float() {
         return Some(tensor.to_f64().into_iter().map(Scalar::float).collect());
     }

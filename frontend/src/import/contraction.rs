@@ -5,6 +5,7 @@
 
 use super::build::V;
 use super::fault::Fault;
+use super::legacy;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use kiln_ir::op::{self, BinaryFn};
@@ -13,7 +14,7 @@ use kiln_tensor::{DType, Dim};
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] =
-    &[onnx("Gemm", 7, gemm), onnx("MatMul", 1, matmul), onnx("MatMulInteger", 10, matmul_integer)];
+    &[onnx("Gemm", 1, gemm), onnx("MatMul", 1, matmul), onnx("MatMulInteger", 10, matmul_integer)];
 
 /// The contraction; dimensions that meet are said to be equal.
 pub(super) fn contract(
@@ -120,7 +121,7 @@ fn matmul(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// 8-bit integers less their zero points, in 32 bits.
-fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = [x.input(0)?, x.input(1)?];
     let mut shifted = operands;
     for (number, operand) in operands.into_iter().enumerate() {
@@ -140,7 +141,7 @@ fn matmul_integer(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `alpha·A·B + beta·C`.
-fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
     let (a, b) = (x.input(0)?, x.input(1)?);
     for operand in [a, b] {
         if x.rank(operand) != 2 {
@@ -158,7 +159,8 @@ fn gemm(x: &mut Use<'_, '_, '_>) -> Results {
     if alpha != 1.0 {
         result = x.with_number(BinaryFn::Mul, result, alpha)?;
     }
-    if let Some(mut c) = x.optional(2) {
+    if let Some(c) = x.optional(2) {
+        let mut c = legacy::second(x, result, c)?;
         if beta != 1.0 {
             c = x.with_number(BinaryFn::Mul, c, beta)?;
         }

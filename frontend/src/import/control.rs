@@ -3,16 +3,16 @@
 //! Invariant: a branch that is decided by sizes is imported alone; a body takes what it uses from
 //! around it as inputs, and its results have the same types whichever way it goes.
 
-use super::bounds::Facts;
 use super::build::{Level, V};
 use super::fault::Fault;
+use super::form::Form;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::scalar::Scalar;
 use crate::resolve::{Attribute, Body};
 use kiln_ir::TensorType;
 use kiln_ir::op;
-use kiln_tensor::DType;
+use kiln_tensor::{DType, Dim};
 use std::collections::BTreeSet;
 
 type Results = Result<Vec<V>, Fault>;
@@ -65,10 +65,10 @@ fn if_(x: &mut Use<'_, '_, '_>) -> Results {
     {
         return results(x, branches[if decided != 0 { 0 } else { 1 }]);
     }
-    match either(x, condition, &branches) {
-        Err(fault @ Fault::Problem { .. }) => match assumed(x, condition, branches[0])? {
+    match either(x, condition, &branches, Decides::Sizes) {
+        Err(Fault::Problem { .. }) => match assumed(x, condition, branches[0])? {
             Some(results) => Ok(results),
-            None => Err(fault),
+            None => either(x, condition, &branches, Decides::Data),
         },
         other => other,
     }
@@ -106,7 +106,12 @@ fn assumed<'m>(
 }
 
 /// A branch that is decided when the model runs.
-fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) -> Results {
+fn either<'m>(
+    x: &mut Use<'_, '_, 'm>,
+    condition: V,
+    branches: &[&Body<'m>; 2],
+    decides: Decides,
+) -> Results {
     let captured = captures(x, branches);
     let mut built: Vec<(Level, Results)> = Vec::with_capacity(2);
     for (branch, name) in branches.iter().zip(["then", "else"]) {
@@ -122,26 +127,62 @@ fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) 
         levels.push(level);
     }
     let [first, second] = &values[..] else { return Err(Fault::Silent) };
-    let types = common_types(x, first, second)?;
+    let common = common_types(x, first, second, decides)?;
+    let forms = first.iter().zip(second).map(|(&a, &b)| common_form(x, a, b));
+    let forms = forms.collect::<Result<Vec<_>, _>>()?;
     let mut regions = Vec::with_capacity(2);
     for (level, values) in levels.into_iter().zip(&values) {
         x.importer.build.resume(level);
-        let declared = declare(x, values, &types);
+        let declared = declare(x, values, &common);
         let graph = x.importer.build.leave();
         declared?;
         regions.push(graph);
     }
     let operands = [vec![condition], captured].concat();
-    x.importer.build.add_node(op::If {}, &operands, regions)
+    let results = x.importer.build.add_node(op::If {}, &operands, regions)?;
+    for (&v, form) in results.iter().zip(forms) {
+        if let Some(form) = form {
+            x.holding(v, form);
+        }
+    }
+    Ok(results)
 }
 
-/// Makes the values the results of the graph in hand, said to have these types.
-fn declare(x: &mut Use<'_, '_, '_>, values: &[V], types: &[TensorType]) -> Result<(), Fault> {
-    for (number, (&v, ty)) in values.iter().zip(types).enumerate() {
+/// What the elements of a list are whichever branch is taken; `None` if the results are no lists.
+pub(super) fn common_form(x: &Use<'_, '_, '_>, a: V, b: V) -> Result<Option<Form>, Fault> {
+    let (a, b) = (x.importer.build.elements_of(a), x.importer.build.elements_of(b));
+    match (a, b) {
+        (Some(a), Some(b)) => a.joined(b).map(Some).ok_or_else(|| {
+            Fault::malformed("lists of elements of different types cannot be one value")
+        }),
+        _ => Ok(None),
+    }
+}
+
+/// Makes the values the results of the graph in hand, said to have these types. Sizes that the
+/// branches do not share are symbols of the results, which each branch gives its own value.
+fn declare(x: &mut Use<'_, '_, '_>, values: &[V], common: &Common) -> Result<(), Fault> {
+    for (number, (&v, ty)) in values.iter().zip(&common.types).enumerate() {
+        let own = x.shape(v);
+        let mut bound = Vec::new();
+        for (own, dim) in own.iter().zip(&ty.shape) {
+            if common.own.contains(dim) && !bound.contains(dim) {
+                let size = x.vector(vec![own.clone()])?;
+                let bind = op::Bind { symbols: vec![dim.clone()] };
+                x.importer.build.add_node(bind, &[size], Vec::new())?;
+                bound.push(dim.clone());
+            }
+        }
         let v = x.assume(v, ty.shape.clone())?;
         x.importer.build.output(v, &format!("result_{number}"))?;
     }
     Ok(())
+}
+
+/// Types of results, and the symbols in them that each branch gives its own value.
+struct Common {
+    types: Vec<TensorType>,
+    own: BTreeSet<Dim>,
 }
 
 /// The types of the results, whichever branch is taken.
@@ -149,33 +190,48 @@ fn common_types(
     x: &mut Use<'_, '_, '_>,
     first: &[V],
     second: &[V],
-) -> Result<Vec<TensorType>, Fault> {
+    decides: Decides,
+) -> Result<Common, Fault> {
     if first.len() != second.len() {
         let (a, b) = (first.len(), second.len());
         return Err(Fault::malformed(format!("one branch has {a} results, the other {b}")));
     }
-    let pairs = first.iter().zip(second).enumerate();
-    let types = pairs.map(|(number, (&a, &b))| {
+    let (mut types, mut own) = (Vec::with_capacity(first.len()), BTreeSet::new());
+    for (number, (&a, &b)) in first.iter().zip(second).enumerate() {
         let (a, b) = (x.ty(a).clone(), x.ty(b).clone());
-        common_type(&a, &b, x.facts()).ok_or_else(|| {
+        let same_kind = a.dtype == b.dtype && a.rank() == b.rank();
+        let mut shape = Vec::with_capacity(a.rank());
+        for (a, b) in a.shape.iter().zip(&b.shape) {
+            shape.push(match (a.as_const(), b.as_const()) {
+                _ if a == b => Some(a.clone()),
+                (Some(_), None) => Some(a.clone()),
+                (None, Some(_)) => Some(b.clone()),
+                (Some(_), Some(_)) if decides == Decides::Sizes => None,
+                _ => {
+                    let size = x.found("either");
+                    own.insert(size.clone());
+                    Some(size)
+                }
+            });
+        }
+        let shape = shape.into_iter().collect::<Option<Vec<Dim>>>().filter(|_| same_kind);
+        let shape = shape.ok_or_else(|| {
             Fault::unsupported(
                 format!("result {number} is {a} in one branch and {b} in the other"),
                 "fix sizes with --dim so that the branch is decided, or export the model \
                  without it",
             )
-        })
-    });
-    types.collect()
+        })?;
+        types.push(TensorType::new(a.dtype, shape));
+    }
+    Ok(Common { types, own })
 }
 
-pub(super) fn common_type(a: &TensorType, b: &TensorType, facts: &Facts) -> Option<TensorType> {
-    if a.dtype != b.dtype || a.rank() != b.rank() {
-        return None;
-    }
-    let dims = a.shape.iter().zip(&b.shape).map(|(a, b)| match facts.may_meet(a, b) {
-        false => None,
-        true if a.as_const().is_none() && b.as_const().is_some() => Some(b.clone()),
-        true => Some(a.clone()),
-    });
-    Some(TensorType::new(a.dtype, dims.collect::<Option<_>>()?))
+/// What decides which branch is taken, as far as it matters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decides {
+    /// Sizes: results that cannot be the same mean that the condition is known after all.
+    Sizes,
+    /// Data.
+    Data,
 }

@@ -18,7 +18,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("ConvTranspose", 1, conv_transpose),
 ];
 
-fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
+pub(super) fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
     let groups = x.int_or("group", 1)?;
     usize::try_from(groups)
         .ok()
@@ -28,7 +28,7 @@ fn groups(x: &Use<'_, '_, '_>) -> Result<usize, Fault> {
 
 /// The filters, said to be of `kernel_shape` where that is given, and to split into groups along
 /// dimension 0.
-fn filters(x: &mut Use<'_, '_, '_>, w: V, groups: usize) -> Result<V, Fault> {
+pub(super) fn filters(x: &mut Use<'_, '_, '_>, w: V, groups: usize) -> Result<V, Fault> {
     let mut shape = x.shape(w);
     if let Some(given) = x.ints("kernel_shape")? {
         let actual = shape.get_mut(2..).unwrap_or_default();
@@ -82,23 +82,23 @@ pub(super) fn add_bias(x: &mut Use<'_, '_, '_>, result: V, bias: Option<V>) -> R
     x.binary(BinaryFn::Add, result, bias)
 }
 
-fn conv(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn conv(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(1)?);
     let result = convolve(x, operand, w)?;
     let bias = x.optional(2);
     Ok(vec![add_bias(x, result, bias)?])
 }
 
-/// Products of 8-bit integers, summed: exact in f64, in which the sums fit whole.
+/// Products of 8-bit integers, summed in 32 bits.
 fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = [x.input(0)?, x.input(1)?];
     let mut shifted = operands;
     for (number, operand) in operands.into_iter().enumerate() {
-        let wide = x.cast(operand, DType::F64)?;
+        let wide = x.cast(operand, DType::I32)?;
         shifted[number] = match x.optional(2 + number) {
             None => wide,
             Some(zero) => {
-                let zero = x.cast(zero, DType::F64)?;
+                let zero = x.cast(zero, DType::I32)?;
                 // One zero point, or one for each filter, which are dimension 0 of `w`.
                 let rank = x.rank(operand);
                 let zero = if x.rank(zero) == 1 { x.along(zero, 0, rank)? } else { zero };
@@ -106,8 +106,7 @@ fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
             }
         };
     }
-    let result = convolve(x, shifted[0], shifted[1])?;
-    Ok(vec![x.cast(result, DType::I32)?])
+    Ok(vec![convolve(x, shifted[0], shifted[1])?])
 }
 
 fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {

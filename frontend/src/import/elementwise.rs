@@ -6,20 +6,20 @@
 
 use super::build::V;
 use super::fault::Fault;
+use super::legacy;
 use super::node::Use;
 use super::operator::{Entry, onnx};
-use crate::read::element_type;
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::DType;
 
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("Abs", 6, |x| unary(x, UnaryFn::Abs)),
+    onnx("Abs", 1, |x| unary(x, UnaryFn::Abs)),
     onnx("Acos", 7, |x| unary(x, UnaryFn::Acos)),
     onnx("Acosh", 9, |x| unary(x, UnaryFn::Acosh)),
-    onnx("Add", 7, |x| binary(x, BinaryFn::Add)),
-    onnx("And", 7, |x| binary(x, BinaryFn::And)),
+    onnx("Add", 1, |x| binary(x, BinaryFn::Add)),
+    onnx("And", 1, |x| binary(x, BinaryFn::And)),
     onnx("Asin", 7, |x| unary(x, UnaryFn::Asin)),
     onnx("Asinh", 9, |x| unary(x, UnaryFn::Asinh)),
     onnx("Atan", 7, |x| unary(x, UnaryFn::Atan)),
@@ -29,47 +29,45 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("BitwiseNot", 18, |x| unary(x, UnaryFn::BitNot)),
     onnx("BitwiseOr", 18, |x| binary(x, BinaryFn::BitOr)),
     onnx("BitwiseXor", 18, |x| binary(x, BinaryFn::BitXor)),
-    onnx("Cast", 6, cast),
-    onnx("CastLike", 15, cast_like),
-    onnx("Ceil", 6, |x| unary(x, UnaryFn::Ceil)),
-    onnx("Clip", 6, clip),
+    onnx("Ceil", 1, |x| unary(x, UnaryFn::Ceil)),
+    onnx("Clip", 1, clip),
     onnx("Cos", 7, |x| unary(x, UnaryFn::Cos)),
     onnx("Cosh", 9, |x| unary(x, UnaryFn::Cosh)),
-    onnx("Div", 7, |x| binary(x, BinaryFn::Div)),
-    onnx("Equal", 7, |x| binary(x, BinaryFn::Equal)),
+    onnx("Div", 1, |x| binary(x, BinaryFn::Div)),
+    onnx("Equal", 1, |x| binary(x, BinaryFn::Equal)),
     onnx("Erf", 9, |x| unary(x, UnaryFn::Erf)),
-    onnx("Exp", 6, |x| unary(x, UnaryFn::Exp)),
-    onnx("Floor", 6, |x| unary(x, UnaryFn::Floor)),
-    onnx("Greater", 7, |x| binary(x, BinaryFn::Greater)),
+    onnx("Exp", 1, |x| unary(x, UnaryFn::Exp)),
+    onnx("Floor", 1, |x| unary(x, UnaryFn::Floor)),
+    onnx("Greater", 1, |x| binary(x, BinaryFn::Greater)),
     onnx("GreaterOrEqual", 12, |x| binary(x, BinaryFn::GreaterEqual)),
     onnx("IsInf", 10, is_inf),
     onnx("IsNaN", 9, |x| unary(x, UnaryFn::IsNan)),
-    onnx("Less", 7, |x| binary(x, BinaryFn::Less)),
+    onnx("Less", 1, |x| binary(x, BinaryFn::Less)),
     onnx("LessOrEqual", 12, |x| binary(x, BinaryFn::LessEqual)),
-    onnx("Log", 6, |x| unary(x, UnaryFn::Log)),
-    onnx("Max", 6, |x| variadic(x, BinaryFn::Max)),
-    onnx("Mean", 6, mean),
-    onnx("Min", 6, |x| variadic(x, BinaryFn::Min)),
+    onnx("Log", 1, |x| unary(x, UnaryFn::Log)),
+    onnx("Max", 1, |x| variadic(x, BinaryFn::Max)),
+    onnx("Mean", 1, mean),
+    onnx("Min", 1, |x| variadic(x, BinaryFn::Min)),
     onnx("Mod", 10, modulo),
-    onnx("Mul", 7, |x| binary(x, BinaryFn::Mul)),
-    onnx("Neg", 6, |x| unary(x, UnaryFn::Neg)),
+    onnx("Mul", 1, |x| binary(x, BinaryFn::Mul)),
+    onnx("Neg", 1, |x| unary(x, UnaryFn::Neg)),
     onnx("Not", 1, |x| unary(x, UnaryFn::Not)),
-    onnx("Or", 7, |x| binary(x, BinaryFn::Or)),
-    onnx("Pow", 7, power),
-    onnx("Reciprocal", 6, |x| unary(x, UnaryFn::Reciprocal)),
-    onnx("Relu", 6, |x| unary(x, UnaryFn::Relu)),
+    onnx("Or", 1, |x| binary(x, BinaryFn::Or)),
+    onnx("Pow", 1, power),
+    onnx("Reciprocal", 1, |x| unary(x, UnaryFn::Reciprocal)),
+    onnx("Relu", 1, |x| unary(x, UnaryFn::Relu)),
     onnx("Round", 11, |x| unary(x, UnaryFn::Round)),
-    onnx("Sigmoid", 6, |x| unary(x, UnaryFn::Sigmoid)),
+    onnx("Sigmoid", 1, |x| unary(x, UnaryFn::Sigmoid)),
     onnx("Sign", 9, |x| unary(x, UnaryFn::Sign)),
     onnx("Sin", 7, |x| unary(x, UnaryFn::Sin)),
     onnx("Sinh", 9, |x| unary(x, UnaryFn::Sinh)),
-    onnx("Sqrt", 6, |x| unary(x, UnaryFn::Sqrt)),
-    onnx("Sub", 7, |x| binary(x, BinaryFn::Sub)),
-    onnx("Sum", 6, |x| variadic(x, BinaryFn::Add)),
+    onnx("Sqrt", 1, |x| unary(x, UnaryFn::Sqrt)),
+    onnx("Sub", 1, |x| binary(x, BinaryFn::Sub)),
+    onnx("Sum", 1, |x| variadic(x, BinaryFn::Add)),
     onnx("Tan", 7, |x| unary(x, UnaryFn::Tan)),
-    onnx("Tanh", 6, |x| unary(x, UnaryFn::Tanh)),
+    onnx("Tanh", 1, |x| unary(x, UnaryFn::Tanh)),
     onnx("Where", 9, where_),
-    onnx("Xor", 7, |x| binary(x, BinaryFn::Xor)),
+    onnx("Xor", 1, |x| binary(x, BinaryFn::Xor)),
 ];
 
 fn unary(x: &mut Use<'_, '_, '_>, f: UnaryFn) -> Results {
@@ -78,12 +76,12 @@ fn unary(x: &mut Use<'_, '_, '_>, f: UnaryFn) -> Results {
 }
 
 fn binary(x: &mut Use<'_, '_, '_>, f: BinaryFn) -> Results {
-    let (a, b) = (x.input(0)?, x.input(1)?);
+    let (a, b) = legacy::operands(x)?;
     Ok(vec![x.binary(f, a, b)?])
 }
 
 fn fold(x: &mut Use<'_, '_, '_>, f: BinaryFn) -> Result<V, Fault> {
-    let operands = x.all_inputs()?;
+    let operands = legacy::many(x)?;
     let mut result = x.input(0)?;
     for operand in operands.into_iter().skip(1) {
         result = x.binary(f, result, operand)?;
@@ -117,7 +115,7 @@ fn modulo(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// The exponent may be of another type; the result has the base's.
 fn power(x: &mut Use<'_, '_, '_>) -> Results {
-    let (base, exponent) = (x.input(0)?, x.input(1)?);
+    let (base, exponent) = legacy::operands(x)?;
     let (to, of) = (x.dtype(base), x.dtype(exponent));
     // Computed in the type that holds fractions, if one does.
     let common = if !to.is_float() && of.is_float() { of } else { to };
@@ -142,21 +140,6 @@ fn is_inf(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let of_sign = x.with_number(sign, operand, 0.0)?;
     Ok(vec![x.binary(BinaryFn::And, infinite, of_sign)?])
-}
-
-fn cast(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    let to = x.int("to")?.ok_or_else(|| Fault::malformed("attribute `to` is missing"))?;
-    let to = i32::try_from(to).map_err(|_| Fault::malformed(format!("type {to} is not known")))?;
-    let to =
-        element_type(to).map_err(|error| Fault::unsupported(error.to_string(), error.help()))?;
-    Ok(vec![x.cast(operand, to)?])
-}
-
-fn cast_like(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, like) = (x.input(0)?, x.input(1)?);
-    let to = x.dtype(like);
-    Ok(vec![x.cast(operand, to)?])
 }
 
 /// Bounds were attributes up to opset 10. If the lower is above the upper, the upper counts.

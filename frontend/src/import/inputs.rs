@@ -4,13 +4,14 @@
 //! size that the caller gives is used.
 
 use super::fault::Fault;
+use super::form::Form;
 use super::{ImportOptions, Importer};
 use crate::proto::{ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 use crate::read::element_type;
 use crate::report::{ProblemKind, Site};
 use crate::resolve::Body;
 use kiln_ir::TensorType;
-use kiln_tensor::{Dim, Symbol};
+use kiln_tensor::{Bounds, Dim, Symbol};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Dimensions that the model leaves open.
@@ -31,8 +32,13 @@ impl<'m> Importer<'m> {
         for (id, info) in &body.inputs {
             let site = Site { node: format!("input `{}`", info.name()), ..Site::default() };
             let v = match self.input_type(info, options, &mut open) {
-                Ok(ty) => match self.build.graph_input(info.name(), ty) {
-                    Ok(v) => Some(v),
+                Ok((ty, form)) => match self.build.graph_input(info.name(), ty) {
+                    Ok(v) => {
+                        if let Some(form) = form {
+                            self.build.hold(v, form);
+                        }
+                        Some(v)
+                    }
                     Err(Fault::Problem { kind, message, help }) => {
                         self.problem(site, kind, message, help);
                         None
@@ -63,14 +69,23 @@ impl<'m> Importer<'m> {
         info: &ValueInfoProto,
         options: &ImportOptions,
         open: &mut Open,
-    ) -> Result<TensorType, (ProblemKind, String, String)> {
+    ) -> Result<(TensorType, Option<Form>), (ProblemKind, String, String)> {
         let value = info.r#type.as_ref().and_then(|ty| ty.value.as_ref());
         let tensor = match value {
             Some(type_proto::Value::TensorType(tensor)) => tensor,
             Some(_) => {
-                let message = "it is not a tensor (but a sequence, map or optional)".to_owned();
-                let help = "export the model with tensors as inputs".to_owned();
-                return Err((ProblemKind::UnsupportedUse, message, help));
+                let declared = info.r#type.as_ref().map(Form::declared);
+                return match declared {
+                    Some(Ok(Form::List(dtype, of))) => {
+                        Ok((TensorType::new(dtype, Vec::new()), Some(*of)))
+                    }
+                    Some(Err(Fault::Problem { kind, message, help })) => Err((kind, message, help)),
+                    _ => {
+                        let message = "its type is not supported".to_owned();
+                        let help = "use a tensor, sequence, optional or map".to_owned();
+                        Err((ProblemKind::UnsupportedUse, message, help))
+                    }
+                };
             }
             None => {
                 let help = "export the model again".to_owned();
@@ -97,7 +112,7 @@ impl<'m> Importer<'m> {
                 _ => self.open_dim(&unnamed(), false, options, open),
             });
         }
-        Ok(TensorType::new(dtype, dims))
+        Ok((TensorType::new(dtype, dims), None))
     }
 
     /// A dimension that the model leaves open, under a name that other dimensions may have too
@@ -113,7 +128,7 @@ impl<'m> Importer<'m> {
         let symbol = match known {
             Some(symbol) => symbol,
             None => {
-                let symbol = self.build.fresh_symbol(name);
+                let symbol = self.build.fresh_symbol(name, Bounds::default());
                 if shared {
                     open.named.insert(name.to_owned(), symbol.clone());
                 }

@@ -3,24 +3,27 @@
 //! Invariant: a value that goes from one iteration to the next keeps its type.
 
 use super::build::V;
-use super::control::{body, captures, common_type, one_element, results};
+use super::control::{body, captures, common_form, one_element, results};
 use super::fault::Fault;
+use super::form::Form;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::resolve::Body;
 use kiln_ir::TensorType;
 use kiln_ir::op;
+use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim, Tensor};
+use std::collections::BTreeSet;
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 9, scan)];
+pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 8, scan)];
 
-/// A result of a loop's body that goes into the next iteration, in the type that it started with.
-fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<V, Fault> {
+/// A result of a loop's body that goes into the next iteration, in the type that it started with;
+/// `None` if its sizes change, or may.
+fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<Option<V>, Fault> {
     let (before, after) = (x.ty(initial).clone(), x.ty(v).clone());
-    let common = common_type(&before, &after, x.facts());
-    if common.is_none() {
+    if before.dtype != after.dtype || before.rank() != after.rank() {
         return Err(Fault::unsupported(
             format!(
                 "value {number} of the loop changes its type from one iteration to the next: \
@@ -29,7 +32,28 @@ fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<V
             "unroll the loop when exporting the model",
         ));
     }
-    x.assume(v, before.shape)
+    let own = |a: &Dim, b: &Dim| a != b && a.as_symbol().is_some() && b.as_symbol().is_some();
+    let mut pairs = before.shape.iter().zip(&after.shape);
+    if pairs.any(|(a, b)| own(a, b) || !x.facts().may_meet(a, b)) {
+        return Ok(None);
+    }
+    x.assume(v, before.shape).map(Some)
+}
+
+/// Values whose sizes change from one iteration to the next go in a list of one.
+type Boxed = BTreeSet<usize>;
+
+fn boxed(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
+    let form = x.form(v);
+    let dtype = DType::Sequence;
+    let made = x.call1(Routine::List { dtype }, &[v], TensorType::new(dtype, Vec::new()))?;
+    Ok(x.holding(made, form))
+}
+
+fn unboxed(x: &mut Use<'_, '_, '_>, list: V, like: &TensorType) -> Result<V, Fault> {
+    let shape = like.shape.iter().map(|_| x.found("carried")).collect();
+    let first = x.scalar(DType::I64, 0.0)?;
+    x.call1(Routine::Element, &[list, first], TensorType::new(like.dtype, shape))
 }
 
 fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
@@ -57,61 +81,206 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
         )));
     }
     let captured = captures(x, &[body]);
-    x.importer.build.enter("body");
-    let scalar = |dtype| TensorType::new(dtype, Vec::new());
-    let mut types = vec![scalar(DType::I64), scalar(DType::Bool)];
-    types.extend(initial.iter().map(|&v| x.ty(v).clone()));
-    let made = in_body(x, body, types, &captured, |x, inputs, results| {
-        let again = one_element(x, results[0], DType::Bool, "the condition of the body")?;
-        let goes_on = again == inputs[1]
-            || x.importer
-                .build
-                .contents(again)
-                .is_some_and(|truth| truth[0].as_integer() == Some(1));
-        let mut outputs = vec![again];
-        for (number, (&v, &initial)) in results[1..].iter().zip(&initial).enumerate() {
-            outputs.push(carried(x, number, v, initial)?);
+    let mut changing = Boxed::new();
+    let (graph, held, Outcome { goes_on, forms, .. }) = loop {
+        let mut held = initial.clone();
+        for &number in &changing {
+            held[number] = boxed(x, initial[number])?;
         }
-        outputs.extend(&results[1 + initial.len()..]);
-        Ok((outputs, goes_on))
-    });
-    let graph = x.importer.build.leave();
-    let goes_on = made?;
+        x.importer.build.enter("body");
+        let made = loop_body(x, body, (&initial, &held), &captured, &changing);
+        let graph = x.importer.build.leave();
+        let outcome = made?;
+        if outcome.changing.is_empty() {
+            break (graph, held, outcome);
+        }
+        changing.extend(outcome.changing);
+    };
     let scan = body.outputs.len() - 1 - initial.len();
     let begins = x.importer.build.contents(condition);
     let begins = begins.is_some_and(|truth| truth[0].as_integer() == Some(1));
     let count = x.importer.build.contents(trip).and_then(|trip| trip[0].as_dim().cloned());
     let scan_length = match count {
         Some(count) if begins && goes_on => x.facts().maximum(&count, &Dim::from(0i64)),
-        _ => Dim::symbol(x.importer.build.fresh_symbol("iterations")),
+        _ => x.found("iterations"),
     };
     let op = op::Loop { carried: initial.len(), scan, scan_length };
-    let operands = [vec![trip, condition], initial, captured].concat();
-    x.importer.build.add_node(op, &operands, vec![graph])
+    let operands = [vec![trip, condition], held, captured].concat();
+    let mut results = x.importer.build.add_node(op, &operands, vec![graph])?;
+    for (number, form) in forms.into_iter().enumerate() {
+        if let Some(form) = form {
+            x.holding(results[number], form);
+        }
+        if changing.contains(&number) {
+            let like = x.ty(initial[number]).clone();
+            results[number] = unboxed(x, results[number], &like)?;
+        }
+    }
+    Ok(results)
 }
 
-/// Fills the graph in hand with a body: inputs of these types, then what it captures; its results
-/// are what `finish` makes of them.
-fn in_body<'i, 'r, 'm, T>(
-    x: &mut Use<'i, 'r, 'm>,
+/// What importing a loop's body tells.
+struct Outcome {
+    /// Carried values that must be boxed, and are not yet.
+    changing: Boxed,
+    /// Whether the body never ends the loop.
+    goes_on: bool,
+    /// What carried lists hold.
+    forms: Vec<Option<Form>>,
+}
+
+fn loop_body<'m>(
+    x: &mut Use<'_, '_, 'm>,
     body: &Body<'m>,
-    types: Vec<TensorType>,
+    (initial, held): (&[V], &[V]),
     captured: &[V],
-    finish: impl FnOnce(&mut Use<'i, 'r, 'm>, &[V], &[V]) -> Result<(Vec<V>, T), Fault>,
-) -> Result<T, Fault> {
-    let mut inputs = Vec::with_capacity(types.len());
-    for ((id, info), ty) in body.inputs.iter().zip(types) {
+    boxes: &Boxed,
+) -> Result<Outcome, Fault> {
+    let scalar = |dtype| TensorType::new(dtype, Vec::new());
+    let mut inputs = Vec::with_capacity(body.inputs.len());
+    for (number, (_, info)) in body.inputs.iter().enumerate() {
+        let ty = match number {
+            0 => scalar(DType::I64),
+            1 => scalar(DType::Bool),
+            _ => x.ty(held[number - 2]).clone(),
+        };
         let v = x.importer.build.graph_input(info.name(), ty)?;
-        x.importer.define(*id, Some(v));
+        if let Some(form) =
+            number.checked_sub(2).and_then(|n| x.importer.build.elements_of(held[n]))
+        {
+            let form = form.clone();
+            x.holding(v, form);
+        }
         inputs.push(v);
     }
     captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+    for (number, ((id, _), &input)) in body.inputs.iter().zip(&inputs).enumerate() {
+        let v = match number.checked_sub(2).filter(|number| boxes.contains(number)) {
+            Some(number) => {
+                let like = x.ty(initial[number]).clone();
+                unboxed(x, input, &like)?
+            }
+            None => input,
+        };
+        x.importer.define(*id, Some(v));
+    }
     let results = results(x, body)?;
-    let (outputs, made) = finish(x, &inputs, &results)?;
+    let again = one_element(x, results[0], DType::Bool, "the condition of the body")?;
+    let contents = x.importer.build.contents(again);
+    let goes_on =
+        again == inputs[1] || contents.is_some_and(|truth| truth[0].as_integer() == Some(1));
+    let mut outcome = Outcome { changing: Boxed::new(), goes_on, forms: Vec::new() };
+    let mut outputs = vec![again];
+    for (number, (&v, &initial)) in results[1..].iter().zip(initial).enumerate() {
+        outcome.forms.push(common_form(x, initial, v)?);
+        outputs.push(match boxes.contains(&number) {
+            true => boxed(x, v)?,
+            false => match carried(x, number, v, initial)? {
+                Some(v) => v,
+                None => {
+                    outcome.changing.insert(number);
+                    v
+                }
+            },
+        });
+    }
+    outputs.extend(&results[1 + initial.len()..]);
     for (number, v) in outputs.into_iter().enumerate() {
         x.importer.build.output(v, &format!("result_{number}"))?;
     }
-    Ok(made)
+    Ok(outcome)
+}
+
+/// A value after `count` times of `step`, as a loop; `outside` is what `step` uses beside it.
+pub(super) fn repeated<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    count: usize,
+    start: V,
+    outside: &[V],
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V) -> Result<V, Fault>,
+) -> Result<V, Fault> {
+    let length = Dim::from(count);
+    let trip = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
+    let truth = x.scalar(DType::Bool, 1.0)?;
+    let outside = outside.iter().copied().filter(|&v| !x.importer.build.is_known(v));
+    let outside: Vec<V> = outside.collect();
+    let ty = x.ty(start).clone();
+    x.importer.build.enter("step");
+    let made = (|| {
+        let scalar = |dtype| TensorType::new(dtype, Vec::new());
+        x.importer.build.graph_input("iteration", scalar(DType::I64))?;
+        let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
+        let v = x.importer.build.graph_input("value", ty)?;
+        outside.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+        let v = step(x, v)?;
+        x.importer.build.output(again, "again")?;
+        x.importer.build.output(v, "value")
+    })();
+    let graph = x.importer.build.leave();
+    made?;
+    let op = op::Loop { carried: 1, scan: 0, scan_length: length };
+    let operands = [vec![trip, truth, start], outside].concat();
+    let results = x.importer.build.add_node(op, &operands, vec![graph])?;
+    results.first().copied().ok_or(Fault::Silent)
+}
+
+/// Runs `step` `trip` times: from the number of the iteration and what is carried to what is
+/// carried on and what is stacked. `used` are the values from outside that it uses. Gives what is
+/// carried at last, then the stacks, along a new first dimension of `stacked`.
+pub(super) fn repeat<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    trip: V,
+    (initial, used): (&[V], &[V]),
+    stacked: Option<&Dim>,
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V, &[V]) -> Result<(Vec<V>, Vec<V>), Fault>,
+) -> Results {
+    let truth = x.scalar(DType::Bool, 1.0)?;
+    let mut captured: Vec<V> = Vec::new();
+    for &v in used {
+        if !x.importer.build.is_known(v) && !captured.contains(&v) {
+            captured.push(v);
+        }
+    }
+    x.importer.build.enter("body");
+    let made = step_body(x, initial, &captured, step);
+    let graph = x.importer.build.leave();
+    let scan = made?;
+    let scan_length = match stacked {
+        Some(length) => length.clone(),
+        None => Dim::from(0i64),
+    };
+    let op = op::Loop { carried: initial.len(), scan, scan_length };
+    let operands = [vec![trip, truth], initial.to_vec(), captured].concat();
+    x.importer.build.add_node(op, &operands, vec![graph])
+}
+
+/// Fills the body of [`repeat`]; gives how many values are stacked.
+fn step_body<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    initial: &[V],
+    captured: &[V],
+    step: impl FnOnce(&mut Use<'i, 'r, 'm>, V, &[V]) -> Result<(Vec<V>, Vec<V>), Fault>,
+) -> Result<usize, Fault> {
+    let scalar = |dtype| TensorType::new(dtype, Vec::new());
+    let iteration = x.importer.build.graph_input("iteration", scalar(DType::I64))?;
+    let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
+    let mut values = Vec::with_capacity(initial.len());
+    for (number, &v) in initial.iter().enumerate() {
+        let ty = x.ty(v).clone();
+        values.push(x.importer.build.graph_input(&format!("carried_{number}"), ty)?);
+    }
+    captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+    let (values, stacked) = step(x, iteration, &values)?;
+    x.importer.build.output(again, "condition")?;
+    for (number, (&v, &initial)) in values.iter().zip(initial).enumerate() {
+        let changes = || Fault::malformed(format!("value {number} of the loop changes its shape"));
+        let v = carried(x, number, v, initial)?.ok_or_else(changes)?;
+        x.importer.build.output(v, &format!("carried_{number}"))?;
+    }
+    for (number, &v) in stacked.iter().enumerate() {
+        x.importer.build.output(v, &format!("stacked_{number}"))?;
+    }
+    Ok(stacked.len())
 }
 
 /// Directions or axes of scanned values: a number each, by default 0.
@@ -210,7 +379,9 @@ fn scan_body<'m>(
     x.importer.build.output(again, "condition")?;
     for (number, &v) in results.iter().enumerate() {
         let v = match initial.get(number) {
-            Some(&initial) => carried(x, number, v, initial)?,
+            Some(&initial) => carried(x, number, v, initial)?.ok_or_else(|| {
+                Fault::malformed(format!("state {number} of the scan changes its shape"))
+            })?,
             None => v,
         };
         x.importer.build.output(v, &format!("result_{number}"))?;

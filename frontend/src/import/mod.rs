@@ -5,66 +5,119 @@
 //! wrong; what follows from a problem is not listed again.
 
 mod activation;
+mod antialias;
 mod attention;
+mod batch_normalisation;
 mod bounds;
 mod build;
+mod caches;
 mod compose;
 mod contents;
 mod contraction;
 mod control;
+mod conversion;
 mod convolution;
+mod cropping;
+mod deformable;
+mod determinant;
+mod dropout;
 mod einsum;
 mod elementwise;
 mod fault;
+mod flex_attention;
+mod form;
+mod gradient;
+mod grid;
 mod inputs;
+mod late;
+mod legacy;
+mod linear_attention;
+mod list;
 mod loops;
+mod losses;
+mod mersenne_twister;
+mod microsoft;
+mod ml;
 mod movement;
 mod node;
 mod normalisation;
 mod operator;
+mod optimisers;
 mod pooling;
 mod quantisation;
+mod random;
 mod recurrent;
 mod reduction;
+mod regions;
 mod resize;
 mod rounding;
+mod sampling;
 mod scalar;
+mod selection;
 mod shape;
 mod slicing;
+mod softmax;
+mod spectral;
+mod tapers;
+mod text;
+mod unpooling;
 mod window;
 
 pub use operator::{Operator, operators};
 
 use crate::Model;
+use crate::proto::type_proto;
 use crate::report::{Problem, ProblemKind, Report, Site};
 use crate::resolve::{Body, Node, ValueId, resolve};
 use build::{Builder, V};
 use fault::Fault;
 use kiln_ir::Graph;
 use node::Use;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
-    vec![
+    let standard = vec![
         activation::OPERATORS,
         attention::OPERATORS,
+        batch_normalisation::OPERATORS,
+        caches::OPERATORS,
         contraction::OPERATORS,
         control::OPERATORS,
+        conversion::OPERATORS,
         convolution::OPERATORS,
+        cropping::OPERATORS,
+        deformable::OPERATORS,
+        determinant::OPERATORS,
+        dropout::OPERATORS,
         einsum::OPERATORS,
         elementwise::OPERATORS,
+        flex_attention::OPERATORS,
+        gradient::OPERATORS,
+        grid::OPERATORS,
+        linear_attention::OPERATORS,
+        list::OPERATORS,
         loops::OPERATORS,
+        losses::OPERATORS,
         movement::OPERATORS,
         normalisation::OPERATORS,
+        optimisers::OPERATORS,
         pooling::OPERATORS,
         quantisation::OPERATORS,
+        random::OPERATORS,
         recurrent::OPERATORS,
         reduction::OPERATORS,
+        regions::OPERATORS,
         resize::OPERATORS,
+        selection::OPERATORS,
         shape::OPERATORS,
         slicing::OPERATORS,
-    ]
+        spectral::OPERATORS,
+        tapers::OPERATORS,
+        text::OPERATORS,
+        unpooling::OPERATORS,
+    ];
+    [standard, microsoft::families(), ml::families()].concat()
 }
 
 /// What the caller decides about a model.
@@ -85,6 +138,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         values: HashMap::new(),
         problems,
         nodes: 0,
+        differentiated: gradient::differentiated(&resolved.graph),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -108,6 +162,8 @@ struct Importer<'m> {
     problems: Vec<Problem>,
     /// How many nodes were imported, those of a body again for each time.
     nodes: usize,
+    /// Names of tensors by which something is differentiated.
+    differentiated: BTreeSet<String>,
 }
 
 /// How many nodes are imported at most: nested branches may be tried more than once each.
@@ -123,6 +179,18 @@ impl<'m> Importer<'m> {
         self.values.get(&id).copied().flatten()
     }
 
+    /// The number of dimensions that the main graph declares for a value, if it does.
+    fn declared_rank(&self, id: Option<ValueId>) -> Option<usize> {
+        let name = self.names.get(id?.index())?;
+        let graph = self.model.graph();
+        let mut infos = graph.value_info.iter().chain(&graph.output);
+        let info = infos.find(|info| info.name() == name)?;
+        match info.r#type.as_ref()?.value.as_ref()? {
+            type_proto::Value::TensorType(tensor) => Some(tensor.shape.as_ref()?.dim.len()),
+            _ => None,
+        }
+    }
+
     fn define(&mut self, id: ValueId, v: Option<V>) {
         if let Some(v) = v {
             let name = self.names.get(id.index()).cloned().unwrap_or_default();
@@ -135,6 +203,9 @@ impl<'m> Importer<'m> {
     fn body(&mut self, body: &Body<'m>) {
         for &(id, tensor) in &body.initializers {
             let v = match self.model.tensor(tensor) {
+                Ok(host) if self.differentiated.contains(tensor.name()) => {
+                    self.build.opaque(host).ok()
+                }
                 Ok(tensor) => Some(self.build.constant(tensor)),
                 Err(error) => {
                     let node = format!("initializer `{}`", tensor.name());

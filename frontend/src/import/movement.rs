@@ -7,47 +7,60 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
-use kiln_ir::op;
-use kiln_tensor::Dim;
+use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
+use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("Concat", 4, concat),
+    onnx("Concat", 1, concat),
     onnx("DepthToSpace", 1, depth_to_space),
     onnx("Expand", 8, expand),
     onnx("Flatten", 1, flatten),
     onnx("GatherElements", 11, gather_elements),
     onnx("GatherND", 11, gather_nd),
-    onnx("Pad", 2, pad),
-    onnx("Reshape", 5, reshape),
+    onnx("Pad", 1, pad),
+    onnx("Reshape", 1, reshape),
     onnx_until("Scatter", 9, 10, scatter_elements),
     onnx("ScatterElements", 11, scatter_elements),
     onnx("ScatterND", 11, scatter_nd),
     onnx("SpaceToDepth", 1, space_to_depth),
     onnx("Squeeze", 1, squeeze),
-    onnx("Tile", 6, tile),
+    onnx("Tile", 1, tile),
     onnx("Transpose", 1, transpose),
     onnx("Unsqueeze", 1, unsqueeze),
 ];
 
-/// Integers that are an attribute before opset `since` and operand `number` from there on.
-fn attribute_or_input(
-    x: &Use<'_, '_, '_>,
-    name: &str,
-    since: i64,
-    number: usize,
-) -> Result<Option<Vec<i64>>, Fault> {
+/// Axes, as they stand in the model.
+pub(super) enum Axes {
+    /// Not given.
+    Absent,
+    /// Known before the model runs.
+    Known(Vec<i64>),
+    /// An operand that is computed, or an input of the model.
+    Data(V),
+}
+
+/// Axes that are an attribute before opset `since` and operand `number` from there on.
+pub(super) fn axes(x: &Use<'_, '_, '_>, since: i64, number: usize) -> Result<Axes, Fault> {
     if x.opset() < since {
-        return Ok(x.ints(name)?.map(<[i64]>::to_vec));
+        return Ok(x.ints("axes")?.map_or(Axes::Absent, |axes| Axes::Known(axes.to_vec())));
     }
-    x.optional(number).map(|v| x.integers(v, name)).transpose()
+    Ok(match x.optional(number) {
+        None => Axes::Absent,
+        Some(v) if x.is_known(v) => Axes::Known(x.integers(v, "axes")?),
+        Some(v) => Axes::Data(v),
+    })
 }
 
 fn concat(x: &mut Use<'_, '_, '_>) -> Results {
     let operands = x.all_inputs()?;
     let first = x.input(0)?;
-    let axis = x.int("axis")?.ok_or_else(|| Fault::malformed("attribute `axis` is missing"))?;
+    let axis = match x.int("axis")? {
+        Some(axis) => axis,
+        None if x.opset() < 4 => 1,
+        None => return Err(Fault::malformed("attribute `axis` is missing")),
+    };
     let axis = x.axis(axis, x.rank(first))?;
     let operands = x.agreeing(&operands, |number| number == axis)?;
     if let [only] = operands.as_slice() {
@@ -77,15 +90,23 @@ fn flatten(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, target) = (x.input(0)?, x.input(1)?);
-    let target = x.dims(target, "the shape to reshape to")?;
+    let operand = x.input(0)?;
+    let allow_zero = x.flag("allowzero", false)?;
+    let target: Vec<Dim> = if x.opset() < 5 {
+        let shape = x.ints("shape")?.ok_or_else(|| Fault::malformed("`shape` is missing"))?;
+        shape.iter().map(|&size| Dim::from(size)).collect()
+    } else {
+        match x.input(1)? {
+            target if x.is_known(target) => x.dims(target, "the shape to reshape to")?,
+            target => late_shape(x, operand, target, allow_zero)?,
+        }
+    };
     if !Dim::is_small_product(&target) {
         return Err(Fault::unsupported(
             "the new shape is too large an expression of the sizes of inputs",
             "fix sizes with --dim",
         ));
     }
-    let allow_zero = x.flag("allowzero", false)?;
     let from = x.shape(operand);
     let mut shape = Vec::with_capacity(target.len());
     let mut rest = None;
@@ -112,6 +133,45 @@ fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
         shape[number] = remaining(&from, &shape)?;
     }
     Ok(vec![x.reshape(operand, shape)?])
+}
+
+/// The shape to reshape to where it is data: what the elements that are data come to, once sizes to
+/// keep and the one to infer are put in.
+fn late_shape(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    target: V,
+    allow_zero: bool,
+) -> Result<Vec<Dim>, Fault> {
+    let parts = x.apart(target)?;
+    let target = x.cast(target, DType::I64)?;
+    let mut resolved = target;
+    if !allow_zero {
+        let mut from = x.shape(operand);
+        from.resize(parts.len(), Dim::from(0i64));
+        let (from, kept) = (x.vector(from)?, x.with_number(BinaryFn::Equal, resolved, 0.0)?);
+        resolved = x.select(kept, from, resolved)?;
+    }
+    let inferred = x.with_number(BinaryFn::Equal, resolved, -1.0)?;
+    let one = x.scalar(DType::I64, 1.0)?;
+    let others = x.select(inferred, one, resolved)?;
+    let others = x.reduce(ReduceFn::Prod, others, vec![0], false)?;
+    let others = x.binary(BinaryFn::Max, others, one)?;
+    let elements = x.ty(operand).elements();
+    let elements = x.add(op::SizeOf { dims: vec![elements], scalar: true }, &[])?;
+    let rest = x.binary(BinaryFn::Div, elements, others)?;
+    let resolved = x.select(inferred, rest, resolved)?;
+    let mut shape = Vec::with_capacity(parts.len());
+    for (number, known) in parts.into_iter().enumerate() {
+        match known {
+            Some(dim) => shape.push(dim),
+            None => {
+                let size = x.element(resolved, 0, number)?;
+                shape.extend(x.sizes(size)?);
+            }
+        }
+    }
+    Ok(shape)
 }
 
 /// The dimension that makes as many elements of `shape`, which has 1 in its place, as of `from`.
@@ -141,9 +201,10 @@ fn remaining(from: &[Dim], shape: &[Dim]) -> Result<Dim, Fault> {
 fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let shape = x.shape(operand);
-    let axes = match attribute_or_input(x, "axes", 13, 1)? {
-        Some(axes) => x.axes(&axes, shape.len())?,
-        None => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
+    let axes = match axes(x, 13, 1)? {
+        Axes::Known(axes) => x.axes(&axes, shape.len())?,
+        Axes::Absent => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
+        Axes::Data(axes) => return late_squeeze(x, operand, axes),
     };
     if let Some(&axis) = axes.iter().find(|&&axis| shape[axis].as_const().is_some_and(|n| n != 1)) {
         let size = &shape[axis];
@@ -154,10 +215,54 @@ fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.reshape(operand, shape)?])
 }
 
+/// The sizes of the dimensions that stay, in their order.
+fn late_squeeze(x: &mut Use<'_, '_, '_>, operand: V, axes: V) -> Results {
+    let (shape, dropped) = (x.shape(operand), x.count(axes)?);
+    let kept = shape.len().checked_sub(dropped).ok_or_else(|| {
+        let rank = shape.len();
+        Fault::malformed(format!("{dropped} axes are to be dropped of a tensor of rank {rank}"))
+    })?;
+    let axes = x.late_axes(axes, shape.len())?;
+    let marked = x.among(axes, shape.len())?;
+    let order = x.marked_last(marked, dropped)?;
+    let sizes = x.vector(shape)?;
+    let sizes = x.pick(sizes, order)?;
+    let first = |size: usize| op::Slice {
+        starts: vec![Dim::from(0i64)],
+        sizes: vec![Dim::from(size)],
+        steps: vec![1],
+    };
+    let sizes = x.add(first(kept), &[sizes])?;
+    let shape = x.sizes(sizes)?;
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
+/// Places among the axes have size 1, the others the operand's sizes in their order.
+fn late_unsqueeze(x: &mut Use<'_, '_, '_>, operand: V, axes: V) -> Results {
+    let mut shape = x.shape(operand);
+    let rank = shape.len() + x.count(axes)?;
+    let axes = x.late_axes(axes, rank)?;
+    let added = x.among(axes, rank)?;
+    let own = x.unary(UnaryFn::Not, added)?;
+    let own = x.cast(own, DType::I64)?;
+    let place = x.add(op::Accumulate { f: ReduceFn::Sum, axis: 0, exclusive: true, reverse: false }, &[own])?;
+    // A place behind the last dimension belongs to an added one.
+    shape.push(Dim::from(1i64));
+    let sizes = x.vector(shape)?;
+    let sizes = x.pick(sizes, place)?;
+    let one = x.scalar(DType::I64, 1.0)?;
+    let sizes = x.select(added, one, sizes)?;
+    let shape = x.sizes(sizes)?;
+    Ok(vec![x.reshape(operand, shape)?])
+}
+
 fn unsqueeze(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
-    let axes = attribute_or_input(x, "axes", 13, 1)?
-        .ok_or_else(|| Fault::malformed("the axes to add are missing"))?;
+    let axes = match axes(x, 13, 1)? {
+        Axes::Known(axes) => axes,
+        Axes::Absent => return Err(Fault::malformed("the axes to add are missing")),
+        Axes::Data(axes) => return late_unsqueeze(x, operand, axes),
+    };
     let rank = x.rank(operand) + axes.len();
     let axes = x.axes(&axes, rank)?;
     let mut dims = x.shape(operand).into_iter();
@@ -170,6 +275,7 @@ fn unsqueeze(x: &mut Use<'_, '_, '_>) -> Results {
 /// Stretches both ways: a dimension of 1 in the target keeps the operand's.
 fn expand(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, target) = (x.input(0)?, x.input(1)?);
+    let known = x.is_known(target);
     let mut target = x.dims(target, "the shape to expand to")?;
     let own = x.shape(operand);
     while target.len() < own.len() {
@@ -178,20 +284,42 @@ fn expand(x: &mut Use<'_, '_, '_>) -> Results {
     let mut operand = operand;
     let offset = target.len() - own.len();
     for (axis, dim) in own.into_iter().enumerate() {
-        let slot = &mut target[offset + axis];
+        let slot = target[offset + axis].clone();
         if slot.is(1) {
-            *slot = dim;
-        } else if !dim.is(1) {
-            operand = x.with_dim(operand, axis, &slot.clone())?;
+            target[offset + axis] = dim;
+        } else if dim.is(1) || dim == slot {
+            continue;
+        } else if known && x.facts().at_least(&slot, &Dim::from(2i64)) == Some(true) {
+            operand = x.with_dim(operand, axis, &slot)?;
+        } else {
+            let size = x.stretched_size(&dim, &slot)?;
+            operand = x.stretch(operand, axis, &size)?;
+            target[offset + axis] = size;
         }
     }
     Ok(vec![x.broadcast(operand, target)?])
 }
 
+/// How often each dimension is repeated; in opset 1 to 5 it is only one of them.
+fn repeats(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Dim>, Fault> {
+    let given = x.dims(x.input(1)?, "the repeats")?;
+    if x.opset() >= 6 {
+        return Ok(given);
+    }
+    let axis = x.integers(x.input(2)?, "the axis to tile")?;
+    let ([count], [axis]) = (&given[..], &axis[..]) else {
+        return Err(Fault::malformed("tiles and axis must be one number each"));
+    };
+    let axis = x.axis(*axis, rank)?;
+    let mut repeats = vec![Dim::from(1i64); rank];
+    repeats[axis] = count.clone();
+    Ok(repeats)
+}
+
 fn tile(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, repeats) = (x.input(0)?, x.input(1)?);
-    let repeats = x.dims(repeats, "the repeats")?;
+    let operand = x.input(0)?;
     let shape = x.shape(operand);
+    let repeats = repeats(x, shape.len())?;
     if repeats.len() != shape.len() {
         let (given, rank) = (repeats.len(), shape.len());
         return Err(Fault::malformed(format!("{given} repeats are given for rank {rank}")));
@@ -214,8 +342,47 @@ fn tile(x: &mut Use<'_, '_, '_>) -> Results {
 
 /// Amounts are an attribute up to opset 10; axes came with 18, `wrap` with 19.
 fn pad(x: &mut Use<'_, '_, '_>) -> Results {
+    let dtype = x.dtype(x.input(0)?);
+    let (amounts, axes, value) = if x.opset() < 11 {
+        let name = if x.opset() < 2 { "paddings" } else { "pads" };
+        let missing = || Fault::malformed(format!("`{name}` is missing"));
+        let pads = x.ints(name)?.ok_or_else(missing)?;
+        let amounts: Vec<Dim> = pads.iter().map(|&amount| Dim::from(amount)).collect();
+        let value = x.float_or("value", 0.0)?;
+        (amounts, None, x.scalar(dtype, value)?)
+    } else {
+        let mut amounts = x.input(1)?;
+        let axes = match axes(x, 18, 3)? {
+            Axes::Known(axes) => Some(axes),
+            Axes::Absent => None,
+            Axes::Data(axes) => {
+                let rank = x.rank(x.input(0)?);
+                amounts = at_axes(x, amounts, axes, rank)?;
+                None
+            }
+        };
+        let amounts = match x.is_known(amounts) {
+            true => x.dims(amounts, "the amounts to pad with")?,
+            false => x.amounts(amounts)?,
+        };
+        let value = match x.optional(2) {
+            Some(value) => x.reshape(value, Vec::new())?,
+            None => x.scalar(dtype, 0.0)?,
+        };
+        (amounts, axes, value)
+    };
+    padded(x, &amounts, axes.as_deref(), value)
+}
+
+/// The operand with amounts before and after each axis around it, as the mode of the node says.
+pub(super) fn padded(
+    x: &mut Use<'_, '_, '_>,
+    amounts: &[Dim],
+    axes: Option<&[i64]>,
+    value: V,
+) -> Results {
     let operand = x.input(0)?;
-    let (rank, dtype) = (x.rank(operand), x.dtype(operand));
+    let rank = x.rank(operand);
     let mode = match x.string_or("mode", "constant")? {
         "constant" => op::PadMode::Constant,
         "reflect" => op::PadMode::Reflect,
@@ -223,22 +390,8 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
         "wrap" => op::PadMode::Wrap,
         other => return Err(Fault::malformed(format!("mode `{other}` is not known"))),
     };
-    let (amounts, axes, value) = if x.opset() < 11 {
-        let pads = x.ints("pads")?.ok_or_else(|| Fault::malformed("`pads` is missing"))?;
-        let amounts: Vec<Dim> = pads.iter().map(|&amount| Dim::from(amount)).collect();
-        let value = x.float_or("value", 0.0)?;
-        (amounts, None, x.scalar(dtype, value)?)
-    } else {
-        let amounts = x.dims(x.input(1)?, "the amounts to pad with")?;
-        let axes = x.optional(3).map(|v| x.integers(v, "the padded axes")).transpose()?;
-        let value = match x.optional(2) {
-            Some(value) => x.reshape(value, Vec::new())?,
-            None => x.scalar(dtype, 0.0)?,
-        };
-        (amounts, axes, value)
-    };
     let axes = match axes {
-        Some(axes) => x.axes(&axes, rank)?,
+        Some(axes) => x.axes(axes, rank)?,
         None => (0..rank).collect(),
     };
     if amounts.len() != 2 * axes.len() {
@@ -258,13 +411,27 @@ fn pad(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.add(op::Pad { before, after, mode }, &operands)?])
 }
 
+/// Amounts before and after some axes as amounts before and after all.
+fn at_axes(x: &mut Use<'_, '_, '_>, amounts: V, axes: V, rank: usize) -> Result<V, Fault> {
+    let count = x.count(axes)?;
+    let axes = x.late_axes(axes, rank)?;
+    let axes = x.reshape(axes, vec![Dim::from(1i64), Dim::from(count)])?;
+    let axes = x.broadcast(axes, vec![Dim::from(2i64), Dim::from(count)])?;
+    let amounts = x.cast(amounts, DType::I64)?;
+    let amounts = x.reshape(amounts, vec![Dim::from(2i64), Dim::from(count)])?;
+    let none = x.filled(DType::I64, 0.0, vec![Dim::from(2i64), Dim::from(rank)])?;
+    let scatter = op::ScatterElements { axis: 1, reduction: op::ScatterReduction::None };
+    let all = x.add(scatter, &[none, axes, amounts])?;
+    x.reshape(all, vec![Dim::from(2 * rank)])
+}
+
 fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
     Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
 }
 
-fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let batch_dims = usize::try_from(x.int_or("batch_dims", 0)?)
         .map_err(|_| Fault::malformed("batch_dims is negative"))?;

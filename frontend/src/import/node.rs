@@ -44,6 +44,18 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         (0..self.inputs.len()).map(|number| self.input(number)).collect()
     }
 
+    /// What another importer makes of other operands, with the attributes of this node.
+    pub(super) fn with_inputs<T>(
+        &mut self,
+        inputs: Vec<Option<V>>,
+        import: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let own = std::mem::replace(&mut self.inputs, inputs);
+        let result = import(self);
+        self.inputs = own;
+        result
+    }
+
     /// Whether a result is asked for.
     pub(super) fn wants(&self, output: usize) -> bool {
         self.node.outputs.get(output).is_some_and(Option::is_some)
@@ -182,12 +194,18 @@ impl<'r, 'm> Use<'_, 'r, 'm> {
         })
     }
 
-    /// The elements as sizes or coordinates, which may depend on symbols.
-    pub(super) fn dims(&self, v: V, what: &str) -> Result<Vec<Dim>, Fault> {
-        let contents = self.known(v, what)?;
+    /// The elements as sizes or coordinates, which may depend on symbols. What only data tells must
+    /// not be negative.
+    pub(super) fn dims(&mut self, v: V, what: &str) -> Result<Vec<Dim>, Fault> {
+        let Some(contents) = self.importer.build.contents(v) else { return self.sizes(v) };
         let dims = contents.iter().map(|scalar| scalar.as_dim().cloned());
         dims.collect::<Option<_>>()
             .ok_or_else(|| Fault::malformed(format!("{what} must be of whole numbers")))
+    }
+
+    /// Whether the elements are known before the model runs.
+    pub(super) fn is_known(&self, v: V) -> bool {
+        self.importer.build.contents(v).is_some()
     }
 
     /// The elements as numbers.

@@ -1,22 +1,22 @@
 //! Normalisations and softmaxes.
 //!
-//! Invariant: statistics are of the model's inputs, never of a training run.
+//! Invariant: statistics are of the operand itself.
 
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
-use super::operator::{Entry, microsoft, onnx};
+use super::operator::{Entry, onnx};
 use super::reduction::{l1, l2};
+use super::softmax;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("BatchNormalization", 7, batch_normalization),
     onnx("GroupNormalization", 18, group_normalization),
     onnx("Hardmax", 1, hardmax),
-    onnx("InstanceNormalization", 6, instance_normalization),
+    onnx("InstanceNormalization", 1, instance_normalization),
     onnx("LRN", 1, local_response),
     onnx("LayerNormalization", 17, |x| layer_normalization(x, true)),
     onnx("LogSoftmax", 1, log_softmax),
@@ -25,49 +25,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("RMSNormalization", 23, |x| layer_normalization(x, false)),
     onnx("SimplifiedLayerNormalization", 1, |x| layer_normalization(x, false)),
     onnx("Softmax", 1, softmax),
-    microsoft("SkipLayerNormalization", |x| skip_normalization(x, true)),
-    microsoft("SkipSimplifiedLayerNormalization", |x| skip_normalization(x, false)),
 ];
-
-/// `x·s + (bias − mean·s)` with `s = scale/√(variance + epsilon)`: a product and a sum, as later
-/// passes fold them into what stands before.
-fn batch_normalization(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    if x.flag("training_mode", false)? {
-        return Err(Fault::unsupported(
-            "batch normalisation in training mode is not supported",
-            "export the model for inference: model.eval()",
-        ));
-    }
-    let epsilon = x.float_or("epsilon", 1e-5)?;
-    let rank = x.rank(operand);
-    if rank < 2 {
-        return Err(Fault::malformed("the operand must have batch and channel dimensions"));
-    }
-    let dtype = x.dtype(operand);
-    // Up to opset 8 there could be statistics for each place instead of each channel.
-    let each_place = x.opset() < 9 && !x.flag("spatial", true)?;
-    let mut parameters = Vec::with_capacity(4);
-    for number in 1..5 {
-        let v = x.input(number)?;
-        let v = x.cast(v, dtype)?;
-        let shape = x.shape(operand);
-        parameters.push(if each_place {
-            v
-        } else {
-            let v = x.with_dim(v, 0, &shape[1])?;
-            x.along(v, 0, rank - 1)?
-        });
-    }
-    let [scale, bias, mean, variance] = parameters[..] else { return Err(Fault::Silent) };
-    let shifted = x.with_number(BinaryFn::Add, variance, epsilon)?;
-    let deviation = x.unary(UnaryFn::Sqrt, shifted)?;
-    let slope = x.binary(BinaryFn::Div, scale, deviation)?;
-    let taken = x.binary(BinaryFn::Mul, mean, slope)?;
-    let offset = x.binary(BinaryFn::Sub, bias, taken)?;
-    let scaled = x.binary(BinaryFn::Mul, operand, slope)?;
-    Ok(vec![x.binary(BinaryFn::Add, scaled, offset)?])
-}
 
 /// Normalises the last dimensions of the value under another shape; scale and bias are for each
 /// channel.
@@ -129,14 +87,14 @@ fn group_normalization(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// Normalises from an axis on, with scale and bias stretched to what is normalised.
-fn normalized(
+pub(super) fn normalized(
     x: &mut Use<'_, '_, '_>,
     operand: V,
     axis: usize,
     parameters: [Option<V>; 2],
     center: bool,
+    epsilon: f64,
 ) -> Result<V, Fault> {
-    let epsilon = x.float_or("epsilon", 1e-5)?;
     let (shape, dtype) = (x.shape(operand)[axis..].to_vec(), x.dtype(operand));
     let mut operands = vec![operand];
     let mut rest = None;
@@ -169,45 +127,33 @@ fn layer_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let operand = x.input(0)?;
     let axis = x.axis(x.int_or("axis", -1)?, x.rank(operand))?;
     let parameters = [x.optional(1), x.optional(2)];
-    let mut results = vec![normalized(x, operand, axis, parameters, center)?];
+    let epsilon = x.float_or("epsilon", 1e-5)?;
+    let mut results = vec![normalized(x, operand, axis, parameters, center, epsilon)?];
     if x.wants(1) || x.wants(2) {
-        let (mean, inverse) = statistics(x, operand, axis)?;
+        let (mean, inverse) = statistics(x, operand, axis, center)?;
         results.extend(if center { vec![mean, inverse] } else { vec![inverse] });
     }
     Ok(results)
 }
 
 /// The mean and the inverse deviation from an axis on, in f32 as the standard has them.
-fn statistics(x: &mut Use<'_, '_, '_>, operand: V, axis: usize) -> Result<(V, V), Fault> {
+fn statistics(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    axis: usize,
+    center: bool,
+) -> Result<(V, V), Fault> {
     let epsilon = x.float_or("epsilon", 1e-5)?;
     let stash = if x.dtype(operand) == DType::F64 { DType::F64 } else { DType::F32 };
     let wide = x.cast(operand, stash)?;
     let axes: Vec<usize> = (axis..x.rank(operand)).collect();
     let mean = x.reduce(ReduceFn::Mean, wide, axes.clone(), true)?;
-    let centred = x.binary(BinaryFn::Sub, wide, mean)?;
+    let centred = if center { x.binary(BinaryFn::Sub, wide, mean)? } else { wide };
     let square = x.binary(BinaryFn::Mul, centred, centred)?;
     let variance = x.reduce(ReduceFn::Mean, square, axes, true)?;
     let shifted = x.with_number(BinaryFn::Add, variance, epsilon)?;
     let inverse = x.unary(UnaryFn::Rsqrt, shifted)?;
-    Ok((mean, inverse))
-}
-
-/// ONNX Runtime's sum of two, with a bias, normalised: `input, skip, gamma[, beta][, bias]`.
-fn skip_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
-    let (operand, skip, gamma) = (x.input(0)?, x.input(1)?, x.input(2)?);
-    let (beta, bias) = if center { (x.optional(3), x.optional(4)) } else { (None, x.optional(3)) };
-    let mut sum = x.binary(BinaryFn::Add, operand, skip)?;
-    if let Some(bias) = bias {
-        sum = x.binary(BinaryFn::Add, sum, bias)?;
-    }
-    let Some(axis) = x.rank(sum).checked_sub(1) else {
-        return Err(Fault::malformed("a scalar cannot be normalised"));
-    };
-    let result = normalized(x, sum, axis, [Some(gamma), beta], center)?;
-    if x.wants(1) || x.wants(2) {
-        return Err(Fault::unsupported("mean and deviation as results are not supported", ""));
-    }
-    Ok(if x.wants(3) { vec![result, result, result, sum] } else { vec![result] })
+    Ok((x.cast(mean, DType::F32)?, x.cast(inverse, DType::F32)?))
 }
 
 /// The axis, and whether dimensions from it on are one: up to opset 12 they are.
@@ -241,21 +187,24 @@ fn along_softmax_axis<'i, 'r, 'm>(
 }
 
 fn softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| x.add(op::Softmax { axis }, &[v]))
+    along_softmax_axis(x, softmax::softmax)
 }
 
 fn log_softmax(x: &mut Use<'_, '_, '_>) -> Results {
-    along_softmax_axis(x, |x, v, axis| {
-        if x.shape(v).iter().any(|size| size.is(0)) {
-            return Ok(v);
-        }
-        let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
-        let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
-        let exponential = x.unary(UnaryFn::Exp, shifted)?;
-        let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
-        let logarithm = x.unary(UnaryFn::Log, sum)?;
-        x.binary(BinaryFn::Sub, shifted, logarithm)
-    })
+    along_softmax_axis(x, logarithm_of_softmax)
+}
+
+/// `ln(softmax(x))` along an axis, without a quotient that could be 0.
+pub(super) fn logarithm_of_softmax(x: &mut Use<'_, '_, '_>, v: V, axis: usize) -> Result<V, Fault> {
+    if x.shape(v).iter().any(|size| size.is(0)) {
+        return Ok(v);
+    }
+    let greatest = x.reduce(ReduceFn::Max, v, vec![axis], true)?;
+    let shifted = x.binary(BinaryFn::Sub, v, greatest)?;
+    let exponential = x.unary(UnaryFn::Exp, shifted)?;
+    let sum = x.reduce(ReduceFn::Sum, exponential, vec![axis], true)?;
+    let logarithm = x.unary(UnaryFn::Log, sum)?;
+    x.binary(BinaryFn::Sub, shifted, logarithm)
 }
 
 /// 1 at the first of the greatest, 0 elsewhere.

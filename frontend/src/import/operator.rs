@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 /// Operators of ONNX Runtime beside the standard ones.
 pub(super) const MICROSOFT: &str = "com.microsoft";
 
+/// Classical machine learning, and its last version.
+const ML: (&str, i64) = ("ai.onnx.ml", 5);
+
 /// What imports one operator: from a use of it to its results, as many as there are.
 pub(super) type Import = fn(&mut Use<'_, '_, '_>) -> Result<Vec<super::build::V>, Fault>;
 
@@ -24,7 +27,7 @@ pub struct Operator {
     pub domain: &'static str,
     /// Name.
     pub name: &'static str,
-    /// The first operator set version that has it, or the first that can be read.
+    /// The first operator set version that has it.
     pub first: i64,
     /// The last operator set version that has it.
     pub last: i64,
@@ -50,8 +53,17 @@ pub(super) const fn onnx(name: &'static str, first: i64, import: Import) -> Entr
 
 /// An operator of the default domain that was removed after `last`.
 pub(super) const fn onnx_until(name: &'static str, first: i64, last: i64, import: Import) -> Entry {
-    let first = if first < *OPSET_VERSIONS.start() { *OPSET_VERSIONS.start() } else { first };
     Entry { operator: Operator { domain: ONNX_DOMAIN, name, first, last }, import }
+}
+
+/// An operator of classical machine learning, from this version on.
+pub(super) const fn ml(name: &'static str, first: i64, import: Import) -> Entry {
+    Entry { operator: Operator { domain: ML.0, name, first, last: ML.1 }, import }
+}
+
+/// An operator that the standard tries out, in a domain of version 1.
+pub(super) const fn preview(domain: &'static str, name: &'static str, import: Import) -> Entry {
+    Entry { operator: Operator { domain, name, first: 1, last: 1 }, import }
 }
 
 /// An operator of ONNX Runtime's own.

@@ -6,6 +6,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use super::unpooling::places_of_maxima;
 use super::window::{Window, around, factors, spatial_rank};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::Dim;
@@ -13,11 +14,11 @@ use kiln_tensor::Dim;
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("AveragePool", 7, average_pool),
+    onnx("AveragePool", 1, average_pool),
     onnx("GlobalAveragePool", 1, |x| global(x, ReduceFn::Mean)),
-    onnx("GlobalLpPool", 2, global_lp_pool),
+    onnx("GlobalLpPool", 1, global_lp_pool),
     onnx("GlobalMaxPool", 1, |x| global(x, ReduceFn::Max)),
-    onnx("LpPool", 2, lp_pool),
+    onnx("LpPool", 1, lp_pool),
     onnx("MaxPool", 1, max_pool),
 ];
 
@@ -95,13 +96,19 @@ impl Pool {
     }
 }
 
-fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let pool = pool(x, operand, f64::NEG_INFINITY)?;
-    Ok(vec![pool.reduce(x, WindowFn::Max)?])
+    let window = pool.window.clone();
+    let maxima = pool.reduce(x, WindowFn::Max)?;
+    if !x.wants(1) {
+        return Ok(vec![maxima]);
+    }
+    let places = x.shape(maxima)[2..].to_vec();
+    Ok(vec![maxima, places_of_maxima(x, operand, &window, &places)?])
 }
 
-fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let count_padding = x.flag("count_include_pad", false)?;
     let shape = x.shape(operand);
@@ -157,7 +164,8 @@ fn global(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
 
 /// `|x|ᵖ`, and what makes a sum of them a norm.
 fn powers(x: &mut Use<'_, '_, '_>, operand: V) -> Result<(V, f64), Fault> {
-    let p = x.int_or("p", 2)? as f64;
+    // Not a whole number in opset 1.
+    let p = if x.opset() < 2 { x.float_or("p", 2.0)? } else { x.int_or("p", 2)? as f64 };
     let absolute = x.unary(UnaryFn::Abs, operand)?;
     let powers = if p == 1.0 { absolute } else { x.with_number(BinaryFn::Pow, absolute, p)? };
     Ok((powers, p))

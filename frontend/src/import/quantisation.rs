@@ -4,12 +4,12 @@
 
 use super::build::V;
 use super::contraction::product;
+use super::conversion::converted;
 use super::convolution::{add_bias, convolve};
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
-use crate::read::element_type;
-use kiln_ir::op::{BinaryFn, ReduceFn, UnaryFn};
+use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -21,21 +21,6 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("QLinearMatMul", 10, quantized_product),
     onnx("QuantizeLinear", 10, quantize),
 ];
-
-/// Least and greatest value of an integer type of at most 32 bits.
-fn range(dtype: DType) -> Result<(f64, f64), Fault> {
-    match dtype {
-        DType::U8 => Ok((0.0, 255.0)),
-        DType::I8 => Ok((-128.0, 127.0)),
-        DType::U16 => Ok((0.0, 65535.0)),
-        DType::I16 => Ok((-32768.0, 32767.0)),
-        DType::I32 => Ok((-2147483648.0, 2147483647.0)),
-        other => {
-            let message = format!("quantisation to {other} is not supported");
-            Err(Fault::unsupported(message, "quantise to 8 or 16 bits"))
-        }
-    }
-}
 
 /// A scale or zero point in the place where it applies to `operand`: one number, one for each
 /// place along `axis`, or one for each block along it.
@@ -61,76 +46,154 @@ fn spread(x: &mut Use<'_, '_, '_>, parameter: V, operand: V) -> Result<V, Fault>
     let parameter = x.broadcast(parameter, apart)?;
     let mut joined = given;
     joined[axis] = joined[axis].clone() * Dim::from(block);
-    let parameter = x.reshape(parameter, joined)?;
-    x.with_dim(parameter, axis, &shape[axis])
+    let parameter = x.reshape(parameter, joined.clone())?;
+    match (joined[axis].as_const(), shape[axis].as_const()) {
+        // The last block need not be whole.
+        (Some(covered), Some(size)) if covered > size && covered - size < block => {
+            joined[axis] = shape[axis].clone();
+            let (starts, steps) = (vec![Dim::default(); joined.len()], vec![1; joined.len()]);
+            x.add(op::Slice { starts, sizes: joined, steps }, &[parameter])
+        }
+        _ => x.with_dim(parameter, axis, &shape[axis]),
+    }
 }
 
-/// `saturate(round(v/scale) + zero)`, computed in f32.
-fn quantized(
+/// `saturate(round(v/scale) + zero)`, divided in one type and rounded in f32 or f64; floats round on
+/// the way out, and keep NaN and infinity if they are not to saturate.
+pub(super) fn quantized(
+    x: &mut Use<'_, '_, '_>,
+    v: V,
+    scale: V,
+    how: Quantized,
+) -> Result<V, Fault> {
+    let Quantized { zero, to, precision, saturates } = how;
+    let (v, scale) = (x.cast(v, precision)?, x.cast(scale, precision)?);
+    let scaled = x.binary(BinaryFn::Div, v, scale)?;
+    let wide = if precision == DType::F64 { DType::F64 } else { DType::F32 };
+    let mut number = x.cast(scaled, wide)?;
+    let range = match to {
+        DType::U64 | DType::I64 | DType::U32 | DType::Bool => None,
+        _ => to.integer_range(),
+    };
+    if range.is_some() {
+        number = x.unary(UnaryFn::Round, number)?;
+    }
+    if let Some(zero) = zero {
+        let zero = x.cast(zero, wide)?;
+        number = x.binary(BinaryFn::Add, number, zero)?;
+    }
+    if let Some((least, most)) = range {
+        let above = x.with_number(BinaryFn::Max, number, least as f64)?;
+        let inside = x.with_number(BinaryFn::Min, above, most as f64)?;
+        x.cast(inside, to)
+    } else if to.format().is_some() {
+        converted(x, number, to, saturates)
+    } else {
+        let message = format!("quantisation to {to} is not supported");
+        Err(Fault::unsupported(message, "quantise to at most 16 bits"))
+    }
+}
+
+/// How a number becomes a quantised one.
+pub(super) struct Quantized {
+    zero: Option<V>,
+    to: DType,
+    /// The type that numbers are divided in.
+    precision: DType,
+    saturates: bool,
+}
+
+impl Quantized {
+    /// To the type of the zero point, divided in f32.
+    fn like(x: &Use<'_, '_, '_>, zero: V) -> Self {
+        Self::to(x.dtype(zero), Some(zero))
+    }
+
+    /// To this type, divided in f32.
+    pub(super) fn to(to: DType, zero: Option<V>) -> Self {
+        Quantized { zero, to, precision: DType::F32, saturates: true }
+    }
+}
+
+pub(super) fn quantize(x: &mut Use<'_, '_, '_>) -> Results {
+    let (operand, scale, zero) = (x.input(0)?, x.input(1)?, x.optional(2));
+    let given = x.element_type("output_dtype")?;
+    let to = match (zero.map(|zero| x.dtype(zero)), given) {
+        (Some(of_zero), Some(given)) if of_zero != given => {
+            return Err(Fault::malformed(format!(
+                "the zero point is {of_zero}, but output_dtype is {given}"
+            )));
+        }
+        (of_zero, given) => of_zero.or(given).unwrap_or(DType::U8),
+    };
+    // The scale's type says in which the division is done, where it is one for that.
+    let precision = match (x.element_type("precision")?, x.dtype(scale)) {
+        (Some(given), _) if given.is_float() => given,
+        (Some(given), _) => {
+            return Err(Fault::malformed(format!("precision {given} is no floating-point type")));
+        }
+        (None, own) if own.is_float() => own,
+        (None, own) if own.is_integer() => DType::F64,
+        (None, _) => DType::F32,
+    };
+    let saturates = x.flag("saturate", true)?;
+    let scale = spread(x, scale, operand)?;
+    let zero = zero.map(|zero| spread(x, zero, operand)).transpose()?;
+    let how = Quantized { zero, to, precision, saturates };
+    Ok(vec![quantized(x, operand, scale, how)?])
+}
+
+/// `(v − zero)·scale`, in f32 (or wider, as the scale), rounded to a type once.
+pub(super) fn dequantized(
     x: &mut Use<'_, '_, '_>,
     v: V,
     scale: V,
     zero: Option<V>,
     to: DType,
 ) -> Result<V, Fault> {
-    let (least, most) = range(to)?;
-    let of = if x.dtype(v) == DType::F64 { DType::F64 } else { DType::F32 };
-    let (v, scale) = (x.cast(v, of)?, x.cast(scale, of)?);
-    let scaled = x.binary(BinaryFn::Div, v, scale)?;
-    let mut rounded = x.unary(UnaryFn::Round, scaled)?;
+    let mut number = v;
+    let exact = if x.dtype(v).is_code() { DType::F32 } else { DType::I32 };
     if let Some(zero) = zero {
-        let zero = x.cast(zero, of)?;
-        rounded = x.binary(BinaryFn::Add, rounded, zero)?;
+        let (wide, zero) = (x.cast(v, exact)?, x.cast(zero, exact)?);
+        number = x.binary(BinaryFn::Sub, wide, zero)?;
     }
-    let above = x.with_number(BinaryFn::Max, rounded, least)?;
-    let inside = x.with_number(BinaryFn::Min, above, most)?;
-    x.cast(inside, to)
+    let wide = if to == DType::F64 { DType::F64 } else { DType::F32 };
+    let (number, scale) = (x.cast(number, wide)?, x.cast(scale, wide)?);
+    let product = x.binary(BinaryFn::Mul, number, scale)?;
+    x.cast(product, to)
 }
 
-fn quantize(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, scale, zero) = (x.input(0)?, x.input(1)?, x.optional(2));
-    let given = x.int_or("output_dtype", 0)?;
-    let to =
-        match (zero, given) {
-            (Some(zero), _) => x.dtype(zero),
-            (None, 0) => DType::U8,
-            (None, number) => i32::try_from(number)
-                .ok()
-                .and_then(|number| element_type(number).ok())
-                .ok_or_else(|| Fault::unsupported(format!("type {number} is not supported"), ""))?,
-        };
+    if let Some(zero) = zero.filter(|&zero| x.dtype(zero) != x.dtype(operand)) {
+        let (operand, zero) = (x.ty(operand), x.ty(zero));
+        return Err(Fault::malformed(format!(
+            "the zero point {zero} is for another type than {operand}"
+        )));
+    }
+    let to = x.element_type("output_dtype")?.unwrap_or(x.dtype(scale));
+    if !to.is_float() {
+        return Err(Fault::malformed(format!(
+            "output_dtype must say what the result is, not {to}"
+        )));
+    }
     let scale = spread(x, scale, operand)?;
     let zero = zero.map(|zero| spread(x, zero, operand)).transpose()?;
-    Ok(vec![quantized(x, operand, scale, zero, to)?])
-}
-
-/// `(v − zero)·scale` in the type of the scale.
-fn dequantized(x: &mut Use<'_, '_, '_>, v: V, scale: V, zero: Option<V>) -> Result<V, Fault> {
-    let (to, mut wide) = (x.dtype(scale), x.cast(v, DType::I32)?);
-    if let Some(zero) = zero {
-        let zero = x.cast(zero, DType::I32)?;
-        wide = x.binary(BinaryFn::Sub, wide, zero)?;
-    }
-    let number = x.cast(wide, to)?;
-    x.binary(BinaryFn::Mul, number, scale)
-}
-
-fn dequantize(x: &mut Use<'_, '_, '_>) -> Results {
-    let (operand, scale) = (x.input(0)?, x.input(1)?);
-    let scale = spread(x, scale, operand)?;
-    let zero = x.optional(2).map(|zero| spread(x, zero, operand)).transpose()?;
-    let to = x.int_or("output_dtype", 0)?;
-    let result = dequantized(x, operand, scale, zero)?;
-    let to = i32::try_from(to).ok().and_then(|number| element_type(number).ok());
-    Ok(vec![match to {
-        Some(to) => x.cast(result, to)?,
-        None => result,
-    }])
+    Ok(vec![dequantized(x, operand, scale, zero, to)?])
 }
 
 /// To `u8` over the range of the operand, which always holds 0.
 fn dynamic_quantize(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
+    let (result, scale, zero) = dynamically_quantized(x, operand)?;
+    Ok(vec![result, scale, zero])
+}
+
+/// The operand in `u8`, its scale and its zero point.
+pub(super) fn dynamically_quantized(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+) -> Result<(V, V, V), Fault> {
     let axes: Vec<usize> = (0..x.rank(operand)).collect();
     let least = x.reduce(ReduceFn::Min, operand, axes.clone(), false)?;
     let least = x.with_number(BinaryFn::Min, least, 0.0)?;
@@ -144,8 +207,8 @@ fn dynamic_quantize(x: &mut Use<'_, '_, '_>) -> Results {
     let inside = x.with_number(BinaryFn::Min, inside, 255.0)?;
     let rounded = x.unary(UnaryFn::Round, inside)?;
     let zero = x.cast(rounded, DType::U8)?;
-    let result = quantized(x, operand, scale, Some(zero), DType::U8)?;
-    Ok(vec![result, scale, zero])
+    let result = quantized(x, operand, scale, Quantized::like(x, zero))?;
+    Ok((result, scale, zero))
 }
 
 /// A product of quantised matrices, quantised.
@@ -164,7 +227,6 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
         shifted.push(x.binary(BinaryFn::Sub, wide, zero)?);
     }
     let (scale, zero) = (x.input(6)?, x.input(7)?);
-    let to = x.dtype(zero);
     let sums = product(x, shifted[0], shifted[1])?;
     // Halves lose what f32 keeps.
     let [a, b] = [x.cast(scales[0], DType::F32)?, x.cast(scales[1], DType::F32)?];
@@ -176,11 +238,11 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
         if x.ty(v).elements().is(1) { x.reshape(v, Vec::new()) } else { Ok(v) }
     };
     let (scale, zero) = (single(x, scale)?, single(x, zero)?);
-    Ok(vec![quantized(x, number, scale, Some(zero), to)?])
+    Ok(vec![quantized(x, number, scale, Quantized::like(x, zero))?])
 }
 
-/// A convolution of quantised tensors, quantised; exact in f64, in which its sums fit whole.
-fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
+/// A convolution of quantised tensors, summed in 32 bits and quantised.
+pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(3)?);
     let rank = x.rank(operand);
     let mut shifted = [operand, w];
@@ -188,7 +250,7 @@ fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     for (number, slot) in shifted.iter_mut().enumerate() {
         let zero = x.input(3 * number + 2)?;
         scales[number] = x.input(3 * number + 1)?;
-        let (wide, mut zero) = (x.cast(*slot, DType::F64)?, x.cast(zero, DType::F64)?);
+        let (wide, mut zero) = (x.cast(*slot, DType::I32)?, x.cast(zero, DType::I32)?);
         // One for each filter, which are dimension 0 of `w`.
         if x.rank(zero) == 1 {
             zero = x.along(zero, 0, rank)?;
@@ -196,7 +258,7 @@ fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
         *slot = x.binary(BinaryFn::Sub, wide, zero)?;
     }
     let sums = convolve(x, shifted[0], shifted[1])?;
-    let bias = x.optional(8).map(|bias| x.cast(bias, DType::F64)).transpose()?;
+    let bias = x.optional(8);
     let sums = add_bias(x, sums, bias)?;
     let sums = x.cast(sums, DType::F32)?;
     let [by_operand, mut by_filter] = scales;
@@ -206,6 +268,5 @@ fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     let both = x.binary(BinaryFn::Mul, by_operand, by_filter)?;
     let number = x.binary(BinaryFn::Mul, sums, both)?;
     let (scale, zero) = (x.input(6)?, x.input(7)?);
-    let to = x.dtype(zero);
-    Ok(vec![quantized(x, number, scale, Some(zero), to)?])
+    Ok(vec![quantized(x, number, scale, Quantized::like(x, zero))?])
 }

@@ -13,13 +13,17 @@ use kiln_tensor::Dim;
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[
-    onnx("GRU", 7, |x| {
+    onnx("GRU", 1, |x| {
         let linear_before_reset = x.flag("linear_before_reset", false)?;
         recurrent(x, Cell::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
     }),
-    onnx("LSTM", 7, |x| recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])),
-    onnx("RNN", 7, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
+    onnx("LSTM", 1, lstm),
+    onnx("RNN", 1, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
 ];
+
+pub(super) fn lstm(x: &mut Use<'_, '_, '_>) -> Results {
+    recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])
+}
 
 fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {
     match x.string_or("direction", "forward")? {

@@ -1,9 +1,10 @@
 //! Reductions along axes, searches and running sums.
 //!
-//! Invariant: which axes are reduced is known before the model runs.
+//! Invariant: axes that are data are moved to the end, so every core operation knows its axes.
 
 use super::build::V;
 use super::fault::Fault;
+use super::movement::{Axes, axes};
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
@@ -14,7 +15,8 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("ArgMax", 1, |x| search(x, ReduceFn::Max)),
     onnx("ArgMin", 1, |x| search(x, ReduceFn::Min)),
-    onnx("CumSum", 11, cum_sum),
+    onnx("CumProd", 26, |x| accumulate(x, ReduceFn::Prod)),
+    onnx("CumSum", 11, |x| accumulate(x, ReduceFn::Sum)),
     onnx("ReduceL1", 1, |x| reduce(x, l1)),
     onnx("ReduceL2", 1, |x| reduce(x, l2)),
     onnx("ReduceLogSum", 1, |x| reduce(x, log_sum)),
@@ -36,13 +38,9 @@ fn reduce(x: &mut Use<'_, '_, '_>, f: Reduction) -> Results {
     let operand = x.input(0)?;
     let rank = x.rank(operand);
     let since = if x.node.site.op == "ReduceSum" { 13 } else { 18 };
-    let given = if x.opset() < since {
-        x.ints("axes")?.map(<[i64]>::to_vec)
-    } else {
-        x.optional(1).map(|v| x.integers(v, "the reduced axes")).transpose()?
-    };
-    let axes = match given {
-        Some(axes) if !axes.is_empty() => {
+    let axes = match axes(x, since, 1)? {
+        Axes::Data(axes) if x.count(axes)? > 0 => return late_reduce(x, f, operand, axes),
+        Axes::Known(axes) if !axes.is_empty() => {
             let mut axes = x.axes(&axes, rank)?;
             axes.sort_unstable();
             axes
@@ -57,6 +55,28 @@ fn reduce(x: &mut Use<'_, '_, '_>, f: Reduction) -> Results {
     let kept = x.shape(result).into_iter().enumerate();
     let shape = kept.filter(|(axis, _)| !axes.contains(axis)).map(|(_, dim)| dim).collect();
     Ok(vec![x.reshape(result, shape)?])
+}
+
+/// The reduced axes are moved to the end, whichever they are.
+fn late_reduce(x: &mut Use<'_, '_, '_>, f: Reduction, operand: V, axes: V) -> Results {
+    let (shape, count) = (x.shape(operand), x.count(axes)?);
+    let rank = shape.len();
+    let kept = rank.checked_sub(count).ok_or_else(|| {
+        Fault::malformed(format!("{count} axes are to be reduced of a tensor of rank {rank}"))
+    })?;
+    let axes = x.late_axes(axes, rank)?;
+    let reduced = x.among(axes, rank)?;
+    let order = x.marked_last(reduced, count)?;
+    let last = x.permuted(operand, order)?;
+    let result = f(x, last, &(kept..rank).collect::<Vec<_>>())?;
+    let mut result_shape = x.shape(result);
+    result_shape.truncate(kept);
+    if x.flag("keepdims", true)? {
+        let (sizes, one) = (x.vector(shape)?, x.scalar(DType::I64, 1.0)?);
+        let sizes = x.select(reduced, one, sizes)?;
+        result_shape = x.sizes(sizes)?;
+    }
+    Ok(vec![x.reshape(result, result_shape)?])
 }
 
 fn kept(x: &mut Use<'_, '_, '_>, f: ReduceFn, v: V, axes: &[usize]) -> Result<V, Fault> {
@@ -131,12 +151,39 @@ fn search(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     Ok(vec![x.add(op::ArgReduce { f, axis, keep, last }, &[operand])?])
 }
 
-fn cum_sum(x: &mut Use<'_, '_, '_>) -> Results {
+fn accumulate(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     let (operand, axis) = (x.input(0)?, x.input(1)?);
-    let axis = match x.integers(axis, "the axis")?[..] {
-        [axis] => x.axis(axis, x.rank(operand))?,
-        _ => return Err(Fault::malformed("the axis must be one number")),
-    };
     let (exclusive, reverse) = (x.flag("exclusive", false)?, x.flag("reverse", false)?);
-    Ok(vec![x.add(op::CumSum { axis, exclusive, reverse }, &[operand])?])
+    along(x, operand, axis, |x, v, axis| {
+        x.add(op::Accumulate { f, axis, exclusive, reverse }, &[v])
+    })
+}
+
+/// `f` along an axis that may be data: it is moved to the end and back then.
+pub(super) fn along<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    operand: V,
+    axis: V,
+    f: impl FnOnce(&mut Use<'i, 'r, 'm>, V, usize) -> Result<V, Fault>,
+) -> Results {
+    let rank = x.rank(operand);
+    if x.is_known(axis) {
+        let axis = match x.integers(axis, "the axis")?[..] {
+            [axis] => x.axis(axis, rank)?,
+            _ => return Err(Fault::malformed("the axis must be one number")),
+        };
+        return Ok(vec![f(x, operand, axis)?]);
+    }
+    if x.count(axis)? != 1 || rank == 0 {
+        return Err(Fault::malformed("the axis must be one number, of a tensor with dimensions"));
+    }
+    let shape = x.shape(operand);
+    let axis = x.late_axes(axis, rank)?;
+    let marked = x.among(axis, rank)?;
+    let order = x.marked_last(marked, 1)?;
+    let last = x.permuted(operand, order)?;
+    let result = f(x, last, rank - 1)?;
+    let back = x.inverse(order)?;
+    let result = x.permuted(result, back)?;
+    Ok(vec![x.assume(result, shape)?])
 }

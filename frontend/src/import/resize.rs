@@ -3,6 +3,7 @@
 //! Invariant: the sizes of the result are decided here; the core operation is told the scales only
 //! where the model gives them.
 
+use super::antialias;
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
@@ -15,7 +16,7 @@ use kiln_tensor::{DType, Dim};
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] =
-    &[onnx("Resize", 10, resize), onnx_until("Upsample", 7, 9, upsample)];
+    &[onnx("Resize", 10, resize), onnx_until("Upsample", 1, 9, upsample)];
 
 /// The grid of the result.
 struct Grid {
@@ -121,11 +122,18 @@ fn interpolate(x: &mut Use<'_, '_, '_>, v: V, op: op::Resize) -> Result<V, Fault
     x.cast(result, dtype)
 }
 
-/// Scales are an attribute in opset 7 and 8, an operand in 9.
+/// Scales are two attributes up to opset 6, for height and width, one in 7 and 8, an operand in 9.
 fn upsample(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let shape = x.shape(operand);
-    let scales: Vec<Scalar> = if x.opset() < 9 {
+    let scales: Vec<Scalar> = if x.opset() < 7 {
+        let scale = |name: &str| {
+            let missing = || Fault::malformed(format!("attribute `{name}` is missing"));
+            x.float(name)?.ok_or_else(missing).map(Scalar::float)
+        };
+        let one = || Scalar::whole(1i64);
+        vec![one(), one(), scale("height_scale")?, scale("width_scale")?]
+    } else if x.opset() < 9 {
         let scales = x.floats("scales")?;
         let scales = scales.ok_or_else(|| Fault::malformed("attribute `scales` is missing"))?;
         scales.iter().map(|&scale| Scalar::float(f64::from(scale))).collect()
@@ -155,7 +163,18 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
     let extrapolation = x.float_or("extrapolation_value", 0.0)?;
     let Grid { sizes, scales } = grid;
     let op = op::Resize { sizes, scales, mode, coordinates, antialias, extrapolation };
-    Ok(vec![interpolate(x, operand, op)?])
+    let (dtype, mut v) = (x.dtype(operand), operand);
+    if !antialias {
+        return Ok(vec![interpolate(x, v, op)?]);
+    }
+    // What becomes smaller is filtered first, dimension by dimension.
+    if !dtype.is_float() {
+        v = x.cast(v, DType::F32)?;
+    }
+    let (v, op) = antialias::filter(x, v, op)?;
+    let v = if op.sizes == x.ty(v).shape { v } else { x.add(op, &[v])? };
+    let v = if dtype.is_float() { v } else { x.cast(v, dtype)? };
+    Ok(vec![v])
 }
 
 fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, Fault> {

@@ -8,7 +8,7 @@ use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::scalar::Scalar;
 use crate::resolve::Attribute;
-use kiln_ir::op::{self, BinaryFn};
+use kiln_ir::op::{self, BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim, Tensor, TensorError};
 
 type Results = Result<Vec<V>, Fault>;
@@ -16,7 +16,6 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] = &[
     onnx("Constant", 1, constant),
     onnx("ConstantOfShape", 9, constant_of_shape),
-    onnx("Dropout", 6, dropout),
     onnx("EyeLike", 9, eye_like),
     onnx("Identity", 1, identity),
     onnx("OneHot", 9, one_hot),
@@ -102,15 +101,36 @@ fn constant_of_shape(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 /// `start, start + delta, …` below `limit`.
-fn range(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn range(x: &mut Use<'_, '_, '_>) -> Results {
     let (start, limit, delta) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let dtype = x.dtype(start);
-    let length = range_length(x, start, limit, delta)?;
+    let known = [start, limit, delta].iter().all(|&v| x.is_known(v));
+    let length = match known {
+        true => range_length(x, start, limit, delta)?,
+        false => late_range_length(x, start, limit, delta)?,
+    };
     let steps = x.add(op::Iota { length }, &[])?;
     let steps = x.cast(steps, dtype)?;
     let (start, delta) = (x.reshape(start, Vec::new())?, x.reshape(delta, Vec::new())?);
     let scaled = x.binary(BinaryFn::Mul, steps, delta)?;
     Ok(vec![x.binary(BinaryFn::Add, scaled, start)?])
+}
+
+/// The length of a range whose bounds are data.
+fn late_range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> Result<Dim, Fault> {
+    let mut bounds = [start, limit, delta];
+    for bound in &mut bounds {
+        let one = x.reshape(*bound, Vec::new())?;
+        // Integers up to 2⁵³ are exact in f64, and no longer range fits into memory.
+        *bound = x.cast(one, DType::F64)?;
+    }
+    let [start, limit, delta] = bounds;
+    let span = x.binary(BinaryFn::Sub, limit, start)?;
+    let count = x.binary(BinaryFn::Div, span, delta)?;
+    let count = x.unary(UnaryFn::Ceil, count)?;
+    let count = x.with_number(BinaryFn::Max, count, 0.0)?;
+    let count = x.cast(count, DType::I64)?;
+    x.sizes(count)?.pop().ok_or(Fault::Silent)
 }
 
 /// `max(⌈(limit − start)/delta⌉, 0)`.
@@ -148,24 +168,6 @@ fn range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> Result
     Ok(span.ceil_div(&Dim::from(step.saturating_abs())))
 }
 
-/// Does nothing when a model is run and not trained.
-fn dropout(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
-    if let Some(training) = x.optional(2)
-        && x.integers(training, "whether dropout is in training mode")? != [0]
-    {
-        let help = "export the model for inference: model.eval()";
-        return Err(Fault::unsupported("dropout in training mode is not supported", help));
-    }
-    if !x.wants(1) {
-        return Ok(vec![operand]);
-    }
-    let mask_type = if x.opset() < 10 { x.dtype(operand) } else { DType::Bool };
-    let shape = x.shape(operand);
-    let mask = x.filled(mask_type, 1.0, shape)?;
-    Ok(vec![operand, mask])
-}
-
 /// 0, 1, 2 and so on along one of `rank` dimensions.
 pub(super) fn counted(
     x: &mut Use<'_, '_, '_>,
@@ -188,7 +190,7 @@ fn diagonal(x: &mut Use<'_, '_, '_>, f: BinaryFn, shape: &[Dim], k: V) -> Result
     x.binary(f, distance, k)
 }
 
-fn trilu(x: &mut Use<'_, '_, '_>) -> Results {
+pub(super) fn trilu(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let k = match x.optional(1) {
         Some(k) => x.reshape(k, Vec::new())?,
@@ -223,7 +225,14 @@ fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let (indices, depth, values) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let rank = x.rank(indices);
     let axis = x.axis(x.int_or("axis", -1)?, rank + 1)?;
-    let depth = match &x.known(depth, "the depth")?[..] {
+    let contents = match x.importer.build.contents(depth) {
+        Some(contents) => contents,
+        None => {
+            let whole = x.cast(depth, DType::I64)?;
+            x.sizes(whole)?.into_iter().map(Scalar::whole).collect()
+        }
+    };
+    let depth = match &contents[..] {
         [depth] => match (depth.as_dim(), depth.as_number()) {
             (Some(depth), _) => depth.clone(),
             (None, Some(depth)) => Dim::from(depth as i64),

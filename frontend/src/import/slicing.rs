@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::node::{Use, place};
 use super::operator::{Entry, onnx};
 use super::shape::counted;
-use kiln_ir::op::{self, BinaryFn};
+use kiln_ir::op::{self, BinaryFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -17,7 +17,7 @@ pub(super) const OPERATORS: &[Entry] = &[
     onnx("Gather", 1, gather),
     onnx("ReverseSequence", 10, reverse_sequence),
     onnx("Slice", 1, slice),
-    onnx("Split", 2, split),
+    onnx("Split", 1, split),
 ];
 
 /// What a slice takes of each axis, as it stands in the model.
@@ -61,6 +61,10 @@ fn cuts(x: &mut Use<'_, '_, '_>, rank: usize) -> Result<Vec<Cut>, Fault> {
 fn slice(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let shape = x.shape(operand);
+    let bounds: Vec<V> = (1..5).filter_map(|number| x.optional(number)).collect();
+    if x.opset() >= 10 && !bounds.iter().all(|&v| x.is_known(v)) {
+        return late_slice(x, operand);
+    }
     let mut starts = vec![Dim::from(0i64); shape.len()];
     let mut sizes = shape.clone();
     let mut steps = vec![1; shape.len()];
@@ -76,6 +80,105 @@ fn slice(x: &mut Use<'_, '_, '_>) -> Results {
         return Ok(vec![operand]);
     }
     Ok(vec![x.add(op::Slice { starts, sizes, steps }, &[operand])?])
+}
+
+/// A slice of which something is data.
+fn late_slice(x: &mut Use<'_, '_, '_>, operand: V) -> Results {
+    let (starts, ends) = (x.input(1)?, x.input(2)?);
+    let (shape, count) = (x.shape(operand), x.count(starts)?);
+    let steps = x.optional(4);
+    let axes = match x.optional(3) {
+        Some(axes) if !x.is_known(axes) => {
+            let axes = x.late_axes(axes, shape.len())?;
+            return late_cuts(x, operand, (starts, ends, steps), axes);
+        }
+        Some(axes) => x.integers(axes, "the sliced axes")?,
+        None => (0..count as i64).collect(),
+    };
+    let axes = x.axes(&axes, shape.len())?;
+    if x.count(ends)? != count || axes.len() != count {
+        return Err(Fault::malformed("starts, ends and axes differ in number"));
+    }
+    let mut result = operand;
+    for (number, &axis) in axes.iter().enumerate() {
+        let mut of = |v: V| {
+            let v = x.cast(v, DType::I64)?;
+            x.element(v, 0, number)
+        };
+        let (start, end) = (of(starts)?, of(ends)?);
+        let step = steps.map(of).transpose()?;
+        result = late_cut(x, result, axis, (start, end, step))?;
+    }
+    Ok(vec![result])
+}
+
+/// A slice along axes that are data: along each dimension, those that are not among them from
+/// start to end.
+fn late_cuts(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    (starts, ends, steps): (V, V, Option<V>),
+    axes: V,
+) -> Results {
+    let shape = x.shape(operand);
+    let rank = vec![Dim::from(shape.len())];
+    let (zeros, ones) =
+        (x.filled(DType::I64, 0.0, rank.clone())?, x.filled(DType::I64, 1.0, rank)?);
+    let sizes = x.vector(shape.clone())?;
+    let mut placed = |into: V, v: V| {
+        let v = x.cast(v, DType::I64)?;
+        let scatter = op::ScatterElements { axis: 0, reduction: op::ScatterReduction::None };
+        x.add(scatter, &[into, axes, v])
+    };
+    let (starts, ends) = (placed(zeros, starts)?, placed(sizes, ends)?);
+    let steps = steps.map(|steps| placed(ones, steps)).transpose()?;
+    let mut result = operand;
+    for axis in 0..shape.len() {
+        let (start, end) = (x.element(starts, 0, axis)?, x.element(ends, 0, axis)?);
+        let step = steps.map(|steps| x.element(steps, 0, axis)).transpose()?;
+        result = late_cut(x, result, axis, (start, end, step))?;
+    }
+    Ok(vec![result])
+}
+
+/// Places from start to end along one axis, all three scalars that are data.
+fn late_cut(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    axis: usize,
+    (start, end, step): (V, V, Option<V>),
+) -> Result<V, Fault> {
+    let size = x.shape(operand)[axis].clone();
+    let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
+    let step = match step {
+        Some(step) => step,
+        None => x.scalar(DType::I64, 1.0)?,
+    };
+    let backwards = x.with_number(BinaryFn::Less, step, 0.0)?;
+    // One less at both ends for a slice that runs backwards.
+    let less = x.cast(backwards, DType::I64)?;
+    let (zero, least) = (x.scalar(DType::I64, 0.0)?, x.unary(UnaryFn::Neg, less)?);
+    let most = x.binary(BinaryFn::Sub, size, less)?;
+    let mut clamped = |at: V, least: V| {
+        let negative = x.with_number(BinaryFn::Less, at, 0.0)?;
+        let from_end = x.binary(BinaryFn::Add, at, size)?;
+        let at = x.select(negative, from_end, at)?;
+        let at = x.binary(BinaryFn::Max, at, least)?;
+        x.binary(BinaryFn::Min, at, most)
+    };
+    let (start, end) = (clamped(start, zero)?, clamped(end, least)?);
+    // ⌈(end − start)/step⌉, at least 0: the quotient is truncated, so the sign is added first.
+    let span = x.binary(BinaryFn::Sub, end, start)?;
+    let sign = x.unary(UnaryFn::Sign, step)?;
+    let reach = x.binary(BinaryFn::Add, span, step)?;
+    let reach = x.binary(BinaryFn::Sub, reach, sign)?;
+    let length = x.binary(BinaryFn::Div, reach, step)?;
+    let length = x.binary(BinaryFn::Max, length, zero)?;
+    let length = x.sizes(length)?.pop().ok_or(Fault::Silent)?;
+    let place = x.add(op::Iota { length }, &[])?;
+    let place = x.binary(BinaryFn::Mul, place, step)?;
+    let place = x.binary(BinaryFn::Add, place, start)?;
+    x.add(op::Gather { axis }, &[operand, place])
 }
 
 /// The first element and how many there are.
@@ -135,7 +238,12 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
     let outputs = x.node.outputs.len();
     let given = if x.opset() < 13 {
         let split = x.ints("split")?;
-        split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>())
+        let split =
+            split.map(|sizes| sizes.iter().map(|&size| Dim::from(size)).collect::<Vec<_>>());
+        match x.optional(1) {
+            Some(v) if x.opset() < 2 => Some(x.dims(v, "the sizes to split into")?),
+            _ => split,
+        }
     } else {
         x.optional(1).map(|v| x.dims(v, "the sizes to split into")).transpose()?
     };
@@ -156,7 +264,9 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
         }
     };
     let total: Dim = sizes.iter().cloned().sum();
-    if !x.facts().may_meet(&total, &shape[axis]) {
+    if x.opset() >= 13 && x.optional(1).is_some_and(|split| !x.is_known(split)) {
+        x.check(total.clone(), shape[axis].clone())?;
+    } else if !x.facts().may_meet(&total, &shape[axis]) {
         let size = &shape[axis];
         return Err(Fault::malformed(format!("parts of {total} in all do not make up {size}")));
     }

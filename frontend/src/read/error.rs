@@ -77,8 +77,8 @@ pub enum ReadError {
         /// Greatest supported.
         max: i64,
     },
-    /// No operator set for the default domain.
-    #[error("the model imports no operator set of ai.onnx")]
+    /// No operator set at all.
+    #[error("the model imports no operator set")]
     NoOpset,
     /// An operator set version that is not known.
     #[error("operator set {domain} {found} is outside the supported {min} to {max}")]

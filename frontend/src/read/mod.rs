@@ -5,6 +5,7 @@
 mod error;
 mod external;
 mod model;
+mod packing;
 mod serialised;
 mod source;
 mod tensor;

@@ -1,6 +1,7 @@
 //! A decoded model together with the bytes it borrows from.
 //!
-//! Invariant: a `Model` has a graph and only supported IR and operator set versions of ai.onnx.
+//! Invariant: a `Model` has a graph, a supported IR version and, if it imports ai.onnx at all, a
+//! supported version of it.
 
 use super::external::ExternalFiles;
 use super::{ReadError, TensorProblem, source, tensor, wire};
@@ -13,10 +14,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// ONNX IR versions that can be read.
-pub const IR_VERSIONS: RangeInclusive<i64> = 3..=14;
+pub const IR_VERSIONS: RangeInclusive<i64> = 1..=14;
+
+/// The first IR version in which models say which operator sets they use.
+const IR_WITH_OPSETS: i64 = 3;
 
 /// Versions of the ai.onnx operator set that can be read.
-pub const OPSET_VERSIONS: RangeInclusive<i64> = 7..=28;
+pub const OPSET_VERSIONS: RangeInclusive<i64> = 1..=28;
 
 /// Greatest length of a model file: what a protobuf message can have.
 pub const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
@@ -64,9 +68,16 @@ impl Model {
             let (min, max) = (*IR_VERSIONS.start(), *IR_VERSIONS.end());
             return Err(ReadError::IrVersion { found, min, max });
         }
-        let opsets = opset_versions(&proto.opset_import)?;
-        let found = *opsets.get(ONNX_DOMAIN).ok_or(ReadError::NoOpset)?;
-        if !OPSET_VERSIONS.contains(&found) {
+        let mut opsets = opset_versions(&proto.opset_import)?;
+        if opsets.is_empty() {
+            if found >= IR_WITH_OPSETS {
+                return Err(ReadError::NoOpset);
+            }
+            opsets.insert(ONNX_DOMAIN.to_owned(), 1);
+        }
+        if let Some(&found) = opsets.get(ONNX_DOMAIN)
+            && !OPSET_VERSIONS.contains(&found)
+        {
             return Err(ReadError::Opset {
                 domain: ONNX_DOMAIN.to_owned(),
                 found,

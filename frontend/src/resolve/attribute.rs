@@ -3,7 +3,7 @@
 //! Invariant: an attribute holds exactly the field that its type names.
 
 use super::Body;
-use crate::proto::{AttributeProto, TensorProto, attribute_proto::AttributeType};
+use crate::proto::{AttributeProto, TensorProto, TypeProto, attribute_proto::AttributeType};
 use bytes::Bytes;
 
 /// The value of an attribute.
@@ -26,7 +26,9 @@ pub enum Attribute<'m> {
     Ints(&'m [i64]),
     /// Strings.
     Strings(&'m [Bytes]),
-    /// Sparse tensors, types and lists of tensors or graphs, which no importer reads.
+    /// A type.
+    Type(&'m TypeProto),
+    /// Sparse tensors and lists of tensors or graphs, which no importer reads.
     Other(&'static str),
 }
 
@@ -42,6 +44,7 @@ impl Attribute<'_> {
             Attribute::Floats(_) => "floats",
             Attribute::Ints(_) => "ints",
             Attribute::Strings(_) => "strings",
+            Attribute::Type(_) => "type",
             Attribute::Other(name) => name,
         }
     }
@@ -80,7 +83,10 @@ pub(super) fn plain(attribute: &AttributeProto) -> Option<Attribute<'_>> {
         AttributeType::SparseTensors => Attribute::Other("sparse_tensors"),
         AttributeType::Tensors => Attribute::Other("tensors"),
         AttributeType::Graphs => Attribute::Other("graphs"),
-        AttributeType::TypeProto => Attribute::Other("type_proto"),
+        AttributeType::TypeProto => match &attribute.tp {
+            Some(ty) => Attribute::Type(ty),
+            None => Attribute::Other("type_proto"),
+        },
         AttributeType::TypeProtos => Attribute::Other("type_protos"),
         AttributeType::Graph | AttributeType::Undefined => return None,
     })

@@ -59,5 +59,6 @@ macro_rules! families {
 }
 
 families! {
-    attention binary movement normalisations products recurrent reductions resizing shapes symbols unary windows
+    attention binary conversions late movement normalisations patches products recurrent reductions
+    resizing sampling shapes signals symbols unary windows
 }

@@ -38,7 +38,7 @@ fn one_report_lists_everything() {
     check(
         "case all opset 17
          input x f32[n=2,3] wave
-         input i i64[2] 1 2
+         input i i64[r=2] 1 2
          node Relu x > a
          node TopK a,i > top,where
          node Neg top > lost
@@ -51,8 +51,7 @@ fn one_report_lists_everything() {
             "unsupported-operator: top: the operator is not supported",
             "outside-opset: g: opset 17 does not have it: it exists from 20 to 28",
             "malformed: s: axis 5 does not exist in a tensor of rank 2",
-            "unsupported-use: r: the shape to reshape to must be known before the model runs, but \
-             is computed from its data",
+            "unsupported-use: r: how many dimensions there are must be known, but is `r`",
             "unsupported-operator: t: the operator is not supported",
         ],
     );
@@ -101,6 +100,39 @@ fn uses_that_break_the_rules() {
 }
 
 #[test]
+fn conversions_that_break_the_rules() {
+    for (lines, expected) in [
+        (
+            "node BitCast x > y to=22",
+            "the bits of f32[2] are not those of i4 elements, which are 4 bits wide, not 32",
+        ),
+        ("node Cast c > y to=1", "there is no conversion of c64[2] to f32"),
+        ("node Cast x > y to=15", "there is no conversion of f32[2] to c128"),
+        ("node Cast x > y to=24 round_mode='odd'", "round_mode `odd` is not known"),
+        ("node Add i,i > y", "Add is not defined on i4[2] and i4[2]"),
+        ("node Relu f > y", "Relu is not defined on f8e5m2[2]"),
+        ("node Equal c,c > y", "Equal is not defined on c64[2] and c64[2]"),
+        (
+            "node QuantizeLinear x,s,i > y output_dtype=2",
+            "the zero point is i4, but output_dtype is u8",
+        ),
+        ("node QuantizeLinear x,s > y precision=2", "precision u8 is no floating-point type"),
+        (
+            "node DequantizeLinear i,s,f > y",
+            "the zero point f8e5m2[2] is for another type than i4[2]",
+        ),
+        ("node DequantizeLinear i,e > y", "output_dtype must say what the result is, not f8e8m0"),
+    ] {
+        let text = format!(
+            "case rules opset 26\ninput x f32[2] wave\ninput i i4[2] 1 2\ninput f f8e5m2[2] 1 2\n\
+             input c c64[2] 1 2\ninput s f32[] 1\ninput e f8e8m0[] 1\n{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+    }
+}
+
+#[test]
 fn uses_that_are_not_supported() {
     for (lines, expected) in [
         ("node Cast x > y to=8", "element type string is not supported"),
@@ -108,25 +140,72 @@ fn uses_that_are_not_supported() {
             "node BatchNormalization x,v,v,v,v > y training_mode=1",
             "batch normalisation in training mode is not supported",
         ),
-        ("node MaxPool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
+        ("node AveragePool w > p,y kernel_shape=[2]", "only the first 1 of its outputs are supported"),
         (
             "node Resize w,_,v > y coordinate_transformation_mode='tf_half_pixel_for_nn'",
             "coordinate mode `tf_half_pixel_for_nn` is not supported",
         ),
-        (
-            "node Reshape x,s > y",
-            "the shape to reshape to must be known before the model runs, but is computed from its \
-          data",
-        ),
+        ("node Reshape x,s > y", "how many dimensions there are must be known, but is `r`"),
     ] {
         let text = format!(
-            "case uses opset 15\ninput x f32[2,3] wave\ninput s i64[2] 1 2\ninput w f32[1,2,4] \
+            "case uses opset 15\ninput x f32[2,3] wave\ninput s i64[r=2] 1 2\ninput w f32[1,2,4] \
              wave\nconst v f32[3] 1 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
         assert_eq!(found.len(), 1);
         assert!(found[0].ends_with(&format!(": {expected}")), "{found:?}");
         assert!(found[0].starts_with("unsupported-use: "), "{found:?}");
+    }
+}
+
+#[test]
+fn uses_of_vision_and_signal_operators_that_break_the_rules() {
+    for (lines, expected) in [
+        ("node GridSample x,v > y", "the grid f32[3] does not fit the image f32[1, 2, 4, 3]"),
+        ("node GridSample x,x > y mode='nearer'", "mode `nearer` is not known"),
+        ("node AffineGrid v,s > y", "f32[3] is no affine map of 2 dimensions"),
+        ("node RoiAlign x,v,i > y", "regions must be rows of 4 floats, but are f32[3]"),
+        ("node MaxRoiPool x,x > y", "regions must be rows of 5 floats, but are f32[1, 2, 4, 3]"),
+        ("node DeformConv x,x,x > y offset_group=3", "2 channels are not 3 groups of offsets"),
+        ("node DFT v > y", "the signal must be floats with a dimension for parts, not f32[3]"),
+        ("node DFT x > y", "the last dimension of f32[1, 2, 4, 3] must be 1 (real) or 2 (complex)"),
+        (
+            "node DFT x,_,three > y",
+            "the last dimension holds parts and cannot be transformed",
+        ),
+        ("node STFT x,i > y", "the signal must have rank 3: f32[1, 2, 4, 3]"),
+        ("node HannWindow i > y", "the size of the window must be one number, but is i64[2]"),
+        ("node MaxUnpool x,x > y kernel_shape=[2,2]", "the indices f32[1, 2, 4, 3] are not those of f32[1, 2, 4, 3]"),
+        ("node Col2Im x,i,i > y", "f32[1, 2, 4, 3] does not hold blocks of 2 dimensions for an image of 2"),
+        ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
+        ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
+        ("node TfIdfVectorizer x > y", "f32[1, 2, 4, 3] is not a row or rows of i32 or i64"),
+    ] {
+        let text = format!(
+            "case rules opset 20\ninput x f32[1,2,4,3] wave\nconst v f32[3] wave\nconst three \
+             i64[] 3\nconst s i64[4] 1 1 2 2\nconst i i64[2] 1 2\n{lines}\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+    }
+    for (lines, expected) in [
+        ("node SwiGLU x,v > y", "f32[1, 2, 4, 3] and f32[3] must be of one type"),
+        ("node TensorScatter x,v > y", "the update f32[3] does not fit the cache f32[1, 2, 4, 3]"),
+        ("node TensorScatter x,x > y axis=0", "the axis must not be that of batches"),
+        (
+            "node CausalConvWithState x,x > y,z",
+            "f32[1, 2, 4, 3] and f32[1, 2, 4, 3] are no floats over [batch, channels, length] and \
+             filters [channels, 1, length] for them",
+        ),
+        ("node LinearAttention x,x,x > y,z", "update rule `gated_delta` needs `decay`"),
+    ] {
+        let text = format!(
+            "case rules opset 28\ninput x f32[1,2,4,3] wave\ninput v f32[3] wave\n{lines}\n\
+             output y"
+        );
+        let found = report(&case(&text).model, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(expected), "{found:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: this is an upper estimate along the longest path; unknown sizes count as 1.
 
 use crate::graph::{Graph, Node, TensorType};
-use crate::op::{Op, WindowFn};
+use crate::op::{Op, ScatterElements, ScatterNd, ScatterReduction, WindowFn};
 use kiln_tensor::{Dim, SymbolValues};
 
 /// The sum of the operations' reduction lengths along the longest path through the graph, for
@@ -29,7 +29,7 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
     };
     match &node.op {
         Op::Reduce(op) => op.axes.iter().map(|&axis| dim(0, axis)).fold(1, u64::saturating_mul),
-        Op::CumSum(op) => dim(0, op.axis),
+        Op::Accumulate(op) => dim(0, op.axis),
         Op::Softmax(op) => dim(0, op.axis),
         Op::Normalize(op) => {
             types.first().map_or(1, |x| product(&mut x.shape.iter().skip(op.axis)))
@@ -68,7 +68,14 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
         Op::Attention(_) => dim(0, 3).saturating_add(dim(1, 2)),
         Op::Recurrent(_) => dim(0, 0).saturating_mul(dim(1, 2).saturating_add(dim(2, 2))),
         Op::Resize(_) => 4,
-        Op::ScatterElements(_) | Op::ScatterNd(_) => 1,
+        Op::ScatterElements(ScatterElements { reduction, .. })
+        | Op::ScatterNd(ScatterNd { reduction }) => match reduction {
+            // All updates may be for one place.
+            ScatterReduction::Add | ScatterReduction::Mul => {
+                types.get(1).map_or(1, |indices| product(&mut indices.shape.iter()))
+            }
+            _ => 1,
+        },
         Op::If(_) | Op::Fused(_) => {
             node.regions.iter().map(|body| rounded_steps(body, symbols)).max().unwrap_or(1)
         }
@@ -76,7 +83,7 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
             let body = node.regions.iter().map(|body| rounded_steps(body, symbols)).max();
             body.unwrap_or(1).saturating_mul(size(&op.scan_length))
         }
-        Op::Unary(_) | Op::Binary(_) | Op::Cast(_) => 1,
+        Op::Unary(_) | Op::Binary(_) | Op::Cast(_) | Op::BitCast(_) => 1,
         // These only move elements.
         _ => 0,
     }

@@ -5,6 +5,7 @@
 
 use super::EvaluateError;
 use crate::graph::{Graph, TensorType, ValueId};
+use crate::op::{Bind, OpError, Operation};
 use kiln_tensor::{Atom, Dim, Symbol, SymbolValues, Tensor};
 
 /// Compares tensors with the types of values and binds the symbols that these determine: those
@@ -96,4 +97,25 @@ fn linear(dim: &Dim) -> Option<(&Symbol, i64, i64)> {
 
 fn name(graph: &Graph, id: ValueId) -> String {
     graph.value(id).name.as_ref().map_or_else(|| format!("%{}", id.0), |name| name.to_string())
+}
+
+/// Gives the symbols of a [`Bind`] their values.
+pub(super) fn assign(
+    graph: &Graph,
+    op: &Bind,
+    operands: &[Tensor],
+    symbols: &mut SymbolValues,
+) -> Result<(), OpError> {
+    op.results(operands)?;
+    let values = operands.first().map(Tensor::to_i64).unwrap_or_default();
+    for (symbol, value) in op.bound(&values) {
+        let bounds = graph.symbols.get(symbol).copied().unwrap_or_default();
+        if value < bounds.min || bounds.max.is_some_and(|max| value > max) {
+            return Err(OpError::new(format!("`{symbol}` is {value}, outside of {bounds}")));
+        }
+        if let Some(before) = symbols.insert(symbol.clone(), value).filter(|&old| old != value) {
+            return Err(OpError::new(format!("`{symbol}` is {before}, but also {value}")));
+        }
+    }
+    Ok(())
 }

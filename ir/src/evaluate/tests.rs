@@ -200,3 +200,23 @@ fn integers_wrap_and_16_bit_floats_round_once_an_operation() {
     // Adding one at a time would stay at 2048.
     assert_eq!(results[4].to_f64(), [2050.0]);
 }
+
+#[test]
+fn data_gives_symbols_their_values() {
+    let text = r#"graph "g" {
+        symbols k: 0..=4
+        %x "x": f32[n] = input
+        %s "s": i64[1] = input
+        = Bind(symbols: ["k"]) %s
+        = Check(left: ["2*k"], right: ["n"])
+        %r = Reshape(shape: ["k", "2"]) %x
+        return %r as "r" }"#;
+    let graph = graph(text);
+    let sizes = |value: i64| Tensor::from_slice(vec![1], &[value]).unwrap();
+    let result = evaluate(&graph, &[floats(&[6], &[1.0; 6]), sizes(3)]).unwrap();
+    assert_eq!(result[0].sizes(), [3, 2]);
+    for (value, expected) in [(2, "4 must be 6"), (5, "`k` is 5"), (-1, "`k` is -1")] {
+        let error = evaluate(&graph, &[floats(&[6], &[1.0; 6]), sizes(value)]).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}

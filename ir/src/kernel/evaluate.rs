@@ -211,12 +211,16 @@ impl Run<'_> {
                 Some(combined) => combined,
                 None => neutral(stage)?,
             };
-            let results = self.program(&stage.finish, &combined)?;
+            let (results, values) = self.values(&stage.finish, &combined)?;
             if results.len() != stage.writes.len() {
                 return Err(KernelError::Malformed("a stage's writes do not fit".into()));
             }
             for (access, result) in stage.writes.iter().zip(results) {
-                self.write(access, result, first)?;
+                if stage.updates() {
+                    self.update(access, result, &values)?;
+                } else {
+                    self.write(access, result, first)?;
+                }
             }
         }
         self.axes.truncate(outer);
@@ -228,6 +232,15 @@ impl Run<'_> {
         program: &ScalarProgram,
         reduced: &[Number],
     ) -> Result<Vec<Number>, KernelError> {
+        Ok(self.values(program, reduced)?.0)
+    }
+
+    /// The results of a program, and what each of its instructions gives.
+    fn values(
+        &self,
+        program: &ScalarProgram,
+        reduced: &[Number],
+    ) -> Result<(Vec<Number>, Vec<Number>), KernelError> {
         let mut values: Vec<Number> = Vec::with_capacity(program.code.len());
         let missing = |id: ScalarId| KernelError::Malformed(format!("there is no scalar {}", id.0));
         for (op, dtype) in &program.code {
@@ -244,12 +257,18 @@ impl Run<'_> {
                 ScalarOp::Unary(f, a) => Number::unary(*f, get(a)?, type_of(a)?),
                 ScalarOp::Binary(f, a, b) => Number::binary(*f, get(a)?, get(b)?, type_of(a)?),
                 ScalarOp::Select(c, a, b) => get(if get(c)?.is_true() { a } else { b })?,
-                ScalarOp::Cast(a) => get(a)?.cast(*dtype),
+                ScalarOp::Cast(a) => get(a)?.cast(type_of(a)?, *dtype),
+                ScalarOp::BitCast(a) => {
+                    let of = type_of(a)?;
+                    let number = get(a)?.bit_cast(of, *dtype);
+                    number.ok_or_else(|| KernelError::Malformed(format!("{of} is not {dtype}")))?
+                }
             };
             values.push(value);
         }
         let result = |id: &ScalarId| values.get(id.0 as usize).copied().ok_or(missing(*id));
-        program.results.iter().map(result).collect()
+        let results = program.results.iter().map(result).collect::<Result<_, _>>()?;
+        Ok((results, values))
     }
 
     fn index(&self, index: &Index, values: &[Number]) -> Result<i64, KernelError> {
@@ -333,15 +352,46 @@ impl Run<'_> {
         }
     }
 
+    fn store(&mut self, operand: usize, place: usize, value: Number) {
+        let dtype = self.kernel.operands[operand].dtype;
+        let buffer = &mut self.buffers[operand];
+        let size = dtype.size();
+        if let Some(slot) = buffer.tensor.bytes_mut().get_mut(place * size..(place + 1) * size) {
+            slot.copy_from_slice(&value.store(dtype));
+        }
+    }
+
+    /// A write to a place that was written before, unless it lies outside.
+    fn update(
+        &mut self,
+        access: &Access,
+        value: Number,
+        values: &[Number],
+    ) -> Result<(), KernelError> {
+        let (Some(place), _) = self.place(access, values)? else { return Ok(()) };
+        let operand = &self.kernel.operands[access.operand];
+        match (&operand.role, self.buffers[access.operand].written.get(place)) {
+            (Role::Input, _) => {
+                Err(KernelError::Malformed(format!("input `{}` is written", operand.name)))
+            }
+            (Role::Output, None | Some(0)) => Err(KernelError::Coverage {
+                operand: operand.name.clone(),
+                element: place,
+                times: 0,
+            }),
+            _ => {
+                self.store(access.operand, place, value);
+                Ok(())
+            }
+        }
+    }
+
     fn write(&mut self, access: &Access, value: Number, first: bool) -> Result<(), KernelError> {
         let (place, index) = self.place(access, &[])?;
         let operand = &self.kernel.operands[access.operand];
         let Some(place) = place else { return Err(self.out_of_bounds(access.operand, index)) };
+        self.store(access.operand, place, value);
         let buffer = &mut self.buffers[access.operand];
-        let size = operand.dtype.size();
-        if let Some(slot) = buffer.tensor.bytes_mut().get_mut(place * size..(place + 1) * size) {
-            slot.copy_from_slice(&value.store(operand.dtype));
-        }
         match operand.role {
             Role::Input => {
                 Err(KernelError::Malformed(format!("input `{}` is written", operand.name)))
@@ -413,6 +463,7 @@ fn combine(
         let float = |number: Number| match number {
             Number::Float(value) => value,
             Number::Int(value) => value as f64,
+            Number::Code(_) => f64::NAN,
         };
         let order = match (old, new) {
             (Number::Int(old), Number::Int(new)) => Some(new.cmp(&old)),

@@ -59,8 +59,8 @@ pub struct Operand {
 pub enum Role {
     /// Read only, bound by the program.
     Input,
-    /// Written, each element exactly once; bound by the program. A sequential axis may read what an
-    /// earlier step wrote.
+    /// Written, each element exactly once but for updates; bound by the program. A sequential axis
+    /// may read what an earlier step wrote.
     Output,
     /// Scratch that lives for one point of the parallel outer axes and is not seen from outside.
     /// With a sequential outer axis it keeps its contents from one step to the next, and starts as
@@ -96,6 +96,11 @@ pub enum AxisKind {
 /// reduction axes and its results are combined by `combine`, result by result; then `finish` is
 /// evaluated once with the combined values as [`ScalarOp::Reduced`], and its results are written.
 /// Without reduction axes `body` is evaluated once and handed to `finish` as it is.
+///
+/// A stage with a sequential axis of its own *updates*: its points run in ascending order, the last
+/// sequential axis fastest, and each may read what those before it wrote. Its writes may go where
+/// integer scalars of `finish` say, and several times to one place, which an earlier stage has
+/// written; what falls outside of the operand is left out. It has no reduction axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// Axes of this stage alone. Axis numbers in index maps count the outer axes first.
@@ -106,7 +111,8 @@ pub struct Stage {
     pub combine: Vec<Combine>,
     /// Evaluated once for each point of outer and parallel axes; may not mention reduction axes.
     pub finish: ScalarProgram,
-    /// Where each result of `finish` goes; affine in outer and parallel axes, without guards.
+    /// Where each result of `finish` goes; affine in outer and parallel axes, without guards,
+    /// unless the stage updates.
     pub writes: Vec<Access>,
 }
 
@@ -129,6 +135,13 @@ pub enum Combine {
     },
     /// Carried along with the key before it.
     Follow,
+}
+
+impl Stage {
+    /// Whether the stage writes in order, at places that it computes.
+    pub fn updates(&self) -> bool {
+        self.axes.iter().any(|axis| axis.kind == AxisKind::Sequential)
+    }
 }
 
 impl Kernel {

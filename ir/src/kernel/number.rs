@@ -8,18 +8,24 @@ use crate::op::{BinaryFn, ReduceFn, UnaryFn};
 use half::{bf16, f16};
 use kiln_tensor::DType;
 
-/// A value of an element type. `bool` is carried as the integers 0 and 1.
+/// A value of an element type. `bool` is carried as the integers 0 and 1, and what is only moved and
+/// converted ([`DType::is_code`]) by its bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
     Float(f64),
     Int(i128),
+    Code(u128),
 }
 
-use Number::{Float, Int};
+use Number::{Code, Float, Int};
 
 impl Number {
     pub(crate) fn of(scalar: Scalar, dtype: DType) -> Number {
         match scalar {
+            Scalar::Int(value) if dtype.is_code() => Code(u128::from(value as u64)),
+            Scalar::Pair(low, high) => {
+                Code(u128::from(low as u64) | u128::from(high as u64) << 64).rounded(dtype)
+            }
             Scalar::Float(value) => Float(value).rounded(dtype),
             Scalar::Int(value) => Int(i128::from(value)).rounded(dtype),
         }
@@ -29,6 +35,7 @@ impl Number {
         match self {
             Float(value) => value,
             Int(value) => value as f64,
+            Code(bits) => bits as f64,
         }
     }
 
@@ -36,6 +43,7 @@ impl Number {
         match self {
             Float(value) => value as i128,
             Int(value) => value,
+            Code(bits) => bits as i128,
         }
     }
 
@@ -51,8 +59,12 @@ impl Number {
             DType::F16 => Float(f16::from_f32(odd(self.float())).to_f64()),
             DType::BF16 => Float(bf16::from_f32(odd(self.float())).to_f64()),
             DType::Bool => Int(i128::from(self.is_true())),
+            _ if dtype.is_code() => match self {
+                Float(value) => Code(u128::from(dtype.encode(value).unwrap_or(0))),
+                other => other,
+            },
             _ => {
-                let bits = dtype.size() as u32 * 8;
+                let bits = dtype.bits();
                 let low = self.int() & ((1i128 << bits) - 1);
                 let negative = dtype.is_signed() && low >> (bits - 1) == 1;
                 Int(if negative { low - (1i128 << bits) } else { low })
@@ -61,14 +73,30 @@ impl Number {
     }
 
     /// Conversion: floats to integers truncate and saturate, NaN gives 0, non-zero is true.
-    pub(crate) fn cast(self, to: DType) -> Number {
-        match self {
-            Float(value) if to.is_integer() => {
-                let (least, most) = range(to);
+    pub(crate) fn cast(self, from: DType, to: DType) -> Number {
+        if from == to {
+            return self;
+        }
+        let value = match self {
+            Code(bits) => Float(from.decode(bits as u8).unwrap_or(f64::NAN)),
+            other => other,
+        };
+        match (value, to.integer_range()) {
+            (Float(value), Some((least, most))) if to != DType::Bool => {
                 Int((value as i128).clamp(least, most))
             }
-            other => other.rounded(to),
+            (Int(value), _) if to.is_code() => Float(value as f64).rounded(to),
+            (other, _) => other.rounded(to),
         }
+    }
+
+    /// The number of another type that has the same bits.
+    pub(crate) fn bit_cast(self, from: DType, to: DType) -> Option<Number> {
+        let mut bytes = self.store(from);
+        if let [byte] = bytes.as_mut_slice() {
+            *byte = to.extended(*byte);
+        }
+        Number::load(to, &bytes)
     }
 
     /// Reads the element of this type at the start of `bytes` (little-endian).
@@ -90,6 +118,12 @@ impl Number {
             DType::BF16 => Float(bf16::from_le_bytes(part(bytes)?).to_f64()),
             DType::F32 => Float(f64::from(f32::from_le_bytes(part(bytes)?))),
             DType::F64 => Float(f64::from_le_bytes(part(bytes)?)),
+            DType::U2 | DType::U4 => Int(i128::from(*bytes.first()?)),
+            DType::I2 | DType::I4 => Int(i128::from(*bytes.first()? as i8)),
+            DType::C64 => Code(u128::from(u64::from_le_bytes(part(bytes)?))),
+            handle if handle.is_handle() => Code(u128::from(u64::from_le_bytes(part(bytes)?))),
+            DType::C128 => Code(u128::from_le_bytes(part(bytes)?)),
+            _ => Code(u128::from(*bytes.first()?)),
         })
     }
 
@@ -105,7 +139,9 @@ impl Number {
         let (float, int) = (self.float(), self.int());
         match dtype {
             DType::Bool => to.push(u8::from(self.is_true())),
-            DType::U8 | DType::I8 => to.push(int as u8),
+            DType::U8 | DType::I8 | DType::U2 | DType::U4 | DType::I2 | DType::I4 => {
+                to.push(int as u8);
+            }
             DType::U16 | DType::I16 => to.extend((int as u16).to_le_bytes()),
             DType::U32 | DType::I32 => to.extend((int as u32).to_le_bytes()),
             DType::U64 | DType::I64 => to.extend((int as u64).to_le_bytes()),
@@ -113,6 +149,10 @@ impl Number {
             DType::BF16 => to.extend(bf16::from_f32(odd(float)).to_le_bytes()),
             DType::F32 => to.extend((float as f32).to_le_bytes()),
             DType::F64 => to.extend(float.to_le_bytes()),
+            code => {
+                let Code(bits) = self.rounded(code) else { return };
+                to.extend(&bits.to_le_bytes()[..code.size()]);
+            }
         }
     }
 
@@ -130,6 +170,7 @@ impl Number {
                 UnaryFn::BitNot => !x,
                 _ => x,
             }),
+            Code(_) => Float(f64::NAN),
         }
         .rounded(result)
     }
@@ -140,6 +181,7 @@ impl Number {
         let result = f.result(dtype).unwrap_or(dtype);
         let truth = |truth: bool| Int(i128::from(truth));
         match (a, b) {
+            (Code(a), Code(b)) if f == BinaryFn::Equal => truth(a == b),
             (Int(a), Int(b)) => {
                 let divisor = if b == 0 { 1 } else { b };
                 let bits = dtype.size() as i128 * 8;
@@ -246,12 +288,7 @@ fn odd(value: f64) -> f32 {
 
 /// Least and greatest value of an exact type.
 fn range(dtype: DType) -> (i128, i128) {
-    let bits = dtype.size() as u32 * 8;
-    match dtype {
-        DType::Bool => (0, 1),
-        _ if dtype.is_signed() => (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1),
-        _ => (0, (1i128 << bits) - 1),
-    }
+    dtype.integer_range().unwrap_or((0, 0))
 }
 
 /// Wraps in 128 bits, which leaves the low 64 right; negative powers truncate towards zero.
@@ -377,9 +414,9 @@ mod tests {
     fn integers_wrap_and_floats_saturate_on_conversion() {
         assert_eq!(Number::binary(BinaryFn::Add, Int(200), Int(100), DType::U8), Int(44));
         assert_eq!(Number::unary(UnaryFn::Neg, Int(-128), DType::I8), Int(-128));
-        assert_eq!(Float(1e9).cast(DType::I8), Int(127));
-        assert_eq!(Float(f64::NAN).cast(DType::I32), Int(0));
-        assert_eq!(Int(300).cast(DType::U8), Int(44));
+        assert_eq!(Float(1e9).cast(DType::F64, DType::I8), Int(127));
+        assert_eq!(Float(f64::NAN).cast(DType::F64, DType::I32), Int(0));
+        assert_eq!(Int(300).cast(DType::I32, DType::U8), Int(44));
         assert_eq!(Number::binary(BinaryFn::Mod, Int(-7), Int(3), DType::I32), Int(2));
         assert_eq!(Number::binary(BinaryFn::Rem, Int(-7), Int(3), DType::I32), Int(-1));
     }

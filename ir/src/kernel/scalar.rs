@@ -17,8 +17,10 @@ pub struct ScalarId(pub u32);
 pub enum Scalar {
     /// For floating-point types.
     Float(f64),
-    /// For integer types and `bool` (0 or 1).
+    /// For integer types, `bool` (0 or 1) and codes of at most 64 bits.
     Int(i64),
+    /// For codes of 128 bits: the low and the high half.
+    Pair(i64, i64),
 }
 
 /// Bitwise, so that NaN equals itself and -0 differs from 0: kernels are compared by structure.
@@ -27,6 +29,7 @@ impl PartialEq for Scalar {
         match (self, other) {
             (Scalar::Float(a), Scalar::Float(b)) => a.to_bits() == b.to_bits(),
             (Scalar::Int(a), Scalar::Int(b)) => a == b,
+            (Scalar::Pair(a, b), Scalar::Pair(c, d)) => (a, b) == (c, d),
             _ => false,
         }
     }
@@ -69,6 +72,8 @@ pub enum ScalarOp {
     Select(ScalarId, ScalarId, ScalarId),
     /// Conversion to the instruction's type.
     Cast(ScalarId),
+    /// The number of the instruction's type, which is as wide, that has the same bits.
+    BitCast(ScalarId),
 }
 
 /// A straight-line program.

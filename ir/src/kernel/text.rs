@@ -84,6 +84,7 @@ impl Kernel {
                 }
                 ScalarOp::Select(c, a, b) => write!(f, "select s{}, s{}, s{}", c.0, a.0, b.0)?,
                 ScalarOp::Cast(a) => write!(f, "cast s{}", a.0)?,
+                ScalarOp::BitCast(a) => write!(f, "bitcast s{}", a.0)?,
             }
             writeln!(f)?;
         }
@@ -124,6 +125,7 @@ impl Display for Scalar {
         match self {
             Scalar::Float(value) => write!(f, "{value:?}"),
             Scalar::Int(value) => write!(f, "{value}"),
+            Scalar::Pair(low, high) => write!(f, "({low}, {high})"),
         }
     }
 }

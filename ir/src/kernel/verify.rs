@@ -33,6 +33,7 @@ pub fn verify(kernel: &Kernel) -> Result<(), VerifyError> {
     for (number, stage) in kernel.stages.iter().enumerate() {
         Checker { kernel, stage }.check().map_err(at(Some(number)))?;
     }
+    updated(kernel).map_err(at(None))?;
     outputs(kernel).map_err(at(None))
 }
 
@@ -73,8 +74,9 @@ fn declarations(kernel: &Kernel) -> Check {
                 return Err(format!("two axes are called `{}`", axis.name));
             }
         }
-        if let Some(axis) = stage.axes.iter().find(|axis| axis.kind == AxisKind::Sequential) {
-            return Err(format!("axis `{}` of a stage is sequential", axis.name));
+        let reduces = stage.axes.iter().find(|axis| axis.kind == AxisKind::Reduction);
+        if let (true, Some(axis)) = (stage.updates(), reduces) {
+            return Err(format!("axis `{}` of an updating stage is a reduction", axis.name));
         }
         declared(kernel, kernel.axes(stage).map(|axis| &axis.extent))?;
     }
@@ -186,7 +188,14 @@ impl Checker<'_> {
                 is(type_of(a)?)?;
                 is(type_of(b)?)
             }
-            ScalarOp::Cast(a) => type_of(a).map(|_| ()),
+            ScalarOp::Cast(a) => match type_of(a)? {
+                from if from == dtype || from.converts_to(dtype) => Ok(()),
+                from => Err(format!("{from} is not converted to {dtype}")),
+            },
+            ScalarOp::BitCast(a) => match type_of(a)? {
+                from if from.bits() == dtype.bits() => Ok(()),
+                from => Err(format!("{from} is not as wide as {dtype}")),
+            },
         }
     }
 
@@ -235,6 +244,7 @@ impl Checker<'_> {
         }
     }
 
+    /// A write; one of an updating stage may go where its program says.
     fn write(&self, dtype: Option<DType>, access: &Access) -> Check {
         let operand = self.operand(access)?;
         if operand.role == Role::Input {
@@ -243,9 +253,11 @@ impl Checker<'_> {
         if dtype != Some(operand.dtype) {
             return Err(format!("writes {dtype:?} to `{}` of {}", operand.name, operand.dtype));
         }
+        let (none, updates) = (ScalarProgram::default(), self.stage.updates());
+        let program = if updates { &self.stage.finish } else { &none };
         for index in &access.index {
-            self.index(index, &ScalarProgram::default(), 0, true)?;
-            if index.affine().is_none() {
+            self.index(index, program, program.code.len(), true)?;
+            if !updates && index.affine().is_none() {
                 return Err(format!("writes `{}` at {index}, which is not affine", operand.name));
             }
         }
@@ -253,10 +265,11 @@ impl Checker<'_> {
     }
 }
 
-/// Each output is written, and where one write does it, its places are all places, once.
+/// Each output is written, and where one write does it, its places are all places, once. Updates
+/// only follow what was written.
 fn outputs(kernel: &Kernel) -> Check {
     let writes = |operand: usize| {
-        kernel.stages.iter().flat_map(move |stage| {
+        kernel.stages.iter().filter(|stage| !stage.updates()).flat_map(move |stage| {
             stage
                 .writes
                 .iter()
@@ -275,6 +288,20 @@ fn outputs(kernel: &Kernel) -> Check {
                 .map_err(|reason| format!("the write of `{}` {reason}", operand.name))?,
             // Several writes share the places among them; that is for the evaluator to judge.
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every operand that a stage updates is written by one before it.
+fn updated(kernel: &Kernel) -> Check {
+    for (number, stage) in kernel.stages.iter().enumerate().filter(|(_, stage)| stage.updates()) {
+        for access in &stage.writes {
+            let before = kernel.stages[..number].iter().flat_map(|stage| &stage.writes);
+            if !before.into_iter().any(|earlier| earlier.operand == access.operand) {
+                let name = kernel.operands.get(access.operand).map_or("?", |operand| &operand.name);
+                return Err(format!("`{name}` is updated before it is written"));
+            }
         }
     }
     Ok(())

@@ -3,17 +3,18 @@
 //! Invariant: like most of the field, these correlate (the filter is not flipped); a bias is
 //! added by an operation of its own.
 
-use super::contraction::matrix_product;
-use super::elements::pack_floats;
+use super::contraction::{Ring, matrix_product};
+use super::elements::{pack_floats, pack_integers};
 use super::places::{gathered, strides, walk};
 use super::typing::{
-    entries, equal_dims, exactly, float, positive, rank, same_element, window_places,
+    entries, equal_dims, exactly, float, numeric, positive, rank, same_element, window_places,
 };
 use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use kiln_tensor::{Dim, Tensor};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
+use std::num::Wrapping;
 
 /// Where the channels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,6 +27,7 @@ pub enum ConvLayout {
 
 /// `x, w →` the convolution of `x` with the filters `w`. A spatial size becomes
 /// `⌊(size + before + after − dilation·(filter − 1) − 1)/stride⌋ + 1`; padding counts as 0.
+/// Operands and result have one element type; integers wrap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conv {
     /// Distance between places of the filter, for every spatial dimension.
@@ -47,6 +49,7 @@ impl Operation for Conv {
 
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         let [x, w] = exactly(inputs)?;
+        numeric(x, "the operand")?;
         let spatial = operands(x, w)?;
         for (length, what) in [
             (self.strides.len(), "strides"),
@@ -90,13 +93,33 @@ impl Operation for Conv {
 
     fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
         let (dtype, sizes) = self.result(inputs)?;
-        let first = self.layout == ConvLayout::ChannelsFirst;
-        let spatial = sizes.len() - 2;
-        let (x, w) = (inputs[0].to_f64(), inputs[1].to_f64());
-        if first {
-            let result = self.convolve((&x, inputs[0].sizes()), (&w, inputs[1].sizes()), &sizes);
+        let operands = [inputs[0].sizes(), inputs[1].sizes()];
+        if dtype.is_float() {
+            let (x, w) = (inputs[0].to_f64(), inputs[1].to_f64());
+            let result = self.in_layout([&x, &w], operands, &sizes);
             return Ok(vec![pack_floats(dtype, sizes, &result)?]);
         }
+        // Sums and products modulo 2⁶⁴ are right modulo any smaller power of two.
+        let [x, w] = [0, 1].map(|number| inputs[number].to_i64().into_iter().map(Wrapping));
+        let (x, w): (Vec<_>, Vec<_>) = (x.collect(), w.collect());
+        let result = self.in_layout([&x, &w], operands, &sizes);
+        let result: Vec<i64> = result.into_iter().map(|sum| sum.0).collect();
+        Ok(vec![pack_integers(dtype, sizes, &result)?])
+    }
+}
+
+impl Conv {
+    /// The convolution with channels where the layout has them.
+    fn in_layout<T: Ring>(
+        &self,
+        [x, w]: [&[T]; 2],
+        [x_sizes, w_sizes]: [&[usize]; 2],
+        sizes: &[usize],
+    ) -> Vec<T> {
+        if self.layout == ConvLayout::ChannelsFirst {
+            return self.convolve((x, x_sizes), (w, w_sizes), sizes);
+        }
+        let spatial = sizes.len() - 2;
         // The same with the channels first.
         let to_first: Vec<usize> =
             [&[0, spatial + 1][..], &(1..=spatial).collect::<Vec<_>>()].concat();
@@ -104,12 +127,11 @@ impl Operation for Conv {
             [&[0][..], &(2..spatial + 2).collect::<Vec<_>>(), &[1]].concat();
         let filter: Vec<usize> =
             [&[spatial + 1, spatial][..], &(0..spatial).collect::<Vec<_>>()].concat();
-        let (x, x_sizes) = permuted(&x, inputs[0].sizes(), &to_first);
-        let (w, w_sizes) = permuted(&w, inputs[1].sizes(), &filter);
+        let (x, x_sizes) = permuted(x, x_sizes, &to_first);
+        let (w, w_sizes) = permuted(w, w_sizes, &filter);
         let first_sizes: Vec<usize> = to_first.iter().map(|&from| sizes[from]).collect();
         let result = self.convolve((&x, &x_sizes), (&w, &w_sizes), &first_sizes);
-        let (result, _) = permuted(&result, &first_sizes, &from_first);
-        Ok(vec![pack_floats(dtype, sizes, &result)?])
+        permuted(&result, &first_sizes, &from_first).0
     }
 }
 
@@ -137,6 +159,7 @@ impl Operation for ConvTranspose {
 
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         let [x, w] = exactly(inputs)?;
+        float(x, "the operand")?;
         let spatial = operands(x, w)?;
         for (length, what) in [
             (self.strides.len(), "strides"),
@@ -202,7 +225,6 @@ impl Operation for ConvTranspose {
 /// The number of spatial dimensions of matching operands.
 fn operands(x: &TensorType, w: &TensorType) -> Result<usize, OpError> {
     same_element(x, w)?;
-    float(x, "the operand")?;
     rank(w, x.rank(), "the filter")?;
     x.rank().checked_sub(2).filter(|&spatial| spatial > 0).ok_or_else(|| {
         OpError::new(format!("the operand must have batch, channels and spatial dimensions: {x}"))
@@ -221,12 +243,12 @@ fn grouped(number: &Dim, groups: usize, what: &str) -> Result<(), OpError> {
 impl Conv {
     /// Channels-first convolution: columns of operand elements under the filter, a block of places
     /// at a time, multiplied with the filters as a matrix.
-    fn convolve(
+    fn convolve<T: Ring>(
         &self,
-        (x, x_sizes): (&[f64], &[usize]),
-        (w, w_sizes): (&[f64], &[usize]),
+        (x, x_sizes): (&[T], &[usize]),
+        (w, w_sizes): (&[T], &[usize]),
         sizes: &[usize],
-    ) -> Vec<f64> {
+    ) -> Vec<T> {
         const BLOCK: usize = 1024;
         let mut places: Vec<Vec<usize>> = Vec::new();
         let mut elements: Vec<Vec<usize>> = Vec::new();
@@ -241,7 +263,7 @@ impl Conv {
         let (channels, depth, filters) = (x_sizes[1], w_sizes[1], w_sizes[0]);
         let per_group = filters / self.groups;
         let (plane, rows) = (x_sizes[2..].iter().product::<usize>(), depth * elements.len());
-        let mut result = vec![0.0; sizes.iter().product()];
+        let mut result = vec![T::default(); sizes.iter().product()];
         for (batch, group) in (0..x_sizes[0]).flat_map(|b| (0..self.groups).map(move |g| (b, g))) {
             let x = &x[(batch * channels + group * depth) * plane..][..depth * plane];
             let w = &w[group * per_group * rows..][..per_group * rows];
@@ -251,14 +273,14 @@ impl Conv {
                     for element in &elements {
                         columns.extend(places_here.iter().map(|place| {
                             let under = self.under(place, element, &x_sizes[2..]);
-                            under.map_or(0.0, |offset| channel[offset])
+                            under.map_or(T::default(), |offset| channel[offset])
                         }));
                     }
                 }
                 // A crop can leave nothing of the operand under any filter.
-                columns.resize(rows * places_here.len(), 0.0);
+                columns.resize(rows * places_here.len(), T::default());
                 let count = places_here.len();
-                let mut sums = vec![0.0; per_group * count];
+                let mut sums = vec![T::default(); per_group * count];
                 matrix_product((per_group, rows, count), w, &columns, &mut sums);
                 for (filter, sums) in sums.chunks(count).enumerate() {
                     let out = (batch * filters + group * per_group + filter) * places.len();
@@ -314,7 +336,7 @@ impl ConvTranspose {
 }
 
 /// The elements with dimensions permuted, and the sizes in that order.
-fn permuted(data: &[f64], sizes: &[usize], perm: &[usize]) -> (Vec<f64>, Vec<usize>) {
+fn permuted<T: Ring>(data: &[T], sizes: &[usize], perm: &[usize]) -> (Vec<T>, Vec<usize>) {
     let own = strides(sizes);
     let strides: Vec<isize> = perm.iter().map(|&from| own[from]).collect();
     let sizes: Vec<usize> = perm.iter().map(|&from| sizes[from]).collect();

@@ -97,7 +97,7 @@ impl UnaryFn {
     /// The element type of the result for an operand of this one; `None` if it is not accepted.
     pub fn result(self, operand: DType) -> Option<DType> {
         let (accepted, result) = match self {
-            UnaryFn::Neg => (operand.is_signed(), operand),
+            UnaryFn::Neg => (is_numeric(operand) && operand.is_signed(), operand),
             UnaryFn::Abs | UnaryFn::Sign | UnaryFn::Relu => (is_numeric(operand), operand),
             UnaryFn::Not => (operand == DType::Bool, operand),
             UnaryFn::BitNot => (operand.is_integer(), operand),
@@ -222,7 +222,10 @@ impl BinaryFn {
             Add | Sub | Mul | Div | Rem | Mod | Pow | Min | Max => (is_numeric(operand), operand),
             And | Or | Xor => (operand == DType::Bool, operand),
             BitAnd | BitOr | BitXor | Shl | Shr => (operand.is_integer(), operand),
-            Equal => (true, DType::Bool),
+            // Equal strings of one run have equal handles.
+            Equal => {
+                (is_numeric(operand) || matches!(operand, DType::Bool | DType::String), DType::Bool)
+            }
             Less | LessEqual | Greater | GreaterEqual => (is_numeric(operand), DType::Bool),
         };
         accepted.then_some(result)
@@ -285,8 +288,11 @@ impl Operation for Select {
     }
 }
 
-/// `x → x` in another element type. Floats round to nearest even; floats to integers truncate
-/// and saturate, NaN gives 0; integers to narrower integers wrap; non-zero is true.
+/// `x → x` in another element type. Floats round to nearest even, once, and what is too large for a
+/// float of at most 8 bits is its infinity or NaN, or its greatest number where it has neither; NaN
+/// is negative zero there. Floats to integers truncate and saturate, NaN gives 0; integers to
+/// narrower integers wrap; non-zero is true. Complex numbers are not converted, and nothing is
+/// converted to `f8e8m0`, for which ONNX has three ways of rounding: see [`BitCast`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cast {
     /// The new element type.
@@ -298,12 +304,48 @@ impl Operation for Cast {
 
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         let [x] = exactly(inputs)?;
+        if x.dtype != self.to && !x.dtype.converts_to(self.to) {
+            return Err(OpError::new(format!("there is no conversion of {x} to {}", self.to)));
+        }
+        Ok(vec![TensorType::new(self.to, x.shape.clone())])
+    }
+
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+        let (from, (dtype, sizes)) = (inputs[0].dtype(), self.result(inputs)?);
+        let values = numbers(&inputs[0]).into_iter().map(|x| x.cast(from, dtype));
+        Ok(vec![pack(dtype, sizes, values)?])
+    }
+}
+
+/// The elements' bits as those of another element type, which is as wide. Any byte but 0 is true.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BitCast {
+    /// The new element type.
+    pub to: DType,
+}
+
+impl Operation for BitCast {
+    const NAME: &'static str = "BitCast";
+
+    fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
+        let [x] = exactly(inputs)?;
+        if x.dtype.bits() != self.to.bits() {
+            return Err(OpError::new(format!(
+                "the bits of {x} are not those of {} elements, which are {} bits wide, not {}",
+                self.to,
+                self.to.bits(),
+                x.dtype.bits()
+            )));
+        }
         Ok(vec![TensorType::new(self.to, x.shape.clone())])
     }
 
     fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
         let (dtype, sizes) = self.result(inputs)?;
-        let values = numbers(&inputs[0]).into_iter().map(|x| x.cast(dtype));
-        Ok(vec![pack(dtype, sizes, values)?])
+        if dtype.size() > 1 {
+            return Ok(vec![Tensor::from_storage(dtype, sizes, inputs[0].storage().clone())?]);
+        }
+        let bytes: Vec<u8> = inputs[0].bytes().iter().map(|&byte| dtype.extended(byte)).collect();
+        Ok(vec![Tensor::from_bytes(dtype, sizes, &bytes)?])
     }
 }

@@ -24,9 +24,9 @@ impl Operation for Constant {
         Ok(vec![TensorType::of(&self.tensor)])
     }
 
-    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
+    fn evaluate(&self, inputs: &[Tensor], _: &[Graph], run: &Run) -> Result<Vec<Tensor>, OpError> {
         self.result(inputs)?;
-        Ok(vec![self.tensor.clone()])
+        Ok(vec![run.objects().adopt(&self.tensor)?])
     }
 }
 

@@ -5,6 +5,8 @@
 //! them in the frontend, and what is fused, tiled and compiled is nothing but these.
 
 mod attention;
+mod bind;
+mod call;
 mod contraction;
 mod control;
 mod convolution;
@@ -23,10 +25,12 @@ mod typing;
 mod window;
 
 pub use attention::Attention;
+pub use bind::{Bind, Check};
+pub use call::Call;
 pub use contraction::{Contract, ContractSpec};
 pub use control::{Fused, If, Loop};
 pub use convolution::{Conv, ConvLayout, ConvTranspose};
-pub use elementwise::{Binary, BinaryFn, Cast, Select, Unary, UnaryFn};
+pub use elementwise::{Binary, BinaryFn, BitCast, Cast, Select, Unary, UnaryFn};
 pub use indexing::{
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd, ScatterReduction,
 };
@@ -34,7 +38,7 @@ pub use leaf::{Constant, Iota, SizeOf};
 pub use movement::{Assume, Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
 pub use normalisation::{Normalize, Softmax};
 pub use recurrent::{Activation, Cell, Direction, Recurrent};
-pub use reduction::{ArgReduce, CumSum, Reduce, ReduceFn};
+pub use reduction::{Accumulate, ArgReduce, Reduce, ReduceFn};
 pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};
 
@@ -172,7 +176,14 @@ macro_rules! operations {
                 run: &Run,
             ) -> Result<Vec<Tensor>, OpError> {
                 let op = self.substitute(&|symbol| run.symbols().get(symbol).copied().map(Dim::from));
-                match op { $(Op::$variant(op) => op.evaluate(inputs, regions, run),)* }
+                // Handles of one run are of one table.
+                let objects = run.objects();
+                let inputs = inputs.iter().map(|input| objects.adopt(input));
+                let inputs = &inputs.collect::<Result<Vec<_>, _>>()?[..];
+                let results = match op {
+                    $(Op::$variant(op) => op.evaluate(inputs, regions, run),)*
+                };
+                Ok(results?.into_iter().map(|result| result.with_objects(objects)).collect())
             }
 
             /// The operation with symbols among its attributes replaced. Bodies are not part of
@@ -193,12 +204,12 @@ macro_rules! operations {
 }
 
 operations! {
-    Constant, SizeOf, Iota,
-    Unary, Binary, Select, Cast,
+    Constant, SizeOf, Iota, Bind, Check,
+    Unary, Binary, Select, Cast, BitCast,
     Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,
-    Reduce, ArgReduce, CumSum, WindowReduce,
+    Reduce, ArgReduce, Accumulate, WindowReduce,
     Contract, Conv, ConvTranspose, Resize,
     Softmax, Normalize, Attention, Recurrent,
-    If, Loop, Fused,
+    If, Loop, Fused, Call,
 }

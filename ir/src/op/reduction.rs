@@ -5,7 +5,7 @@
 use super::elements::{numbers, pack, wide};
 use super::places::{offsets, stretched};
 use super::typing::{axis, element, exactly, is_numeric, numeric};
-use super::{BinaryFn, OpError, Operation, Run};
+use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use crate::kernel::number::Number;
 use kiln_tensor::{DType, Dim, Tensor};
@@ -146,22 +146,28 @@ impl Operation for ArgReduce {
     }
 }
 
-/// `x → x` with every element replaced by the sum of all up to it along `axis`; integers wrap.
+/// `x → x` with every element replaced by the sum or product of all up to it along `axis`;
+/// integers wrap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct CumSum {
-    /// The dimension along which sums run.
+pub struct Accumulate {
+    /// `Sum` or `Prod`.
+    pub f: ReduceFn,
+    /// The dimension along which sums or products run.
     pub axis: usize,
-    /// Whether an element is left out of its own sum.
+    /// Whether an element is left out of its own.
     pub exclusive: bool,
-    /// Whether sums run from the end.
+    /// Whether they run from the end.
     pub reverse: bool,
 }
 
-impl Operation for CumSum {
-    const NAME: &'static str = "CumSum";
+impl Operation for Accumulate {
+    const NAME: &'static str = "Accumulate";
 
     fn infer(&self, inputs: &[&TensorType], _: &[Graph]) -> Result<Vec<TensorType>, OpError> {
         let [x] = exactly(inputs)?;
+        if !matches!(self.f, ReduceFn::Sum | ReduceFn::Prod) {
+            return Err(OpError::new(format!("runs a Sum or Prod, not {:?}", self.f)));
+        }
         axis(self.axis, x)?;
         numeric(x, "the operand")?;
         Ok(vec![TensorType::clone(x)])
@@ -174,11 +180,11 @@ impl Operation for CumSum {
         let stride: usize = sizes[self.axis + 1..].iter().product();
         let outer: usize = sizes[..self.axis].iter().product();
         for (outer, inner) in (0..outer).flat_map(|o| (0..stride).map(move |i| (o, i))) {
-            let mut sum = Number::neutral(ReduceFn::Sum, wide(dtype));
+            let mut sum = Number::neutral(self.f, wide(dtype));
             for step in 0..size {
                 let place = if self.reverse { size - 1 - step } else { step };
                 let slot = &mut values[(outer * size + place) * stride + inner];
-                let next = Number::binary(BinaryFn::Add, sum, *slot, wide(dtype));
+                let next = Number::combine(self.f, sum, *slot, wide(dtype));
                 *slot = if self.exclusive { sum } else { next };
                 sum = next;
             }
@@ -217,6 +223,7 @@ impl ArgReduce {
 pub(super) fn mean(sum: Number, count: usize) -> Result<Number, OpError> {
     match sum {
         Number::Float(sum) => Ok(Number::Float(sum / count as f64)),
+        Number::Code(_) => Err(OpError::new("codes have no mean")),
         Number::Int(_) if count == 0 => Err(OpError::new("the mean of no integers has no value")),
         Number::Int(sum) => Ok(Number::Int(sum / count as i128)),
     }

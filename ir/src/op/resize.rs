@@ -9,7 +9,7 @@ use super::typing::{entries, exactly, float, numeric};
 use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use crate::kernel::number::Number;
-use kiln_tensor::{Dim, Tensor};
+use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// Which neighbour `Nearest` takes at a coordinate.
@@ -52,7 +52,8 @@ pub enum CoordinateMode {
     HalfPixelSymmetric,
     /// `HalfPixel`, or 0 if the result has size 1.
     PytorchHalfPixel,
-    /// `x = i·(size − 1)/(result − 1)`, or 0 if the result has size 1.
+    /// `x = i·(size − 1)/(scale·size − 1)`, or 0 if the result has size 1: where the scale asks for
+    /// a part of an element, the last sample lies short of the last element.
     AlignCorners,
     /// `x = i/scale`.
     Asymmetric,
@@ -187,7 +188,7 @@ impl Resize {
                 let stride = strides[dimension] as usize;
                 offset = offset.zip(neighbour).map(|(sum, place)| sum + place * stride);
             }
-            let outside = Number::Float(self.extrapolation).cast(x.dtype());
+            let outside = Number::Float(self.extrapolation).cast(DType::F64, x.dtype());
             values.push(offset.map_or(outside, |offset| all[offset]));
             Ok::<(), OpError>(())
         })?;
@@ -219,8 +220,8 @@ impl Resize {
 
     /// Where the operand is sampled for coordinate `i` of the result.
     fn coordinate(&self, axis: usize, i: f64, (size, result): (f64, f64), scale: f64) -> f64 {
-        // The size that the scale asks for, which may not be whole.
-        let exact = scale * size;
+        // The size that the scale asks for, which may not be whole; one that was derived is.
+        let exact = if self.scales.is_some() { scale * size } else { result };
         match &self.coordinates {
             CoordinateMode::HalfPixel => (i + 0.5) / scale - 0.5,
             CoordinateMode::HalfPixelSymmetric => {
@@ -229,7 +230,7 @@ impl Resize {
             CoordinateMode::PytorchHalfPixel if result == 1.0 => 0.0,
             CoordinateMode::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
             CoordinateMode::AlignCorners if result == 1.0 => 0.0,
-            CoordinateMode::AlignCorners => i * (size - 1.0) / (result - 1.0),
+            CoordinateMode::AlignCorners => i * (size - 1.0) / (exact - 1.0),
             CoordinateMode::Asymmetric => i / scale,
             CoordinateMode::TfCropAndResize { start, end } => {
                 let (start, part) = (start[axis], end[axis] - start[axis]);

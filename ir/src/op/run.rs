@@ -6,9 +6,10 @@
 use super::OpError;
 use crate::evaluate::evaluate_part;
 use crate::graph::Graph;
-use kiln_tensor::{SymbolValues, Tensor};
+use kiln_tensor::{Objects, SymbolValues, Tensor};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Iterations of all loops together.
 const MOST_ITERATIONS: u64 = 1_000_000;
@@ -17,22 +18,29 @@ const MOST_ITERATIONS: u64 = 1_000_000;
 pub struct Run<'a> {
     symbols: &'a SymbolValues,
     iterations: Rc<Cell<u64>>,
+    /// What handles stand for.
+    objects: Arc<Objects>,
 }
 
 impl<'a> Run<'a> {
     /// A fresh run in which symbols have these values.
     pub(crate) fn new(symbols: &'a SymbolValues) -> Self {
-        Run { symbols, iterations: Rc::default() }
+        Run { symbols, iterations: Rc::default(), objects: Arc::default() }
     }
 
     /// A part of this run in which symbols have these values.
     pub(crate) fn part<'b>(&self, symbols: &'b SymbolValues) -> Run<'b> {
-        Run { symbols, iterations: self.iterations.clone() }
+        Run { symbols, iterations: self.iterations.clone(), objects: self.objects.clone() }
     }
 
     /// What each symbol is.
     pub fn symbols(&self) -> &SymbolValues {
         self.symbols
+    }
+
+    /// The table that handles are of.
+    pub fn objects(&self) -> &Arc<Objects> {
+        &self.objects
     }
 
     /// Evaluates a body as a part of this run; it sees the symbols around it.

@@ -66,7 +66,7 @@ pub(super) fn index(ty: &TensorType, what: &str) -> Result<(), OpError> {
 
 /// Whether arithmetic is defined.
 pub(super) fn is_numeric(dtype: DType) -> bool {
-    dtype != DType::Bool
+    dtype.is_integer() || dtype.is_float()
 }
 
 /// An error unless both have one element type.

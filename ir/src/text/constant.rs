@@ -33,6 +33,7 @@ pub(super) fn inline(tensor: &Tensor) -> Option<String> {
 
 fn element_text(dtype: DType, bytes: &[u8]) -> Option<String> {
     Some(match Number::load(dtype, bytes)? {
+        Number::Code(code) => dtype.decode(code as u8).filter(|_| !dtype.is_complex())?.to_string(),
         Number::Int(value) if dtype == DType::Bool => (value != 0).to_string(),
         Number::Int(value) => value.to_string(),
         // The shortest decimal of a narrower float, and then of f64 where that is not enough.
@@ -47,11 +48,13 @@ fn element(dtype: DType, text: &str) -> Option<Vec<u8>> {
         (DType::Bool, "true") => Number::Int(1),
         (DType::Bool, "false") => Number::Int(0),
         (DType::Bool, _) => return None,
+        _ if dtype.is_complex() => return None,
         _ if dtype.is_float() => Number::Float(text.parse().ok()?),
+        _ if dtype.is_code() => Number::Code(u128::from(dtype.encode(text.parse().ok()?)?)),
         _ => {
             let value: i128 = text.parse().ok()?;
             let number = Number::Int(value);
-            if number.cast(dtype) != number {
+            if !(dtype.integer_range()?.0..=dtype.integer_range()?.1).contains(&value) {
                 return None;
             }
             number

@@ -5,7 +5,7 @@
 use super::{attribute_notation, constant, scan::quoted};
 use crate::graph::{Graph, Node, Producer, ValueId};
 use crate::op::Op;
-use kiln_tensor::{Bounds, Tensor};
+use kiln_tensor::Tensor;
 use std::fmt;
 
 /// The whole graph, with everything that is needed to read it again.
@@ -60,7 +60,7 @@ impl Printer {
         self.line(depth, &format!("graph {} {{", quoted(&graph.name)));
         if !graph.symbols.is_empty() {
             let symbols = graph.symbols.iter();
-            let symbols = symbols.map(|(symbol, bounds)| format!("{symbol}: {}", interval(bounds)));
+            let symbols = symbols.map(|(symbol, bounds)| format!("{symbol}: {bounds}"));
             self.line(depth + 1, &format!("symbols {}", symbols.collect::<Vec<_>>().join(", ")));
         }
         // Values are numbered in the order in which they were made, inputs among the nodes.
@@ -125,9 +125,4 @@ fn defined(graph: &Graph, id: ValueId) -> String {
     let value = graph.value(id);
     let name = value.name.as_ref().map(|name| format!(" {}", quoted(name))).unwrap_or_default();
     format!("%{}{name}: {}", id.0, value.ty)
-}
-
-fn interval(bounds: &Bounds) -> String {
-    let max = bounds.max.map(|max| format!("={max}")).unwrap_or_default();
-    format!("{}..{max}", bounds.min)
 }

@@ -201,7 +201,7 @@ impl CostModel {
             }
             Op::Softmax(_) => 12.0 * first / self.elementwise,
             Op::Normalize(_) => 6.0 * first / self.elementwise,
-            Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => first / self.elementwise,
+            Op::Reduce(_) | Op::ArgReduce(_) | Op::Accumulate(_) => first / self.elementwise,
             Op::Unary(unary) => results * weight(unary.f) / self.elementwise,
             Op::Binary(binary) => {
                 let weight = match binary.f {
@@ -211,7 +211,7 @@ impl CostModel {
                 };
                 results * weight / self.elementwise
             }
-            Op::Select(_) | Op::Cast(_) => results / self.elementwise,
+            Op::Select(_) | Op::Cast(_) | Op::BitCast(_) => results / self.elementwise,
             // Index arithmetic, and vectors that are gathered from strides.
             Op::Transpose(_) | Op::Gather(_) | Op::Concat(_) => results / self.elementwise,
             Op::Reshape(_) | Op::Slice(_) | Op::Broadcast(_) | Op::Pad(_) => {

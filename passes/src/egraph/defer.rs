@@ -51,7 +51,7 @@ pub(super) fn defer(graph: &Graph) -> Result<Graph, PassError> {
 fn operand(graph: &Graph, node: &Node) -> Option<ValueId> {
     let &[output] = node.outputs.as_slice() else { return None };
     match (&node.op, node.inputs.as_slice()) {
-        (Op::Unary(_) | Op::Cast(_), &[x]) => Some(x),
+        (Op::Unary(_) | Op::Cast(_) | Op::BitCast(_), &[x]) => Some(x),
         (Op::Binary(_), &[a, b]) => {
             let (x, other) = if graph.constant_of(b).is_some() { (a, b) } else { (b, a) };
             let kept = graph.ty(x).shape == graph.ty(output).shape;

@@ -284,7 +284,7 @@ fn is_cheap(op: &Op) -> bool {
         Op::Binary(binary) => {
             !matches!(binary.f, BinaryFn::Div | BinaryFn::Rem | BinaryFn::Mod | BinaryFn::Pow)
         }
-        Op::Select(_) | Op::Cast(_) => true,
+        Op::Select(_) | Op::Cast(_) | Op::BitCast(_) => true,
         Op::Reshape(_) | Op::Assume(_) | Op::Transpose(_) => true,
         Op::Broadcast(_) | Op::Slice(_) => true,
         _ => false,

@@ -7,7 +7,7 @@
 //! # The shape of a body
 //! A body has one result and only nodes with one result. It consists of
 //! - **leaves**: `Constant` with a single element, `SizeOf`, `Iota`;
-//! - **pointwise** nodes: `Unary`, `Binary`, `Select`, `Cast`;
+//! - **pointwise** nodes: `Unary`, `Binary`, `Select`, `Cast`, `BitCast`;
 //! - **movement** nodes: `Reshape`, `Transpose`, `Broadcast`, `Slice`, `Concat`, `Pad` with a
 //!   constant value, `Gather`;
 //! - at most one **core**, which is either
@@ -29,7 +29,8 @@
 //!   pointwise and movement nodes (pull indices back). Under every other operand, and under all
 //!   operands of an anchored core, it is only `Transpose`, `Slice` and `Broadcast` chains of a body
 //!   input or leaf, and any `Reshape` there adds or drops dimensions of size 1: affine index maps,
-//!   nothing computed twice;
+//!   nothing computed twice. A product of integers may widen what it reads, and take a zero point
+//!   off: small integers are read four times as fast as what they become;
 //! - the **epilogue**, pointwise nodes that depend on the core. Each has exactly the shape of the
 //!   core's result, so that element `i` of the result needs element `i` of the core and no other;
 //! - the **side**, pointwise, movement and leaf nodes that the epilogue uses but that neither depend
@@ -38,9 +39,9 @@
 //!   index stays affine in the axes of the core's result. A merging `Reshape` joins neighbouring
 //!   dimensions or adds and drops dimensions of size 1; it splits none.
 
-use kiln_ir::op::{Op, PadMode};
+use kiln_ir::op::{BinaryFn, Op, PadMode};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
-use kiln_tensor::Dim;
+use kiln_tensor::{DType, Dim};
 use thiserror::Error;
 
 /// What a node may be in a fused body.
@@ -65,9 +66,8 @@ pub fn kind(op: &Op) -> Kind {
     match op {
         Op::Constant(constant) if constant.tensor.len() == 1 => Kind::Leaf,
         Op::SizeOf(_) | Op::Iota(_) => Kind::Leaf,
-        Op::Unary(_) | Op::Binary(_) | Op::Select(_) | Op::Cast(_) | Op::Assume(_) => {
-            Kind::Pointwise
-        }
+        Op::Unary(_) | Op::Binary(_) | Op::Select(_) => Kind::Pointwise,
+        Op::Cast(_) | Op::BitCast(_) | Op::Assume(_) => Kind::Pointwise,
         Op::Pad(pad) if pad.mode == PadMode::Constant => Kind::Movement,
         Op::Reshape(_)
         | Op::Transpose(_)
@@ -221,6 +221,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
     let streaming = kind(&core.op) == Kind::Streaming;
     for (position, &operand) in core.inputs.iter().enumerate() {
         let computes = streaming && position == 0;
+        let widens = matches!(core.op, Op::Contract(_) | Op::Conv(_));
         // A node may be reached under one operand freely and under another strictly, so each walk
         // has its own marks.
         let mut seen = vec![false; body.nodes().len()];
@@ -234,7 +235,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
             let affine = matches!(node.op, Op::Transpose(_) | Op::Slice(_) | Op::Broadcast(_))
                 || moves_only_ones(body, node)
                 || kind(&node.op) == Kind::Leaf;
-            if !computes && !affine {
+            if !computes && !affine && !(widens && is_widening(body, node)) {
                 return Err(NotFusible::Prologue {
                     prologue: node.op.name(),
                     core: core.op.name(),
@@ -245,6 +246,20 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
         }
     }
     Ok(before)
+}
+
+/// Whether a node makes 32 bits of a small integer, or takes a zero point off.
+pub(crate) fn is_widening(body: &Graph, node: &Node) -> bool {
+    let (&[output], inputs) = (node.outputs.as_slice(), node.inputs.as_slice()) else {
+        return false;
+    };
+    let small = |&value: &ValueId| matches!(body.ty(value).dtype, DType::I8 | DType::U8);
+    body.ty(output).dtype == DType::I32
+        && match &node.op {
+            Op::Cast(_) => inputs.iter().all(small),
+            Op::Binary(binary) => binary.f == BinaryFn::Sub,
+            _ => false,
+        }
 }
 
 /// Whether a node is a reshape that only adds or drops dimensions of size 1.

@@ -8,7 +8,7 @@ use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use kiln_ir::op::{Fused, Op};
 use kiln_ir::{Graph, TensorType};
-use kiln_tensor::Tensor;
+use kiln_tensor::{DType, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -178,8 +178,12 @@ impl Knowledge {
                     }
                     _ => None,
                 };
-                let constant =
-                    !matches!(op, Op::SizeOf(_)) && children.iter().all(|facts| facts.constant);
+                // Small integers stay small, and are widened when the model runs.
+                let widens = matches!(op, Op::Cast(cast) if cast.to == DType::I32)
+                    && children.iter().all(|facts| matches!(facts.ty.dtype, DType::I8 | DType::U8));
+                let constant = !matches!(op, Op::SizeOf(_))
+                    && !widens
+                    && children.iter().all(|facts| facts.constant);
                 Some(Facts { ty, constant, value })
             }
         }

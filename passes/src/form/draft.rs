@@ -109,6 +109,7 @@ impl<'c> Draft<'c> {
     ) -> Result<(ScalarId, Access), Fault> {
         let body = self.context.body;
         let Some(&result) = body.outputs().first() else { return Err("no result".into()) };
+        let value = finish.rounded(value, core)?;
         finish.give(core, index, value);
         let before_tail = match self.context.tail.first() {
             Some(&first) => body.node(first).inputs[0],
@@ -172,6 +173,13 @@ impl<'c> StageDraft<'c> {
         add_axis(self.context, &mut self.axes, before, name, extent, kind)
     }
 
+    /// An axis along which the stage updates, even if it has one point.
+    pub(super) fn sequential(&mut self, name: &str, extent: &Dim) -> Index {
+        let kind = AxisKind::Sequential;
+        self.axes.push(Axis { name: name.to_owned(), extent: extent.clone(), kind });
+        Index::Axis(self.outer.len() + self.axes.len() - 1)
+    }
+
     /// A program over the axes that are there by now.
     pub(super) fn walk(&self) -> Walk<'c> {
         Walk::new(self.context, self.outer.iter().chain(&self.axes).cloned().collect())
@@ -224,6 +232,7 @@ fn without_reduction(
             ScalarOp::Binary(f, a, b) => ScalarOp::Binary(f, at(a), at(b)),
             ScalarOp::Select(c, a, b) => ScalarOp::Select(at(c), at(a), at(b)),
             ScalarOp::Cast(a) => ScalarOp::Cast(at(a)),
+            ScalarOp::BitCast(a) => ScalarOp::BitCast(at(a)),
             ScalarOp::Index(index) => ScalarOp::Index(moved(&index)),
             ScalarOp::Read { access, outside } => {
                 let index = access.index.iter().map(moved).collect();

@@ -5,6 +5,7 @@
 
 mod argreduce;
 mod attention;
+mod complex;
 mod contraction;
 mod convolution;
 mod draft;
@@ -89,10 +90,12 @@ const MOST_ATTEMPTS: usize = 8;
 /// The kernel of a node.
 pub fn form(graph: &Graph, id: NodeId) -> Result<Formed, FormError> {
     let node = graph.node(id);
+    // Kernels move handles as the integers that they are.
     let (body, name) = match (&node.op, node.regions.as_slice()) {
         (Op::Fused(fused), [body]) => (body.clone(), fused.label.clone()),
         _ => (alone(graph, node)?, node.op.name().to_lowercase()),
     };
+    let body = carried(&body)?;
     let mut symbols = body.symbols.clone();
     symbols.extend(graph.symbols.clone());
     let form = Forming { node, body: &body, symbols };
@@ -104,11 +107,41 @@ pub fn form(graph: &Graph, id: NodeId) -> Result<Formed, FormError> {
         outer: drafted.outer,
         stages: drafted.stages,
     };
-    let kernel = merge::merge_axes(kernel);
+    let kernel = merge::merge_axes(complex::in_halves(kernel));
     let (flops, bytes) = (flops(&kernel), bytes(&kernel));
     let (kernel, params) = params::localise(kernel);
     verify(&kernel)?;
     Ok(Formed { kernel, params, flops, bytes })
+}
+
+/// The body with the types that kernels have for its elements.
+fn carried(body: &Graph) -> Result<Graph, FormError> {
+    let is_handle = |id: u32| body.ty(kiln_ir::ValueId(id)).dtype.is_handle();
+    if !(0..body.value_count() as u32).any(is_handle) {
+        return Ok(body.clone());
+    }
+    let mut new = Graph::new(body.name.clone());
+    new.symbols = body.symbols.clone();
+    let mut map = BTreeMap::new();
+    for &input in body.inputs() {
+        let mut ty = body.ty(input).clone();
+        ty.dtype = ty.dtype.carrier();
+        let name = body.value(input).name.clone().unwrap_or_else(|| Arc::from(""));
+        map.insert(input, new.input(name, ty));
+    }
+    for (_, node) in body.nodes() {
+        let inputs: Vec<_> =
+            node.inputs.iter().filter_map(|input| map.get(input).copied()).collect();
+        let outputs =
+            new.add_node(node.op.clone(), &inputs, node.regions.clone(), node.source.clone())?;
+        map.extend(node.outputs.iter().copied().zip(outputs));
+    }
+    for (output, name) in body.outputs().iter().zip(body.output_names()) {
+        if let Some(&value) = map.get(output) {
+            new.output(value, name.clone())?;
+        }
+    }
+    Ok(new)
 }
 
 /// A body of one operation whose inputs are those of the node.
@@ -221,7 +254,7 @@ impl Forming<'_> {
         matches!(
             node.op,
             Op::Recurrent(_)
-                | Op::CumSum(_)
+                | Op::Accumulate(_)
                 | Op::ScatterElements(_)
                 | Op::ScatterNd(_)
                 | Op::If(_)
@@ -245,7 +278,7 @@ impl Draft<'_> {
             Op::WindowReduce(window) => window::form(self, core, window),
             Op::Attention(attention) => attention::form(self, core, attention),
             Op::Recurrent(recurrent) => recurrent::form(self, core, recurrent),
-            Op::CumSum(sum) => scan::form(self, core, sum),
+            Op::Accumulate(scan) => scan::form(self, core, scan),
             Op::ScatterElements(scatter) => scatter::elements(self, core, scatter),
             Op::ScatterNd(scatter) => scatter::slices(self, core, scatter),
             other => Err(format!("{} has no kernel form", other.name())),

@@ -196,7 +196,11 @@ impl<'r> AlongAxis<'r> {
             }
             CoordinateMode::Asymmetric => walk.binary(Div, at, scale),
             CoordinateMode::AlignCorners => {
-                let (last, steps) = (walk.binary(Sub, from, one)?, walk.binary(Sub, to, one)?);
+                let exact = match self.scale {
+                    Some(_) => walk.binary(Mul, scale, from)?,
+                    None => to,
+                };
+                let (last, steps) = (walk.binary(Sub, from, one)?, walk.binary(Sub, exact, one)?);
                 let along = walk.binary(Mul, at, last)?;
                 let place = walk.binary(Div, along, steps)?;
                 walk.select(several, place, zero)

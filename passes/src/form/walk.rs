@@ -2,7 +2,8 @@
 //! index back through every movement on the way.
 //!
 //! Invariant: the scalar that stands for a value has the type it is computed in; halves are widened
-//! where they are read and rounded where they are stored or cast.
+//! where they are read, and rounded after every operation: a kernel of many operations computes what
+//! those operations compute one by one.
 
 use super::draft::{Context, Fault, computed_in};
 use super::index::{Linear, Space, shifted};
@@ -93,6 +94,16 @@ impl<'c> Walk<'c> {
     /// The value converted, if it has another type.
     pub(super) fn cast(&mut self, a: ScalarId, to: DType) -> Result<ScalarId, Fault> {
         Ok(if self.dtype(a)? == to { a } else { self.push(ScalarOp::Cast(a), to) })
+    }
+
+    /// What was computed for a value of the body, rounded to the value's own type if that is a half.
+    pub(super) fn rounded(&mut self, scalar: ScalarId, value: ValueId) -> Result<ScalarId, Fault> {
+        let (dtype, wide) = (self.context.body.ty(value).dtype, self.dtype(scalar)?);
+        if computed_in(dtype) == dtype || wide != computed_in(dtype) {
+            return Ok(scalar);
+        }
+        let half = self.push(ScalarOp::Cast(scalar), dtype);
+        self.cast(half, wide)
     }
 
     /// The value in the type of the operand that it is written to.
@@ -197,12 +208,17 @@ impl<'c> Walk<'c> {
             Op::Iota(_) => Ok(self.index(&index[0])),
             Op::Unary(unary) => {
                 let x = self.value(inputs[0], index)?;
-                self.unary(unary.f, x)
+                let result = self.unary(unary.f, x)?;
+                if is_exact(unary.f) { Ok(result) } else { self.rounded(result, value) }
             }
             Op::Binary(binary) => {
                 let a = self.stretched(inputs[0], index)?;
                 let b = self.stretched(inputs[1], index)?;
-                self.binary(binary.f, a, b)
+                let result = self.binary(binary.f, a, b)?;
+                match binary.f {
+                    BinaryFn::Min | BinaryFn::Max => Ok(result),
+                    _ => self.rounded(result, value),
+                }
             }
             Op::Select(_) => {
                 let condition = self.stretched(inputs[0], index)?;
@@ -218,6 +234,13 @@ impl<'c> Walk<'c> {
                 // Through the named type, so that halves are rounded.
                 let exact = self.push(ScalarOp::Cast(x), cast.to);
                 self.cast(exact, computed_in(cast.to))
+            }
+            Op::BitCast(cast) => {
+                let x = self.value(inputs[0], index)?;
+                // The bits of a half are those of the half, not of what it is computed in.
+                let exact = self.cast(x, body.ty(inputs[0]).dtype)?;
+                let bits = self.push(ScalarOp::BitCast(exact), cast.to);
+                self.cast(bits, computed_in(cast.to))
             }
             Op::Assume(_) => self.value(inputs[0], index),
             Op::Reshape(_) => {
@@ -251,14 +274,26 @@ impl<'c> Walk<'c> {
                 indexing::gather_elements(self, inputs, gather.axis, index)
             }
             Op::GatherNd(gather) => indexing::gather_nd(self, inputs, gather.batch_dims, index),
-            Op::Resize(resize) => resize::sample(self, resize, inputs[0], index),
+            Op::Resize(resize) => {
+                let sample = resize::sample(self, resize, inputs[0], index)?;
+                self.rounded(sample, value)
+            }
             other => Err(format!("{} has no value at one point", other.name())),
         }
     }
 
     fn constant(&mut self, tensor: &Tensor) -> Result<ScalarId, Fault> {
         let dtype = computed_in(tensor.dtype());
-        let scalar = if dtype.is_float() {
+        let scalar = if dtype.is_code() {
+            let half = |bytes: &[u8]| {
+                bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | i64::from(byte))
+            };
+            match tensor.bytes().split_at_checked(8).filter(|_| dtype == DType::C128) {
+                Some((low, high)) => Some(Scalar::Pair(half(low), half(high))),
+                None => Some(Scalar::Int(half(tensor.bytes()))),
+            }
+            .filter(|_| tensor.len() == 1)
+        } else if dtype.is_float() {
             tensor.to_f64().first().copied().map(Scalar::Float)
         } else {
             tensor.to_i64().first().copied().map(Scalar::Int)
@@ -368,6 +403,7 @@ impl<'c> Walk<'c> {
         }
         if let (Some(&operand), Some((ScalarOp::Constant(constant), _))) =
             (self.context.inputs.get(&x), self.program.code.get(outside.0 as usize))
+            && !matches!(constant, Scalar::Pair(..))
         {
             let constant = *constant;
             return Ok(self.read(operand, ty.dtype, index, Some(constant)));
@@ -447,6 +483,19 @@ impl<'c> Walk<'c> {
         }
         self.value(x, &from)
     }
+}
+
+/// Whether a function of a half is a half.
+fn is_exact(f: UnaryFn) -> bool {
+    matches!(
+        f,
+        UnaryFn::Neg
+            | UnaryFn::Abs
+            | UnaryFn::Sign
+            | UnaryFn::Relu
+            | UnaryFn::IsNan
+            | UnaryFn::IsInf
+    ) || matches!(f, UnaryFn::Floor | UnaryFn::Ceil | UnaryFn::Round)
 }
 
 /// The index of an operand that stretches to the shape of a result.

@@ -65,6 +65,10 @@ fn node_checks(graph: &Graph, node: &Node, symbols: &SymbolTable, found: &mut Ve
                 found.push((from, to));
             }
         }
+        Op::Check(check) => {
+            let pairs = check.left.iter().cloned().zip(check.right.iter().cloned());
+            found.extend(pairs.filter(|(left, right)| left != right));
+        }
         // Every index stands for an element: where it does not say which, its own place does.
         Op::GatherElements(GatherElements { axis })
         | Op::ScatterElements(ScatterElements { axis, .. }) => {

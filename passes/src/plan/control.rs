@@ -7,7 +7,7 @@ use super::Planner;
 use super::error::PlanError;
 use super::scope::{Bound, Scope};
 use kiln_ir::op::Loop;
-use kiln_ir::{Graph, Node, TensorType};
+use kiln_ir::{Node, TensorType};
 use kiln_program::{BufferId, LoopStep, Step};
 use kiln_tensor::DType;
 
@@ -30,8 +30,10 @@ impl Planner {
             node.outputs.iter().map(|&output| self.target(scope, output)).collect();
         let mut blocks = Vec::with_capacity(2);
         for body in &node.regions {
-            blocks.push(self.body(body, given.clone(), &results)?);
+            let inner = Scope::body(body, given.clone(), scope);
+            blocks.push(self.body(inner, &results)?);
         }
+        scope.introduced(node);
         let [then, otherwise] = <[Vec<Step>; 2]>::try_from(blocks)
             .map_err(|_| malformed(node, "it must have two bodies"))?;
         steps.push(Step::Branch { condition, then, otherwise });
@@ -39,13 +41,8 @@ impl Planner {
     }
 
     /// Steps of a body that leave its results in these buffers.
-    fn body(
-        &mut self,
-        body: &Graph,
-        given: Vec<Bound>,
-        results: &[BufferId],
-    ) -> Result<Vec<Step>, PlanError> {
-        let mut scope = Scope::new(body, given);
+    fn body(&mut self, mut scope: Scope<'_>, results: &[BufferId]) -> Result<Vec<Step>, PlanError> {
+        let body = scope.graph;
         for (&output, &result) in body.outputs().iter().zip(results) {
             scope.want(output, result);
         }
@@ -99,9 +96,10 @@ impl Planner {
             given.push(self.held(scope, node, value)?);
         }
 
-        let mut inner = Scope::new(body, given);
+        let mut inner = Scope::body(body, given, scope);
         let mut block = Vec::new();
         self.nodes(&mut inner, &mut block)?;
+        scope.introduced(node);
         let outputs = body.outputs();
         let Some((&next, new)) = outputs.split_first() else {
             return Err(malformed(node, "its body has no condition"));

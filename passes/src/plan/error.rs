@@ -16,6 +16,9 @@ pub enum PlanError {
     /// The weights are larger than can be addressed.
     #[error("the weights take more than 2^63 bytes")]
     WeightsTooLarge,
+    /// A constant holds what is not a string.
+    #[error("a constant holds an object that is no string")]
+    Object,
     /// A node is not as its operation says.
     #[error("{op}{}: {reason}", source_note(.source_node))]
     Malformed {

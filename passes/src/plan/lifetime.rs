@@ -47,6 +47,9 @@ impl Walk {
             Step::Launch { operands, .. } => {
                 operands.iter().for_each(|(buffer, _)| self.touch(*buffer, own, own));
             }
+            Step::Call { inputs, outputs, .. } => {
+                inputs.iter().chain(outputs).for_each(|buffer| self.touch(*buffer, own, own));
+            }
             Step::Sizes { buffer, .. } | Step::Bind { buffer, .. } => {
                 self.touch(*buffer, own, own);
             }

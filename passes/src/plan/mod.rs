@@ -21,7 +21,9 @@ use kiln_ir::Graph;
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::Schedule;
 use kiln_program::{Buffer, BufferId, Lifetime, Location, Port, Program, Step};
+use kiln_tensor::Objects;
 use scope::{Bound, Scope};
+use std::sync::Arc;
 use weights::Weights;
 
 /// A model as a program, with what its code and its weights are to be made from.
@@ -56,6 +58,7 @@ pub fn plan(graph: &Graph, target: &TileTarget, options: &PlanOptions) -> Result
         buffers: Vec::new(),
         kernels: Kernels::new(*target, options.keep_layouts),
         weights: Weights::default(),
+        objects: Arc::default(),
     };
     let inputs: Vec<Port> = graph
         .inputs()
@@ -96,6 +99,7 @@ pub fn plan(graph: &Graph, target: &TileTarget, options: &PlanOptions) -> Result
         buffers: planner.buffers,
         kernels: entries,
         steps,
+        strings: planner.objects.strings(),
     };
     let plan = Plan { program, kernels, weights: planner.weights.finish() };
     plan.program.validate(plan.weight_bytes())?;
@@ -107,6 +111,8 @@ struct Planner {
     buffers: Vec<Buffer>,
     kernels: Kernels,
     weights: Weights,
+    /// What handles in constants stand for.
+    objects: Arc<Objects>,
 }
 
 impl Planner {

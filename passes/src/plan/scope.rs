@@ -7,7 +7,8 @@ use super::{Planner, checks};
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_program::{BufferId, Coverage, Step};
-use kiln_tensor::Tensor;
+use kiln_routine::Routine;
+use kiln_tensor::{Symbol, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a value is held by.
@@ -27,13 +28,33 @@ pub(super) struct Scope<'g> {
     wanted: BTreeMap<ValueId, BufferId>,
     /// Checks that were made already.
     pub(super) checked: BTreeSet<(kiln_tensor::Dim, kiln_tensor::Dim)>,
+    /// Symbols that have a value where the node in hand stands.
+    valued: BTreeSet<Symbol>,
 }
 
 impl<'g> Scope<'g> {
     /// A graph whose inputs are held like this.
     pub(super) fn new(graph: &'g Graph, inputs: Vec<Bound>) -> Self {
         let bound = graph.inputs().iter().copied().zip(inputs).collect();
-        Scope { graph, bound, wanted: BTreeMap::new(), checked: BTreeSet::new() }
+        let mut valued = BTreeSet::new();
+        let shapes = graph.inputs().iter().flat_map(|&input| &graph.ty(input).shape);
+        shapes.for_each(|dim| dim.collect_symbols(&mut valued));
+        Scope { graph, bound, wanted: BTreeMap::new(), checked: BTreeSet::new(), valued }
+    }
+
+    /// A body of a node of `outer`, whose inputs are held like this.
+    pub(super) fn body(graph: &'g Graph, inputs: Vec<Bound>, outer: &Scope) -> Self {
+        let mut scope = Scope::new(graph, inputs);
+        scope.valued.extend(outer.valued.iter().cloned());
+        scope
+    }
+
+    /// The symbols that get their value by this node, which have one from here on.
+    pub(super) fn introduced(&mut self, node: &Node) -> BTreeSet<Symbol> {
+        let new: BTreeSet<Symbol> =
+            self.graph.introduced(node).difference(&self.valued).cloned().collect();
+        self.valued.extend(new.iter().cloned());
+        new
     }
 
     /// The value whose bytes a value is, through reshapes.
@@ -110,10 +131,40 @@ impl Planner {
                 steps.push(Step::Sizes { buffer, dims: size.dims.clone() });
                 Ok(())
             }
+            Op::Bind(bind) => {
+                scope.introduced(node);
+                let buffer = self.value_buffer(scope, node.inputs[0])?;
+                for (element, dim) in (0..).zip(&bind.symbols) {
+                    if let Some(symbol) = dim.as_symbol().cloned() {
+                        steps.push(Step::Bind { symbol, buffer, element });
+                    }
+                }
+                Ok(())
+            }
+            Op::Call(call) => self.call(scope, node, &call.routine, steps),
+            // Made by `checks`.
+            Op::Check(_) => Ok(()),
             Op::If(_) => self.branch(scope, node, steps),
             Op::Loop(op) => self.repeat(scope, node, op, steps),
             _ => self.launch(scope, id, node, steps),
         }
+    }
+
+    fn call(
+        &mut self,
+        scope: &mut Scope,
+        node: &Node,
+        routine: &Routine,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), PlanError> {
+        let inputs = node.inputs.iter().map(|&input| self.value_buffer(scope, input));
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        let outputs = node.outputs.iter().map(|&output| self.shaped_target(scope, output));
+        let outputs = outputs.collect();
+        let binds = scope.introduced(node).into_iter().collect();
+        let source = node.source.as_deref().unwrap_or(routine.name()).to_owned();
+        steps.push(Step::Call { routine: routine.clone(), inputs, outputs, binds, source });
+        Ok(())
     }
 
     /// Makes a new buffer for a value, or the one that it is wanted in.

@@ -62,6 +62,8 @@ impl Planner {
         tensor: &Tensor,
         packing: Option<(Vec<usize>, PackedLayout)>,
     ) -> Result<BufferId, PlanError> {
+        let adopted = self.objects.adopt(tensor).map_err(|_| PlanError::Object)?;
+        let tensor = &adopted;
         let key: Key = (
             tensor.bytes().as_ptr() as usize,
             tensor.bytes().len(),

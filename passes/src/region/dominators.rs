@@ -7,6 +7,7 @@
 //! several users costs no fusion, since such a value is stored anyway.
 
 use super::{MAX_NODES, is_constant, is_heavy};
+use crate::egraph::fused::is_widening;
 use crate::late::Late;
 use kiln_ir::{Graph, NodeId, Producer};
 use petgraph::algo::dominators::simple_fast;
@@ -14,6 +15,20 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 /// The segment of every node.
 pub(super) fn segments(graph: &Graph) -> Vec<usize> {
+    let mut segments = by_dominators(graph);
+    let uses = graph.uses();
+    for (id, node) in graph.nodes().rev() {
+        // What widens small integers is part of what reads them.
+        if is_widening(graph, node) {
+            let users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
+            let first = users.map(|user| segments[user.0 as usize]).min();
+            segments[id.0 as usize] = first.unwrap_or(0).max(segments[id.0 as usize]);
+        }
+    }
+    segments
+}
+
+fn by_dominators(graph: &Graph) -> Vec<usize> {
     let flow = Flow::of(graph);
     let early = preamble(&flow);
     let chain = chain(&flow, &early);

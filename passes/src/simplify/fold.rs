@@ -7,6 +7,7 @@
 mod elementwise;
 mod movement;
 
+use super::integer_products;
 use super::rebuild::Rebuild;
 use crate::PassError;
 use crate::region::is_heavy;
@@ -46,6 +47,8 @@ struct Folding<'g> {
     constant: Vec<bool>,
     /// Whether a node's result goes into an operation that packs or rereads it.
     weighs: Vec<bool>,
+    /// Whether a node widens the small integers of a product, which reads them as they are.
+    widens: Vec<bool>,
     /// Results that were computed; `None` inside where that failed.
     values: Vec<Option<Option<Tensor>>>,
     /// How much of [`MOST_GROWTH`] is left.
@@ -64,6 +67,7 @@ impl<'g> Folding<'g> {
                 && node.outputs.iter().all(|&out| graph.ty(out).static_sizes().is_some())
                 && node.op.clone().dims_mut().iter().all(|dim| dim.as_const().is_some())
                 && node.outputs.len() == 1
+                && !graph.ty(node.outputs[0]).dtype.is_list()
                 && node.inputs.iter().all(known);
         }
         let mut weighs = vec![false; constant.len()];
@@ -79,7 +83,8 @@ impl<'g> Folding<'g> {
         }
         graph.outputs().iter().for_each(|&output| weigh(output));
         let values = vec![None; constant.len()];
-        Folding { graph, constant, weighs, values, growth: MOST_GROWTH }
+        let widens = integer_products::widening(graph);
+        Folding { graph, constant, weighs, widens, values, growth: MOST_GROWTH }
     }
 
     fn bytes(&self, value: ValueId) -> usize {
@@ -91,7 +96,7 @@ impl<'g> Folding<'g> {
     /// Whether a node's result should stand in the graph as a constant.
     fn is_stored(&self, id: NodeId) -> bool {
         let (node, number) = (self.graph.node(id), id.0 as usize);
-        if !self.constant[number] || matches!(node.op, Op::Constant(_)) {
+        if !self.constant[number] || self.widens[number] || matches!(node.op, Op::Constant(_)) {
             return false;
         }
         let sum = |values: &[ValueId]| {

@@ -1,10 +1,11 @@
 //! Merges nodes that compute the same: common subexpressions and equal constants.
 //!
 //! Invariant: operations are pure, so equal operations on equal operands have equal results;
-//! constants are equal by content.
+//! constants are equal by content. What only widens small integers is left apart.
 
 use super::rebuild::Rebuild;
 use crate::PassError;
+use crate::egraph::fused::is_widening;
 use crate::structure::op_key;
 use kiln_ir::{Graph, Op, ValueId};
 use std::collections::HashMap;
@@ -13,7 +14,9 @@ pub(super) fn merge_equal(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut rebuild = Rebuild::start("merge_equal", graph);
     let mut seen: HashMap<(String, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
     for (_, node) in graph.nodes() {
-        if !node.regions.is_empty() {
+        // Small integers are widened where they are read, which costs less than reading wide ones.
+        let widens = matches!(node.op, Op::Cast(_)) && is_widening(graph, node);
+        if !node.regions.is_empty() || widens {
             rebuild.keep(graph, node)?;
             continue;
         }

@@ -4,6 +4,7 @@
 //! the driver stops at a fixed point or after [`MAX_ROUNDS`].
 
 mod fold;
+mod integer_products;
 mod merge_chains;
 mod merge_equal;
 mod rebuild;
@@ -22,8 +23,9 @@ use kiln_ir::{Graph, Op};
 type Pass = fn(&Graph) -> Result<(Graph, bool), PassError>;
 
 /// In the order in which they help each other.
-const PASSES: [(&str, Pass); 7] = [
+const PASSES: [(&str, Pass); 8] = [
     ("remove_dead", remove_dead::remove_dead),
+    ("integer_products", integer_products::integer_products),
     ("shape_arithmetic", shape_arithmetic::shape_arithmetic),
     ("fold", fold::fold),
     ("take_branch", take_branch::take_branch),

@@ -1,11 +1,12 @@
 //! Drops nodes that no output depends on.
 //!
-//! Invariant: a node stays if one of its results is used, or a size that it binds; inputs always stay.
+//! Invariant: a node stays if one of its results is used, or a size that it binds; inputs and checks
+//! always stay.
 
 use super::rebuild::Rebuild;
 use crate::PassError;
 use crate::late::Late;
-use kiln_ir::Graph;
+use kiln_ir::{Graph, Op};
 
 pub(crate) fn remove_dead(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut used = vec![false; graph.value_count()];
@@ -13,7 +14,11 @@ pub(crate) fn remove_dead(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let late = Late::of(graph);
     let mut binds = vec![false; graph.nodes().len()];
     for (id, node) in graph.nodes().rev() {
-        if binds[id.0 as usize] || node.outputs.iter().any(|output| used[output.0 as usize]) {
+        let checks = matches!(node.op, Op::Check(_));
+        if checks
+            || binds[id.0 as usize]
+            || node.outputs.iter().any(|output| used[output.0 as usize])
+        {
             binds[id.0 as usize] = true;
             node.inputs.iter().for_each(|input| used[input.0 as usize] = true);
             late.on(id).iter().for_each(|on| binds[on.0 as usize] = true);

@@ -27,7 +27,8 @@ pub(super) fn remove_identity(graph: &Graph) -> Result<(Graph, bool), PassError>
 /// what only keeps its operand where the type stays the same needs no test of its own here.
 fn unchanged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<ValueId> {
     match (&node.op, inputs) {
-        (Op::Reshape(_) | Op::Assume(_) | Op::Cast(_) | Op::Broadcast(_), &[x]) => Some(x),
+        (Op::Reshape(_) | Op::Assume(_) | Op::Broadcast(_), &[x]) => Some(x),
+        (Op::Cast(_) | Op::BitCast(_), &[x]) => Some(x),
         (Op::Concat(_), &[x]) => Some(x),
         (Op::Transpose(transpose), &[x]) => {
             transpose.perm.iter().copied().eq(0..transpose.perm.len()).then_some(x)

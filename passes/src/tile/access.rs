@@ -2,7 +2,7 @@
 //!
 //! Invariant: `Same` and `Contiguous` are certain; what is not understood counts as scattered.
 
-use kiln_ir::kernel::{Access, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram};
+use kiln_ir::kernel::{Access, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage};
 use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
@@ -50,14 +50,13 @@ pub(super) fn reads<'k>(
 }
 
 /// Every write of a stage.
-pub(super) fn writes<'k>(kernel: &Kernel, writes: &'k [Access], axes: usize) -> Vec<Touch<'k>> {
-    let none = ScalarProgram::default();
+pub(super) fn writes<'k>(kernel: &Kernel, stage: &'k Stage, axes: usize) -> Vec<Touch<'k>> {
     let touch = |access: &'k Access| Touch {
         access,
-        along: (0..axes).map(|axis| along(kernel, &none, access, axis)).collect(),
-        guarded: false,
+        along: (0..axes).map(|axis| along(kernel, &stage.finish, access, axis)).collect(),
+        guarded: stage.updates(),
     };
-    writes.iter().map(touch).collect()
+    stage.writes.iter().map(touch).collect()
 }
 
 fn along(kernel: &Kernel, program: &ScalarProgram, access: &Access, axis: usize) -> Along {
@@ -115,7 +114,9 @@ fn computed_from(
             access.index.iter().any(|index| depends(index, program, axis))
         }
         ScalarOp::Reduced(_) => true,
-        ScalarOp::Unary(_, a) | ScalarOp::Cast(a) => computed_from(program, *a, axis, seen),
+        ScalarOp::Unary(_, a) | ScalarOp::Cast(a) | ScalarOp::BitCast(a) => {
+            computed_from(program, *a, axis, seen)
+        }
         ScalarOp::Binary(_, a, b) => {
             computed_from(program, *a, axis, seen) || computed_from(program, *b, axis, seen)
         }

@@ -51,7 +51,7 @@ pub(super) fn plan(
         axes,
         body: reads(kernel, &stage.body, count),
         finish: reads(kernel, &stage.finish, count),
-        writes: writes(kernel, &stage.writes, count),
+        writes: writes(kernel, stage, count),
         width: width(kernel, number),
         constants,
     };

@@ -12,8 +12,10 @@ use kiln_tensor::{Symbol, SymbolValues, Tensor};
 
 /// Operation, then the types of its operands.
 const ONE: &[(&str, &[&str])] = &[
-    ("CumSum(axis: 1, exclusive: false, reverse: true)", &["f32[n, 5, m]"]),
-    ("CumSum(axis: 0, exclusive: true, reverse: false)", &["i32[n, 3]"]),
+    ("Accumulate(f: Sum, axis: 1, exclusive: false, reverse: true)", &["f32[n, 5, m]"]),
+    ("Accumulate(f: Sum, axis: 0, exclusive: true, reverse: false)", &["i32[n, 3]"]),
+    ("Accumulate(f: Prod, axis: 1, exclusive: true, reverse: true)", &["f32[n, 5, m]"]),
+    ("Accumulate(f: Prod, axis: 0, exclusive: false, reverse: false)", &["i32[n, 3]"]),
     ("ArgReduce(f: Max, axis: 1, keep: true, last: false)", &["f32[n, m]"]),
     ("ArgReduce(f: Min, axis: 0, keep: false, last: true)", &["f16[n, m, 2]"]),
     ("Gather(axis: 1)", &["f32[n, 4, m]", "i64[m, 2]"]),

@@ -253,6 +253,27 @@ impl<'p> Host<'p> {
                 self.bind(symbol, value)?;
                 self.place();
             }
+            Step::Call { routine, inputs, outputs, binds, .. } => {
+                let operand = |id: &BufferId| {
+                    let buffer = &self.plan.program.buffers[id.0 as usize];
+                    let sizes = self.sizes(&buffer.shape);
+                    Tensor::from_bytes(buffer.dtype, sizes, &self.bytes(*id)).unwrap()
+                };
+                let operands: Vec<Tensor> = inputs.iter().map(operand).collect();
+                let results = routine.run(&operands, &Default::default()).unwrap();
+                for (id, result) in outputs.iter().zip(&results) {
+                    let shape = self.plan.program.buffers[id.0 as usize].shape.clone();
+                    for (dim, &size) in shape.iter().zip(result.sizes()) {
+                        if let Some(symbol) = dim.as_symbol().filter(|s| binds.contains(s)) {
+                            self.bind(symbol, size as i64)?;
+                        }
+                    }
+                }
+                self.place();
+                for (id, result) in outputs.iter().zip(&results) {
+                    self.write(*id, result.bytes());
+                }
+            }
             Step::CheckEqual { left, right, source } => {
                 let [a, b] = [left, right].map(|dim| dim.evaluate(&self.symbols).unwrap());
                 if a != b {

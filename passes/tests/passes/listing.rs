@@ -65,6 +65,11 @@ fn steps(plan: &Plan, block: &[Step], depth: usize, number: &mut usize, text: &m
             Step::Bind { symbol, buffer, element } => {
                 let _ = writeln!(text, "bind {symbol} to {}[{element}]", of(plan, *buffer));
             }
+            Step::Call { routine, inputs, outputs, .. } => {
+                let names: Vec<String> =
+                    inputs.iter().chain(outputs).map(|id| of(plan, *id)).collect();
+                let _ = writeln!(text, "{} {}", routine.name(), names.join(", "));
+            }
             Step::CheckEqual { left, right, source } => {
                 let _ = writeln!(text, "check {left} = {right} for {source}");
             }

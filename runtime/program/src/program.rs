@@ -4,6 +4,7 @@
 //! size mentions is bound by an input's shape or by an earlier [`Step::Bind`].
 
 use crate::Lifetime;
+use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim, Symbol, SymbolTable};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub struct Program {
     pub kernels: Vec<KernelEntry>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+    /// The strings that handles in constants stand for, from handle 1 on.
+    pub strings: Vec<String>,
 }
 
 /// An input or output of a model.
@@ -138,6 +141,20 @@ pub enum Step {
         buffer: BufferId,
         /// Which of its elements.
         element: u32,
+    },
+    /// Runs a routine.
+    Call {
+        /// The routine.
+        routine: Routine,
+        /// Its operands.
+        inputs: Vec<BufferId>,
+        /// Buffers for its results.
+        outputs: Vec<BufferId>,
+        /// Symbols that get their values from sizes of the results, in whose shapes each stands
+        /// alone somewhere.
+        binds: Vec<Symbol>,
+        /// Node of the model.
+        source: String,
     },
     /// A run-time check that two sizes are equal, with the node that needs it.
     CheckEqual {

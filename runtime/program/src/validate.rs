@@ -88,6 +88,7 @@ fn collect_late(steps: &[Step], late: &mut BTreeSet<Symbol>) {
             Step::Bind { symbol, .. } => {
                 late.insert(symbol.clone());
             }
+            Step::Call { binds, .. } => late.extend(binds.iter().cloned()),
             Step::Branch { then, otherwise, .. } => {
                 collect_late(then, late);
                 collect_late(otherwise, late);
@@ -169,7 +170,9 @@ impl Checker<'_> {
             let uses = Uses { checker: self, first: own, last: number.saturating_sub(1) };
             uses.step(step).map_err(|reason| ProgramError {
                 place: match step {
-                    Step::Launch { source, .. } => format!("step {own} (node `{source}`)"),
+                    Step::Launch { source, .. } | Step::Call { source, .. } => {
+                        format!("step {own} (node `{source}`)")
+                    }
                     _ => format!("step {own}"),
                 },
                 reason,
@@ -247,6 +250,17 @@ impl Uses<'_> {
                     return Err(format!("binds a symbol to an element of type {dtype}"));
                 }
                 self.element(*buffer, dtype, (*element as usize).saturating_add(1))
+            }
+            Step::Call { inputs, outputs, binds, routine: _, source: _ } => {
+                inputs.iter().try_for_each(|id| self.read(*id).map(drop))?;
+                let mut alone = BTreeSet::new();
+                for id in outputs {
+                    alone.extend(self.write(*id)?.shape.iter().filter_map(Dim::as_symbol));
+                }
+                match binds.iter().find(|symbol| !alone.contains(symbol)) {
+                    Some(symbol) => Err(format!("no result has a dimension `{symbol}`")),
+                    None => Ok(()),
+                }
             }
             Step::CheckEqual { left, right, source: _ } => self.checker.dims([left, right]),
             Step::Branch { condition, .. } => {

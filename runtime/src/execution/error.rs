@@ -4,6 +4,7 @@
 
 use crate::arena::ArenaError;
 use crate::threads::ThreadError;
+use kiln_routine::RoutineError;
 use kiln_tensor::{Bounds, DType, DimError, Symbol, TensorError};
 use thiserror::Error;
 
@@ -59,6 +60,14 @@ pub enum RunError {
         value: i64,
         /// Value that was computed.
         computed: i64,
+    },
+    /// A routine has no result for its operands.
+    #[error("node `{node}`: {error}")]
+    Routine {
+        /// The node.
+        node: String,
+        /// Why.
+        error: RoutineError,
     },
     /// A size has no value.
     #[error("{place}: {error}")]

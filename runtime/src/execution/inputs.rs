@@ -1,7 +1,8 @@
 //! Inputs as kernels expect them.
 //!
-//! Invariant: what comes out starts at a multiple of 64, and its booleans are 0 or 1. Tensors that
-//! are so already, which is nearly all, are not copied.
+//! Invariant: what comes out starts at a multiple of 64, its booleans are 0 or 1, and what has fewer
+//! bits than a byte is extended to it. Tensors that are so already, which is nearly all, are not
+//! copied.
 
 use super::RunError;
 use kiln_tensor::{ALIGNMENT, DType, Tensor};
@@ -9,13 +10,15 @@ use kiln_tensor::{ALIGNMENT, DType, Tensor};
 /// The tensor, or a copy of it that is fit for kernels.
 pub(super) fn prepared(tensor: &Tensor) -> Result<Tensor, RunError> {
     let aligned = (tensor.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT);
-    let clean = tensor.dtype() != DType::Bool || tensor.bytes().iter().all(|&byte| byte <= 1);
+    let dtype = tensor.dtype();
+    let any = dtype != DType::Bool && dtype.bits() >= 8;
+    let clean = any || tensor.bytes().iter().all(|&byte| dtype.extended(byte) == byte);
     if aligned && clean {
         return Ok(tensor.clone());
     }
-    let mut copy = Tensor::from_bytes(tensor.dtype(), tensor.sizes().to_vec(), tensor.bytes())?;
+    let mut copy = Tensor::from_bytes(dtype, tensor.sizes().to_vec(), tensor.bytes())?;
     if !clean {
-        copy.bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+        copy.bytes_mut().iter_mut().for_each(|byte| *byte = dtype.extended(*byte));
     }
     Ok(copy)
 }
@@ -39,5 +42,7 @@ mod tests {
         assert_eq!(copy.bytes(), [1, 0, 1]);
         assert!((copy.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT));
         assert_eq!(odd.bytes(), [2, 0, 1], "the caller's tensor is as it was");
+        let wide = Tensor::from_bytes(DType::I4, vec![2], &[0x0f, 0x17]).unwrap();
+        assert_eq!(prepared(&wide).unwrap().bytes(), [0xff, 0x07]);
     }
 }

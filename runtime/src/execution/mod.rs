@@ -4,6 +4,7 @@
 //! known; kernels run only on buffers that exist and are as large as their shapes say.
 
 mod bind;
+mod call;
 mod error;
 mod inputs;
 mod plan;

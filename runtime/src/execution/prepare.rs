@@ -3,6 +3,7 @@
 //! Invariant: depends on the program alone, so it is made once a model, not once a run.
 
 use kiln_program::{BufferId, Location, LoopStep, Program, Step};
+use kiln_routine::Routine;
 use kiln_tensor::{Dim, Symbol};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +53,16 @@ pub(super) struct LaunchDims {
     pub(super) bytes: Dim,
 }
 
+/// A call of a routine.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) routine: Routine,
+    pub(super) inputs: Vec<BufferId>,
+    pub(super) outputs: Vec<BufferId>,
+    pub(super) binds: Vec<Symbol>,
+    pub(super) source: String,
+}
+
 /// A step.
 #[derive(Debug)]
 pub(super) enum Op {
@@ -59,6 +70,7 @@ pub(super) enum Op {
     Sizes { buffer: BufferId, dims: Vec<Dim> },
     Copy { from: BufferId, to: BufferId },
     Bind { symbol: Symbol, buffer: BufferId, element: u32 },
+    Call(Box<Call>),
     CheckEqual { left: Dim, right: Dim, source: String },
     Branch { condition: BufferId, then: Vec<Op>, otherwise: Vec<Op> },
     Loop { step: Box<LoopStep>, body: Vec<Op> },
@@ -121,6 +133,13 @@ impl Prepared {
             Step::Bind { symbol, buffer, element } => {
                 Op::Bind { symbol: symbol.clone(), buffer: *buffer, element: *element }
             }
+            Step::Call { routine, inputs, outputs, binds, source } => Op::Call(Box::new(Call {
+                routine: routine.clone(),
+                inputs: inputs.clone(),
+                outputs: outputs.clone(),
+                binds: binds.clone(),
+                source: source.clone(),
+            })),
             Step::CheckEqual { left, right, source } => {
                 Op::CheckEqual { left: left.clone(), right: right.clone(), source: source.clone() }
             }

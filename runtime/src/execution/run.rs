@@ -12,8 +12,9 @@ use crate::loader::KernelFunction;
 use crate::model::LoadedModel;
 use crate::threads::Share;
 use kiln_program::{BufferId, Location, LoopStep};
-use kiln_tensor::{DType, Dim, Symbol, SymbolValues, Tensor};
+use kiln_tensor::{DType, Dim, Objects, Symbol, SymbolValues, Tensor};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -25,11 +26,11 @@ struct View {
 }
 
 pub(super) struct Run<'r, 'o> {
-    session: &'r mut Session,
-    model: &'r LoadedModel,
+    pub(super) session: &'r mut Session,
+    pub(super) model: &'r LoadedModel,
     plan: &'r Plan,
     options: RunOptions<'o>,
-    symbols: Cow<'r, SymbolValues>,
+    pub(super) symbols: Cow<'r, SymbolValues>,
     /// For each buffer its memory, once it has some.
     views: Vec<Option<View>>,
     /// The groups that this run has placed.
@@ -42,6 +43,10 @@ pub(super) struct Run<'r, 'o> {
     pointers: Vec<*mut u8>,
     /// Iterations of all loops so far.
     iterations: u64,
+    /// What handles stand for.
+    pub(super) objects: Arc<Objects>,
+    /// Bytes of them that were counted.
+    pub(super) objects_counted: u64,
 }
 
 impl<'r, 'o> Run<'r, 'o> {
@@ -54,7 +59,9 @@ impl<'r, 'o> Run<'r, 'o> {
     ) -> Result<Self, RunError> {
         session.used = session.known_memory(plan);
         let program = model.program();
-        let inputs = inputs.iter().map(inputs::prepared).collect::<Result<Vec<_>, _>>()?;
+        let objects = Arc::new(Objects::of_strings(&program.strings));
+        let fit = |tensor: &Tensor| inputs::prepared(&objects.adopt(tensor)?);
+        let inputs = inputs.iter().map(fit).collect::<Result<Vec<_>, _>>()?;
         let view = |bytes: &[u8]| {
             // Validation refuses programs that write to inputs and constants.
             View { pointer: bytes.as_ptr().cast_mut(), bytes: bytes.len() }
@@ -80,6 +87,8 @@ impl<'r, 'o> Run<'r, 'o> {
             outputs: program.outputs.iter().map(|_| None).collect(),
             pointers: Vec::new(),
             iterations: 0,
+            objects,
+            objects_counted: 0,
         };
         run.check_memory()?;
         run.reserve_scratch(plan.scratch)?;
@@ -117,6 +126,7 @@ impl<'r, 'o> Run<'r, 'o> {
                 let value = self.integer(*buffer, *element as usize)?;
                 self.bind(symbol, value)
             }
+            Op::Call(call) => self.call(call),
             Op::CheckEqual { left, right, source } => self.check_equal(left, right, source),
             Op::Branch { condition, then, otherwise } => {
                 let steps = if self.truth(*condition)? { then } else { otherwise };
@@ -237,7 +247,7 @@ impl<'r, 'o> Run<'r, 'o> {
     }
 
     /// Gives a symbol its value, and memory to the buffers whose sizes are then known.
-    fn bind(&mut self, symbol: &Symbol, value: i64) -> Result<(), RunError> {
+    pub(super) fn bind(&mut self, symbol: &Symbol, value: i64) -> Result<(), RunError> {
         if let Some(&bound) = self.plan.symbols.get(symbol) {
             if bound == value {
                 return Ok(());
@@ -347,7 +357,7 @@ impl<'r, 'o> Run<'r, 'o> {
         Ok(self.session.scratch.reserve(bytes)?)
     }
 
-    fn check_memory(&self) -> Result<(), RunError> {
+    pub(super) fn check_memory(&self) -> Result<(), RunError> {
         let (needed, limit) = (self.session.used.total(), self.session.memory_limit);
         if needed > limit { Err(RunError::MemoryLimit { needed, limit }) } else { Ok(()) }
     }
@@ -367,14 +377,14 @@ impl<'r, 'o> Run<'r, 'o> {
         }
     }
 
-    fn bytes(&self, id: BufferId) -> Result<&[u8], RunError> {
+    pub(super) fn bytes(&self, id: BufferId) -> Result<&[u8], RunError> {
         let View { pointer, bytes } = self.view(id)?;
         // SAFETY: a view is valid for its bytes, all initialised, and no kernel runs meanwhile.
         Ok(unsafe { std::slice::from_raw_parts(pointer, bytes) })
     }
 
     /// Writes to the start of a buffer what must fill all of it.
-    fn write(&mut self, id: BufferId, value: &[u8]) -> Result<(), RunError> {
+    pub(super) fn write(&mut self, id: BufferId, value: &[u8]) -> Result<(), RunError> {
         let View { pointer, bytes } = self.view(id)?;
         if bytes != value.len() {
             let place = format!("values for buffer {}", id.0);
@@ -418,7 +428,15 @@ impl<'r, 'o> Run<'r, 'o> {
     /// The outputs in the model's order.
     pub(super) fn into_outputs(mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
         let ports = &self.model.program().outputs;
-        ports.iter().map(|port| self.output(port.buffer, inputs)).collect()
+        let outputs = ports.iter().map(|port| self.output(port.buffer, inputs));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?.into_iter();
+        // An input that is handed out has a table already.
+        Ok(outputs
+            .map(|tensor| match tensor.objects() {
+                Some(_) => tensor,
+                None => tensor.with_objects(&self.objects),
+            })
+            .collect())
     }
 
     fn output(&mut self, id: BufferId, inputs: &[Tensor]) -> Result<Tensor, RunError> {

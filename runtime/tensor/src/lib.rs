@@ -5,11 +5,13 @@
 
 mod dim;
 mod dtype;
+mod objects;
 mod storage;
 mod tensor;
 
 pub use dim::{Atom, Bounds, Dim, DimError, Monomial, Symbol, SymbolTable, SymbolValues};
-pub use dtype::{DType, Element};
+pub use dtype::{DType, Element, FloatFormat, Special};
+pub use objects::Objects;
 pub use storage::{ALIGNMENT, Storage};
 pub use tensor::{Tensor, TensorError};
 

@@ -2,8 +2,9 @@
 //!
 //! Invariant: the byte length is the product of the sizes times the element size.
 
-use crate::{DType, Element, Storage};
+use crate::{DType, Element, Objects, Storage};
 use half::{bf16, f16};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a host tensor could not be made or read.
@@ -37,6 +38,9 @@ pub enum TensorError {
         /// Type that the tensor has.
         actual: DType,
     },
+    /// An element of a string or list tensor stands for no string or list.
+    #[error("an element stands for no object")]
+    Handle,
     /// The bytes do not start at a multiple of the element size.
     #[error("the bytes of this {dtype} tensor are not aligned for reading in place")]
     Unaligned {
@@ -51,6 +55,8 @@ pub struct Tensor {
     dtype: DType,
     sizes: Vec<usize>,
     storage: Storage,
+    /// What the elements stand for, if they are handles.
+    objects: Option<Arc<Objects>>,
 }
 
 impl Tensor {
@@ -78,7 +84,7 @@ impl Tensor {
         if storage.len() != expected {
             return Err(TensorError::Length { dtype, sizes, expected, actual: storage.len() });
         }
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor with a copy of `bytes` (little-endian, row-major).
@@ -89,7 +95,7 @@ impl Tensor {
         }
         let storage = Storage::copy_of(bytes)
             .ok_or_else(|| TensorError::TooLarge { dtype, sizes: sizes.clone() })?;
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor of zeros.
@@ -97,7 +103,7 @@ impl Tensor {
         let length = Self::byte_length(dtype, &sizes)?;
         let storage = Storage::zeroed(length)
             .ok_or_else(|| TensorError::TooLarge { dtype, sizes: sizes.clone() })?;
-        Ok(Tensor { dtype, sizes, storage })
+        Ok(Tensor { dtype, sizes, storage, objects: None })
     }
 
     /// A tensor with a copy of `elements` in row-major order.
@@ -111,7 +117,7 @@ impl Tensor {
     }
 
     /// A tensor of any type from numbers; each is rounded to the nearest (floats) or truncated and
-    /// saturated (integers), non-zero is true.
+    /// saturated (integers), non-zero is true; complex numbers have no imaginary part.
     pub fn from_f64(dtype: DType, sizes: Vec<usize>, values: &[f64]) -> Result<Self, TensorError> {
         let mut bytes = Vec::with_capacity(values.len() * dtype.size());
         for &value in values {
@@ -129,6 +135,15 @@ impl Tensor {
                 DType::BF16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
                 DType::F32 => bytes.extend((value as f32).to_le_bytes()),
                 DType::F64 => bytes.extend(value.to_le_bytes()),
+                // No number is an object; 0 is the empty string.
+                handle if handle.is_handle() => bytes.extend([0; 8]),
+                DType::U2 => bytes.push((value as u8).min(3)),
+                DType::U4 => bytes.push((value as u8).min(15)),
+                DType::I2 => bytes.push((value as i8).clamp(-2, 1) as u8),
+                DType::I4 => bytes.push((value as i8).clamp(-8, 7) as u8),
+                DType::C64 => bytes.extend([(value as f32).to_le_bytes(), [0; 4]].concat()),
+                DType::C128 => bytes.extend([value.to_le_bytes(), [0; 8]].concat()),
+                small => bytes.extend(small.encode(value)),
             }
         }
         Self::from_bytes(dtype, sizes, &bytes)
@@ -190,7 +205,8 @@ impl Tensor {
         Ok(bytemuck::allocation::pod_collect_to_vec(self.bytes()))
     }
 
-    /// The elements as numbers; 64-bit integers above 2^53 lose precision.
+    /// The elements as numbers; 64-bit integers above 2^53 lose precision, complex numbers their
+    /// imaginary parts.
     pub fn to_f64(&self) -> Vec<f64> {
         fn convert<T: Element>(bytes: &[u8], number: impl Fn(T) -> f64) -> Vec<f64> {
             bytes
@@ -213,6 +229,12 @@ impl Tensor {
             DType::BF16 => convert::<bf16>(bytes, bf16::to_f64),
             DType::F32 => convert::<f32>(bytes, f64::from),
             DType::F64 => convert::<f64>(bytes, |v| v),
+            handle if handle.is_handle() => vec![f64::NAN; self.len()],
+            DType::U2 | DType::U4 => convert::<u8>(bytes, f64::from),
+            DType::I2 | DType::I4 => convert::<i8>(bytes, f64::from),
+            DType::C64 => convert::<f32>(bytes, f64::from).into_iter().step_by(2).collect(),
+            DType::C128 => convert::<f64>(bytes, |v| v).into_iter().step_by(2).collect(),
+            small => convert::<u8>(bytes, |code| small.decode(code).unwrap_or(f64::NAN)),
         }
     }
 
@@ -230,10 +252,22 @@ impl Tensor {
 
     /// The same bytes under another shape of as many elements.
     pub fn reshaped(&self, sizes: Vec<usize>) -> Result<Self, TensorError> {
-        Self::from_storage(self.dtype, sizes, self.storage.clone())
+        let objects = self.objects.clone();
+        Ok(Tensor { objects, ..Self::from_storage(self.dtype, sizes, self.storage.clone())? })
     }
 
-    fn expect_type(&self, expected: DType) -> Result<(), TensorError> {
+    /// The table that handles are of.
+    pub fn objects(&self) -> Option<&Arc<Objects>> {
+        self.objects.as_ref()
+    }
+
+    /// The tensor with its handles taken to be of this table, if they are handles.
+    pub fn with_objects(mut self, objects: &Arc<Objects>) -> Self {
+        self.objects = self.dtype.is_handle().then(|| objects.clone());
+        self
+    }
+
+    pub(crate) fn expect_type(&self, expected: DType) -> Result<(), TensorError> {
         if self.dtype == expected {
             Ok(())
         } else {
@@ -242,10 +276,16 @@ impl Tensor {
     }
 }
 
-/// Bitwise equality: same type, same shape, same bytes.
+/// Bitwise equality: same type, same shape, same bytes or objects.
 impl PartialEq for Tensor {
     fn eq(&self, other: &Self) -> bool {
-        self.dtype == other.dtype && self.sizes == other.sizes && self.bytes() == other.bytes()
+        self.dtype == other.dtype
+            && self.sizes == other.sizes
+            && match self.dtype {
+                DType::String => self.strings() == other.strings(),
+                dtype if dtype.is_list() => self.lists() == other.lists(),
+                _ => self.bytes() == other.bytes(),
+            }
     }
 }
 
@@ -262,10 +302,13 @@ mod tests {
 
     #[test]
     fn numbers_convert_both_ways() {
-        for dtype in DType::ALL {
-            let tensor = Tensor::from_f64(dtype, vec![3], &[0.0, 1.0, 1.0]).unwrap();
-            assert_eq!(tensor.to_f64(), [0.0, 1.0, 1.0], "{dtype}");
-            assert_eq!(tensor.to_i64(), [0, 1, 1], "{dtype}");
+        for dtype in DType::ALL.into_iter().filter(|dtype| !dtype.is_handle()) {
+            // `f8e8m0` has no zero.
+            let least = if dtype == DType::F8E8M0 { 1 } else { 0 };
+            let numbers = [f64::from(least), 1.0, 1.0];
+            let tensor = Tensor::from_f64(dtype, vec![3], &numbers).unwrap();
+            assert_eq!(tensor.to_f64(), numbers, "{dtype}");
+            assert_eq!(tensor.to_i64(), [i64::from(least), 1, 1], "{dtype}");
         }
     }
 

@@ -18,4 +18,5 @@ mod exponential;
 mod half;
 mod hyperbolic;
 mod power;
+mod small;
 mod trigonometric;

@@ -1,4 +1,5 @@
-"""Fills in what ONNX Runtime computes for the cases in this folder.
+"""Fills in what ONNX Runtime computes for the cases in this folder, or ONNX's reference evaluator
+where there are types that ONNX Runtime's interface does not pass.
 
     python bless.py FILE.txt …
 
@@ -9,8 +10,10 @@ A case is a model with its inputs; each `output` line is replaced by the result 
 import re
 import sys
 
+import ml_dtypes
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
@@ -22,6 +25,21 @@ TYPES = {
     "i64": (TensorProto.INT64, np.int64), "f16": (TensorProto.FLOAT16, np.float16),
     "f32": (TensorProto.FLOAT, np.float32), "f64": (TensorProto.DOUBLE, np.float64),
 }
+
+BEYOND = {
+    "bf16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16),
+    "u2": (TensorProto.UINT2, ml_dtypes.uint2), "i2": (TensorProto.INT2, ml_dtypes.int2),
+    "u4": (TensorProto.UINT4, ml_dtypes.uint4), "i4": (TensorProto.INT4, ml_dtypes.int4),
+    "f4e2m1": (TensorProto.FLOAT4E2M1, ml_dtypes.float4_e2m1fn),
+    "f6e2m3": (TensorProto.FLOAT6E2M3, ml_dtypes.float6_e2m3fn),
+    "f6e3m2": (TensorProto.FLOAT6E3M2, ml_dtypes.float6_e3m2fn),
+    "f8e4m3fn": (TensorProto.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn),
+    "f8e4m3fnuz": (TensorProto.FLOAT8E4M3FNUZ, ml_dtypes.float8_e4m3fnuz),
+    "f8e5m2": (TensorProto.FLOAT8E5M2, ml_dtypes.float8_e5m2),
+    "f8e5m2fnuz": (TensorProto.FLOAT8E5M2FNUZ, ml_dtypes.float8_e5m2fnuz),
+    "f8e8m0": (TensorProto.FLOAT8E8M0, ml_dtypes.float8_e8m0fnu),
+}
+TYPES |= BEYOND
 
 
 def wave(count, floats, unsigned):
@@ -45,7 +63,7 @@ def tensor(words):
         values = wave(count, name[0] == "f", name[0] == "u")
     elif len(values) == 1:
         values = values * count
-    array = np.array([float(v) for v in values]) if name[0] == "f" else np.array([int(v) for v in values])
+    array = np.array([float(v) for v in values]) if name[0] in "fb" and name != "bool" else np.array([int(v) for v in values])
     return number, dims, array.astype(dtype).reshape(shape)
 
 
@@ -85,14 +103,17 @@ def run(lines):
     graph = helper.make_graph(nodes, "g", inputs, [onnx.ValueInfoProto(name=o) for o in outputs], constants)
     imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    if any(f"{name}[" in word for line in lines for word in line for name in BEYOND):
+        return dict(zip(outputs, onnx.reference.ReferenceEvaluator(model).run(outputs, feeds)))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return dict(zip(outputs, session.run(outputs, feeds)))
 
 
 def text(array):
     names = {np.dtype(dtype): name for name, (_, dtype) in TYPES.items()}
-    show = lambda v: f"{v:.8g}" if array.dtype.kind == "f" else str(int(v))
-    values = [show(v) for v in array.flatten().tolist()]
+    whole = array.dtype.kind in "iub" or "int" in array.dtype.name
+    show = lambda v: str(int(v)) if whole else f"{float(v):.8g}"
+    values = [show(v) for v in array.flatten()]
     values = values[:1] if len(values) > 1 and len(set(values)) == 1 else values
     return " ".join([f"{names[array.dtype]}[{','.join(map(str, array.shape))}]", *values])
 

@@ -83,6 +83,77 @@ fn a_sequential_axis_sees_what_it_wrote() {
     assert_eq!(run(&kernel, 3, &[x]).unwrap()[0].to_f64(), [1.0, 3.0, 6.0]);
 }
 
+/// `y = 0`, then `y[i[u]] += x[u]` for four updates in order.
+fn scattered_sums() -> Kernel {
+    let mut kernel = row_sums();
+    let n = Dim::named("n");
+    let mut index = operand("i", Role::Input, vec![4i64.into()]);
+    index.dtype = DType::I64;
+    kernel.operands = vec![
+        operand("x", Role::Input, vec![4i64.into()]),
+        index,
+        operand("y", Role::Output, vec![n.clone()]),
+    ];
+    kernel.outer.clear();
+    let mut zero = ScalarProgram::default();
+    zero.results = vec![zero.push(ScalarOp::Constant(Scalar::Float(0.0)), DType::F32)];
+    let mut update = ScalarProgram::default();
+    let target =
+        update.push(ScalarOp::Read { access: at(1, &[0]), outside: None }, DType::I64);
+    let place = Access { operand: 2, index: vec![Index::Scalar(target)] };
+    let outside = Some(Scalar::Float(0.0));
+    let before =
+        update.push(ScalarOp::Read { access: place.clone(), outside }, DType::F32);
+    let x = read(&mut update, at(0, &[0]));
+    let sum = update.push(ScalarOp::Binary(BinaryFn::Add, before, x), DType::F32);
+    update.results = vec![sum];
+    let stage = |axes, finish, write| Stage {
+        axes,
+        body: ScalarProgram::default(),
+        combine: vec![],
+        finish,
+        writes: vec![write],
+    };
+    kernel.stages = vec![
+        stage(vec![axis("d", n, AxisKind::Parallel)], zero, at(2, &[0])),
+        stage(vec![axis("u", 4i64, AxisKind::Sequential)], update, place),
+    ];
+    kernel
+}
+
+#[test]
+fn updates_go_where_they_say_in_order_and_not_outside() {
+    let kernel = scattered_sums();
+    verify(&kernel).unwrap();
+    let x = Tensor::from_slice(vec![4], &[1f32, 2.0, 3.0, 4.0]).unwrap();
+    let index = Tensor::from_slice(vec![4], &[2i64, 0, 2, 7]).unwrap();
+    let y = run(&kernel, 3, &[x, index]).unwrap();
+    assert_eq!(y[0].to_f64(), [2.0, 0.0, 4.0]);
+}
+
+#[test]
+fn broken_updates_are_refused() {
+    type Damage = fn(&mut Kernel);
+    let cases: [(&str, Damage); 4] = [
+        ("is updated before it is written", |k| k.stages.swap(0, 1)),
+        ("no integer that is computed before", |k| {
+            k.stages[1].writes[0].index = vec![Index::Scalar(ScalarId(9))];
+        }),
+        ("which is not affine", |k| {
+            k.stages[0].writes[0].index = vec![Index::Axis(0).modulo(2i64)];
+        }),
+        ("of an updating stage is a reduction", |k| {
+            k.stages[1].axes.push(axis("r", 2i64, AxisKind::Reduction));
+        }),
+    ];
+    for (expected, damage) in cases {
+        let mut kernel = scattered_sums();
+        damage(&mut kernel);
+        let message = verify(&kernel).expect_err(expected).to_string();
+        assert!(message.contains(expected), "`{message}` should say `{expected}`");
+    }
+}
+
 #[test]
 fn places_outside_and_uncovered_outputs_are_found() {
     let x = Tensor::from_slice(vec![2, 3], &[0f32; 6]).unwrap();

@@ -5,6 +5,7 @@
 use super::{Atom, Dim, Symbol};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Bounds of every symbol of a graph, in name order.
 pub type SymbolTable = BTreeMap<Symbol, Bounds>;
@@ -22,6 +23,14 @@ impl Default for Bounds {
     /// A size: zero or more.
     fn default() -> Self {
         Bounds { min: 0, max: None }
+    }
+}
+
+/// As `0..` or `1..=8`.
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..", self.min)?;
+        self.max.map_or(Ok(()), |max| write!(f, "={max}"))
     }
 }
 

@@ -1,0 +1,271 @@
+//! Attention with fewer key heads than query heads and a cache that grows: decoders of today.
+//!
+//! Invariant: keys lie at their positions in the sequence, each sequence of a batch from its
+//! own start; positions after the end of a sequence are hidden and hold zeros.
+
+use super::super::attention::{by_heads, part, rotated, side_by_side};
+use super::super::fault::Fault;
+use super::super::node::Use;
+use super::super::operator::{Entry, microsoft};
+use super::super::shape::counted;
+use super::Results;
+use super::attention::heads;
+use super::masks::{Heads, Scoring, scale};
+use crate::import::build::V;
+use kiln_ir::op::{self, BinaryFn};
+use kiln_tensor::{DType, Dim};
+
+pub(super) const OPERATORS: &[Entry] = &[microsoft("GroupQueryAttention", group_query_attention)];
+
+/// Inputs and attributes that change what is computed in ways that are not imported.
+fn check(x: &Use<'_, '_, '_>) -> Result<(), Fault> {
+    let quantised = ["k_quant_type", "v_quant_type"]
+        .iter()
+        .map(|name| Ok(x.string_or(name, "NONE")? != "NONE"))
+        .collect::<Result<Vec<bool>, Fault>>()?;
+    if quantised.contains(&true) || x.optional(12).is_some() || x.optional(13).is_some() {
+        return Err(Fault::unsupported("a quantised cache", "export the cache in floating point"));
+    }
+    if x.optional(16).is_some() || x.flag("sliding_window_cache", false)? {
+        let help = "export the model without query_seqlens and sliding_window_cache";
+        return Err(Fault::unsupported("chunks with padding or a window-sized cache", help));
+    }
+    Ok(())
+}
+
+/// Queries, keys and values by heads, normalised if there are weights for it.
+fn operands(x: &mut Use<'_, '_, '_>) -> Result<[V; 3], Fault> {
+    let (all, own) = (heads(x, "num_heads")?, heads(x, "kv_num_heads")?);
+    let query = x.input(0)?;
+    let mut apart = match (x.optional(1), x.optional(2)) {
+        (Some(key), Some(value)) => [query, key, value],
+        (None, None) => {
+            let width = x.shape(query).last().cloned().unwrap_or_default();
+            let size = width.floor_div(&Dim::from(all.saturating_add(own.saturating_mul(2))));
+            let (wide, narrow) = (size.clone() * Dim::from(all), size * Dim::from(own));
+            [
+                part(x, query, Dim::from(0i64), wide.clone(), 1)?,
+                part(x, query, wide.clone(), narrow.clone(), 1)?,
+                part(x, query, wide + narrow.clone(), narrow, 1)?,
+            ]
+        }
+        _ => return Err(Fault::malformed("key and value are given together or not at all")),
+    };
+    for (slot, count) in apart.iter_mut().zip([all, own, own]) {
+        *slot = by_heads(x, *slot, count)?;
+        if x.rank(*slot) != 4 {
+            let ty = x.ty(*slot);
+            return Err(Fault::malformed(format!("operands must have rank 3, not {ty}")));
+        }
+    }
+    let epsilon = x.float_or("qk_norm_epsilon", 1e-6)?;
+    for (number, name) in [(0, "q_norm_epsilon"), (1, "k_norm_epsilon")] {
+        if let Some(weight) = x.optional(14 + number) {
+            let epsilon = x.float(name)?.unwrap_or(epsilon);
+            let normalize = op::Normalize { axis: 3, epsilon, center: false };
+            apart[number] = x.add(normalize, &[apart[number], weight])?;
+        }
+    }
+    Ok(apart)
+}
+
+/// Where the new keys stand.
+struct Place {
+    /// How many keys each sequence had: `[batch]`, in i64; none where they are all new.
+    before: Option<V>,
+    /// The same, if all sequences of the batch have as many.
+    uniform: Option<Dim>,
+    /// How many keys there are at most.
+    keys: Dim,
+}
+
+fn place(x: &mut Use<'_, '_, '_>, q: V) -> Result<Place, Fault> {
+    let (batch, length) = (x.shape(q)[0].clone(), x.shape(q)[2].clone());
+    let total = x.dims(x.input(6)?, "the total sequence length")?;
+    let [total] = &total[..] else {
+        return Err(Fault::malformed("the total sequence length is not one number"));
+    };
+    let past = x.optional(3).map(|past| x.shape(past)).unwrap_or_default();
+    let past = past.get(2).cloned().unwrap_or_default();
+    let keys = if past.clone() + length.clone() == *total || past.is(0) {
+        total.clone()
+    } else {
+        x.facts().maximum(total, &past)
+    };
+    if *total == length {
+        return Ok(Place { before: None, uniform: Some(Dim::from(0i64)), keys });
+    }
+    let lengths = x.input(5)?;
+    let lengths = x.cast(lengths, DType::I64)?;
+    let lengths = x.reshape(lengths, vec![batch.clone()])?;
+    let size = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
+    let last = x.binary(BinaryFn::Sub, lengths, size)?;
+    let before = x.with_number(BinaryFn::Add, last, 1.0)?;
+    // The longest sequence has the total length; a batch of one is all of that length.
+    let uniform = batch.is(1).then(|| total.clone() - length).filter(|before| *before == past);
+    Ok(Place { before: Some(before), uniform, keys })
+}
+
+impl Place {
+    /// The position of each query, `[batch or 1, length]`.
+    fn positions(&self, x: &mut Use<'_, '_, '_>, length: Dim) -> Result<V, Fault> {
+        let steps = counted(x, length, 1, 2)?;
+        match self.before {
+            None => Ok(steps),
+            Some(before) => {
+                let before = x.along(before, 0, 2)?;
+                x.binary(BinaryFn::Add, before, steps)
+            }
+        }
+    }
+
+    /// The cache with the new keys, or values, in their place: `[batch, heads, keys, size]`.
+    fn present(&self, x: &mut Use<'_, '_, '_>, new: V, past: Option<V>) -> Result<V, Fault> {
+        let [batch, heads, length, size] = &x.shape(new)[..] else { return Ok(new) };
+        let (batch, heads) = (batch.clone(), heads.clone());
+        let (length, size) = (length.clone(), size.clone());
+        if self.uniform == Some(Dim::from(0i64)) && self.keys == length {
+            return Ok(new);
+        }
+        if let (Some(past), Some(_)) = (past, &self.uniform)
+            && self.before.is_some()
+        {
+            let both = x.agreeing(&[past, new], |axis| axis == 2)?;
+            return x.add(op::Concat { axis: 2 }, &both);
+        }
+        let zero = x.scalar(x.dtype(new), 0.0)?;
+        let key = counted(x, self.keys.clone(), 1, 2)?;
+        let before = match self.before {
+            Some(before) => x.along(before, 0, 2)?,
+            None => x.scalar(DType::I64, 0.0)?,
+        };
+        // Which of the new keys stands at each place, where one does.
+        let number = x.binary(BinaryFn::Sub, key, before)?;
+        let after = x.with_number(BinaryFn::GreaterEqual, number, 0.0)?;
+        let count = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
+        let within = x.binary(BinaryFn::Less, number, count)?;
+        let fresh = x.binary(BinaryFn::And, after, within)?;
+        let last = x.with_number(BinaryFn::Sub, count, 1.0)?;
+        let number = x.with_number(BinaryFn::Max, number, 0.0)?;
+        let number = x.binary(BinaryFn::Min, number, last)?;
+        let row = counted(x, batch.clone(), 0, 2)?;
+        let row = x.binary(BinaryFn::Mul, row, count)?;
+        let number = x.binary(BinaryFn::Add, number, row)?;
+        let rows = x.transpose(new, vec![0, 2, 1, 3])?;
+        let flat = x.reshape(rows, vec![batch.clone() * length, heads, size])?;
+        let moved = x.add(op::Gather { axis: 0 }, &[flat, number])?;
+        let moved = x.transpose(moved, vec![0, 2, 1, 3])?;
+        let every = |x: &mut Use<'_, '_, '_>, v: V| {
+            let shape = x.shape(v);
+            let one = Dim::from(1i64);
+            x.reshape(v, vec![shape[0].clone(), one.clone(), shape[1].clone(), one])
+        };
+        let fresh = every(x, fresh)?;
+        let old = match past {
+            None => zero,
+            Some(past) => {
+                let missing = self.keys.clone() - x.shape(past)[2].clone();
+                let none = Dim::from(0i64);
+                let amounts = vec![none.clone(), none.clone(), missing, none.clone()];
+                let mode = op::PadMode::Constant;
+                let pad = op::Pad { before: vec![none; 4], after: amounts, mode };
+                let wide = x.add(pad, &[past, zero])?;
+                let old = x.binary(BinaryFn::Less, key, before)?;
+                let old = every(x, old)?;
+                x.select(old, wide, zero)?
+            }
+        };
+        x.select(fresh, moved, old)
+    }
+
+    /// Which keys each query sees: none after itself if `causal`, and none `window` or more before.
+    fn sees(
+        &self,
+        x: &mut Use<'_, '_, '_>,
+        scoring: &mut Scoring,
+        length: &Dim,
+        causal: bool,
+    ) -> Result<(), Fault> {
+        let window = x.int_or("local_window_size", -1)?;
+        let aligned = self
+            .uniform
+            .as_ref()
+            .is_some_and(|before| before.clone() + length.clone() == self.keys);
+        scoring.causal = causal && aligned;
+        if (aligned || !causal) && window < 0 && self.uniform.is_some() {
+            return Ok(());
+        }
+        let shape = |x: &mut Use<'_, '_, '_>, v: V| {
+            let shape = x.shape(v);
+            let one = Dim::from(1i64);
+            x.reshape(v, vec![shape[0].clone(), one.clone(), shape[1].clone(), one])
+        };
+        let query = self.positions(x, length.clone())?;
+        let query = shape(x, query)?;
+        let key = counted(x, self.keys.clone(), 3, 4)?;
+        if causal && !aligned {
+            let sees = x.binary(BinaryFn::LessEqual, key, query)?;
+            scoring.and(x, sees)?;
+        }
+        if let (false, Some(before)) = (causal, self.before) {
+            // Not beyond the end of the sequence.
+            let before = x.along(before, 0, 4)?;
+            let count = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
+            let end = x.binary(BinaryFn::Add, before, count)?;
+            let sees = x.binary(BinaryFn::Less, key, end)?;
+            scoring.and(x, sees)?;
+        }
+        if window >= 0 {
+            let distance = x.binary(BinaryFn::Sub, query, key)?;
+            let sees = x.with_number(BinaryFn::Less, distance, window as f64)?;
+            scoring.and(x, sees)?;
+        }
+        Ok(())
+    }
+}
+
+/// `query[, key, value][, past key, past value], lengths − 1, total[, cosines, sines][,
+/// positions][, bias of scores][, sink]`.
+fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
+    check(x)?;
+    let [mut q, mut k, v] = operands(x)?;
+    let (length, size) = (x.shape(q)[2].clone(), x.shape(q)[3].clone());
+    let place = place(x, q)?;
+    if x.flag("do_rotary", false)? {
+        let tables = [x.input(7)?, x.input(8)?];
+        let positions = match x.optional(9) {
+            Some(positions) => positions,
+            None => place.positions(x, length.clone())?,
+        };
+        let turned = match &x.shape(tables[0])[..] {
+            [_, half] => half.clone() * Dim::from(2i64),
+            _ => return Err(Fault::malformed("cosines must be a matrix")),
+        };
+        let interleaved = x.flag("rotary_interleaved", false)?;
+        q = rotated(x, q, tables, Some(positions), turned.clone(), interleaved)?;
+        k = rotated(x, k, tables, Some(positions), turned, interleaved)?;
+    }
+    let past = [x.optional(3), x.optional(4)];
+    let (k, v) = (place.present(x, k, past[0])?, place.present(x, v, past[1])?);
+    let mut scoring = Scoring { scale: scale(x, &size)?, ..Scoring::default() };
+    scoring.softcap = x.float_or("softcap", 0.0)?;
+    scoring.sink = match x.optional(11) {
+        Some(sink) => Some(sink),
+        None if x.int_or("smooth_softmax", 0)? == 1 => {
+            let (dtype, count) = (x.dtype(q), x.shape(q)[1].clone());
+            Some(x.filled(dtype, 0.0, vec![count])?)
+        }
+        None => None,
+    };
+    scoring.added = x.optional(10);
+    let causal = x.flag("causal", true)?;
+    place.sees(x, &mut scoring, &length, causal)?;
+    let shown = x.int_or("qk_output", 0)?;
+    if shown == 2 {
+        return Err(Fault::unsupported("weights as a result", "ask for scores: qk_output 1"));
+    }
+    let (result, scores) = scoring.attend(x, &Heads { q, k, v }, x.wants(3))?;
+    let mut results = vec![side_by_side(x, result)?, k, v];
+    results.extend(scores);
+    Ok(results)
+}

@@ -1,0 +1,1 @@
+"""Operators of ONNX Runtime's own and quantised models, drawn at random."""
