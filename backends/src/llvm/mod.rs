@@ -3,6 +3,7 @@
 //! Invariant: what MLIR or LLVM has to say becomes a typed error; nothing is printed.
 
 mod diagnostics;
+mod lanes;
 mod object;
 mod pipeline;
 

@@ -4,6 +4,7 @@
 //! on vectors and unrolling, so LLVM's own vectoriser and unroller do not run.
 
 use super::diagnostics::Diagnostics;
+use super::lanes::store_single_lanes;
 use super::{Level, NAME};
 use crate::codegen::CodegenError;
 use crate::target::Target;
@@ -79,6 +80,8 @@ pub(super) fn optimise(
     module
         .run_passes(PASSES, machine, options)
         .map_err(|error| diagnostics.error("optimising", error.to_string()))?;
+    store_single_lanes(&module)
+        .map_err(|error| diagnostics.error("storing single lanes", error))?;
     let kind = match stop {
         Some(Level::Llvm) => return Ok(module.print_to_string().to_string().into_bytes()),
         Some(Level::Assembly) => FileType::Assembly,

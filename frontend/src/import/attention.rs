@@ -58,13 +58,36 @@ fn heads(x: &mut Use<'_, '_, '_>) -> Result<Heads, Fault> {
         }
     }
     let [mut k, mut v] = cached;
-    let batch = x.shape(q)[0].clone();
+    let (batch, size) = (x.shape(q)[0].clone(), x.shape(q)[3].clone());
     k = x.with_dim(k, 0, &batch)?;
+    k = x.with_dim(k, 3, &size)?;
     let wanted = x.shape(k);
     for (axis, dim) in wanted.iter().enumerate().take(3) {
         v = x.with_dim(v, axis, dim)?;
     }
+    let q = grouped(x, q, &wanted[1])?;
     Ok(Heads { q, k, v, past: past.flatten() })
+}
+
+/// The queries, said to have a multiple of so many heads where that is not known.
+fn grouped(x: &mut Use<'_, '_, '_>, q: V, key_heads: &Dim) -> Result<V, Fault> {
+    let heads = x.shape(q)[1].clone();
+    let known = heads.as_const().is_some() && key_heads.as_const().is_some();
+    if known || heads.exact_div(key_heads).is_some() {
+        return Ok(q);
+    }
+    x.with_dim(q, 1, &(heads.floor_div(key_heads) * key_heads.clone()))
+}
+
+/// The scale that scores have by default, `1/√size`, of a size that is not known: queries that are
+/// scaled by it.
+fn scaled_queries(x: &mut Use<'_, '_, '_>, q: V, size: Dim) -> Result<V, Fault> {
+    let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
+    let size = x.cast(size, DType::F64)?;
+    let root = x.unary(UnaryFn::Sqrt, size)?;
+    let scale = x.unary(UnaryFn::Reciprocal, root)?;
+    let scale = x.cast(scale, x.dtype(q))?;
+    x.binary(BinaryFn::Mul, q, scale)
 }
 
 /// Which keys a query sees: what is to hold, all together, and what is added to scores.
@@ -99,8 +122,15 @@ impl Mask {
 fn given_mask(x: &mut Use<'_, '_, '_>, mask: V, keys: &Dim) -> Result<V, Fault> {
     let (shape, dtype) = (x.shape(mask), x.dtype(mask));
     let Some(last) = shape.last() else { return Ok(mask) };
-    let missing = keys.clone() - last.clone();
-    if last.is(1) || missing.as_const().is_none_or(|missing| missing <= 0) {
+    let missing = match (keys.clone() - last.clone()).as_const() {
+        Some(missing) if missing > 0 => Dim::from(missing),
+        // Of sizes that are not known, later versions allow that the mask is shorter.
+        None if x.opset() >= 24 => {
+            x.facts().maximum(&(keys.clone() - last.clone()), &Dim::from(0i64))
+        }
+        _ => return Ok(mask),
+    };
+    if last.is(1) {
         return Ok(mask);
     }
     let mut after = vec![Dim::from(0i64); shape.len()];
@@ -108,7 +138,8 @@ fn given_mask(x: &mut Use<'_, '_, '_>, mask: V, keys: &Dim) -> Result<V, Fault> 
     let before = vec![Dim::from(0i64); shape.len()];
     let hidden = if dtype == DType::Bool { 0.0 } else { f64::NEG_INFINITY };
     let hidden = x.scalar(dtype, hidden)?;
-    x.add(op::Pad { before, after, mode: op::PadMode::Constant }, &[mask, hidden])
+    let mask = x.add(op::Pad { before, after, mode: op::PadMode::Constant }, &[mask, hidden])?;
+    x.with_dim(mask, shape.len() - 1, keys)
 }
 
 /// The operand's mask, the causal one, windows, and the length of each batch's keys.
@@ -181,14 +212,15 @@ fn guarded(x: &mut Use<'_, '_, '_>, v: V, mask: V) -> Result<V, Fault> {
 }
 
 fn attention(x: &mut Use<'_, '_, '_>) -> Results {
-    let heads = heads(x)?;
+    let mut heads = heads(x)?;
     let size = x.shape(heads.q)[3].clone();
-    let scale = match x.float("scale")? {
-        Some(scale) => scale,
-        None => match size.as_const() {
-            Some(size) if size > 0 => 1.0 / (size as f64).sqrt(),
-            _ => return Err(Fault::data_dependent("the size of a head")),
-        },
+    let scale = match (x.float("scale")?, size.as_const()) {
+        (Some(scale), _) => scale,
+        (None, Some(size)) => 1.0 / (size.max(1) as f64).sqrt(),
+        (None, None) => {
+            heads.q = scaled_queries(x, heads.q, size)?;
+            1.0
+        }
     };
     let softcap = x.float_or("softcap", 0.0)?;
     let causal = x.flag("is_causal", false)?;
