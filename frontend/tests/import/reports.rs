@@ -139,6 +139,14 @@ fn uses_that_break_the_rules_of_training_and_learning() {
             "node ai.onnx.ml:Scaler x > y scale=[1.0,2.0]",
             "2 numbers of `scale` are given for 3 features",
         ),
+        (
+            "node ai.onnx.ml:OneHotEncoder x > y cats_strings=['a']",
+            "there are no categories for f32[2, 3]",
+        ),
+        (
+            "node ai.onnx.ml:LabelEncoder x > y keys_strings=['a'] values_int64s=[1]",
+            "keys of string are given for an operand of f32",
+        ),
         ("node ai.onnx.ml:Normalizer x > y norm='L3'", "norm `L3` is not known"),
         (
             "node ai.onnx.ml:TreeEnsembleRegressor x > y nodes_treeids=[0]",
@@ -278,10 +286,6 @@ fn uses_that_are_not_supported() {
         (
             "node ai.onnx.preview.training:Gradient w > y xs=['w'] y='z'",
             "the gradient of the core operation WindowReduce is not supported",
-        ),
-        (
-            "node ai.onnx.ml:OneHotEncoder x > y cats_strings=['a']",
-            "categories that are strings are not supported",
         ),
         (
             "node AveragePool w > p,y kernel_shape=[2]",
