@@ -339,7 +339,10 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
         ),
         ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
         ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
-        ("node TfIdfVectorizer x > y", "input 0 must be i32, i64 or string, but is f32[1, 2, 4, 3]"),
+        (
+            "node TfIdfVectorizer x > y",
+            "input 0 must be i32, i64 or string, but is f32[1, 2, 4, 3]",
+        ),
     ] {
         let text = format!(
             "case rules opset 20\ninput x f32[1,2,4,3] wave\nconst v f32[3] wave\nconst three \
