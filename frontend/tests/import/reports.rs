@@ -96,7 +96,7 @@ fn uses_that_break_the_rules() {
             "case rules opset 11\ninput x f32[2,3] wave\ninput i i64[2] 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        wrong.extend((found != [format!("malformed: y: {expected}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -170,7 +170,7 @@ fn uses_that_break_the_rules_of_training_and_learning() {
              input s f32[] 1\ninput n i64[] 1\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        wrong.extend((found != [format!("malformed: y: {expected}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -192,7 +192,7 @@ fn operands_before_opset_7_that_do_not_meet() {
             "case old opset 6\ninput x f32[2,3] wave\ninput v f32[3] wave\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        wrong.extend((found != [format!("malformed: y: {expected}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -229,7 +229,7 @@ fn conversions_that_break_the_rules() {
              input c c64[2] 1 2\ninput s f32[] 1\ninput e f8e8m0[] 1\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        wrong.extend((found != [format!("malformed: y: {expected}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -281,7 +281,7 @@ fn uses_of_microsoft_operators_that_break_their_rules() {
         );
         let found = report(&case(&text).model, &[]);
         let (kind, rule) = expected.split_once(": ").unwrap();
-        wrong.extend((found != [format!("{kind}: y: {rule}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("{kind}: y: {rule}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -349,7 +349,7 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
              i64[] 3\nconst s i64[4] 1 1 2 2\nconst i i64[2] 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        wrong.extend((found != [format!("malformed: y: {expected}")]).then(|| (lines, found)));
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     for (lines, expected) in [

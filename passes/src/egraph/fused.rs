@@ -235,7 +235,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
             let affine = matches!(node.op, Op::Transpose(_) | Op::Slice(_) | Op::Broadcast(_))
                 || moves_only_ones(body, node)
                 || kind(&node.op) == Kind::Leaf;
-            if !computes && !affine && !(widens && is_widening(body, node)) {
+            if !(computes || affine || widens && is_widening(body, node)) {
                 return Err(NotFusible::Prologue {
                     prologue: node.op.name(),
                     core: core.op.name(),
