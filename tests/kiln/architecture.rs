@@ -12,11 +12,12 @@ use std::process::Command;
 /// Which workspace crates each workspace crate may depend on, at run time.
 const ARROWS: &[(&str, &[&str])] = &[
     ("kiln-tensor", &[]),
-    ("kiln-program", &["kiln-tensor"]),
-    ("kiln-runtime", &["kiln-tensor", "kiln-program"]),
-    ("kiln-ir", &["kiln-tensor"]),
-    ("kiln-frontend", &["kiln-tensor", "kiln-ir"]),
-    ("kiln-passes", &["kiln-tensor", "kiln-ir", "kiln-program"]),
+    ("kiln-routine", &["kiln-tensor"]),
+    ("kiln-program", &["kiln-tensor", "kiln-routine"]),
+    ("kiln-runtime", &["kiln-tensor", "kiln-routine", "kiln-program"]),
+    ("kiln-ir", &["kiln-tensor", "kiln-routine"]),
+    ("kiln-frontend", &["kiln-tensor", "kiln-routine", "kiln-ir"]),
+    ("kiln-passes", &["kiln-tensor", "kiln-routine", "kiln-ir", "kiln-program"]),
     ("kiln-backends", &["kiln-tensor", "kiln-ir", "kiln-program"]),
 ];
 
