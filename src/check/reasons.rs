@@ -47,7 +47,14 @@ fn kind(message: &str) -> String {
                 kind.push_str("[…]");
             }
             '0'..='9' if !kind.ends_with(|c: char| c.is_alphabetic() || c == '_') => {
-                while rest.next_if(|c| c.is_ascii_digit() || matches!(c, '.' | 'e')).is_some() {}
+                let mut last = c;
+                // The exponent may have a sign.
+                let goes_on = |c: &char, last| {
+                    c.is_ascii_digit() || matches!(c, '.' | 'e') || (*c == '-' && last == 'e')
+                };
+                while let Some(c) = rest.next_if(|c| goes_on(c, last)) {
+                    last = c;
+                }
                 kind.push('N');
             }
             c => kind.push(c),
