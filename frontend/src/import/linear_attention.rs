@@ -17,6 +17,13 @@ pub(super) const OPERATORS: &[Entry] = &[onnx("LinearAttention", 27, linear_atte
 
 /// `[batch, time, heads·size]` as `[batch, time, heads, size]` in single precision.
 fn heads(x: &mut Use<'_, '_, '_>, v: V, heads: &Dim, what: &str) -> Result<V, Fault> {
+    let v = match x.shape(v).get(2) {
+        Some(size) if size.as_const().is_none() => {
+            let whole = size.floor_div(heads) * heads.clone();
+            x.with_dim(v, 2, &whole)?
+        }
+        _ => v,
+    };
     let shape = x.shape(v);
     let size = shape.get(2).and_then(|size| size.exact_div(heads));
     let Some(size) = size.filter(|_| shape.len() == 3 && x.dtype(v).is_float()) else {

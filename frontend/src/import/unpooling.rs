@@ -196,7 +196,13 @@ fn col2im(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let taps: Dim = block.iter().cloned().product();
     let count: Dim = blocks.iter().cloned().product();
-    let Some(channels) = shape[1].exact_div(&taps) else {
+    let columns = match shape[1].as_const() {
+        None if shape[1].exact_div(&taps).is_none() => {
+            x.with_dim(columns, 1, &(shape[1].floor_div(&taps) * taps.clone()))?
+        }
+        _ => columns,
+    };
+    let Some(channels) = x.shape(columns)[1].exact_div(&taps) else {
         let ty = x.ty(columns);
         return Err(Fault::malformed(format!("{ty} does not hold blocks of {taps} elements")));
     };
