@@ -83,11 +83,19 @@ def draws(graph: onnx.GraphProto) -> bool:
     )
 
 
+# Cases whose expected zeros are rounding errors of the suite's own arithmetic in single precision
+# (1.9e-7 where the transform of these very inputs, computed in double precision, has 7e-16), so
+# that its absolute tolerance refuses an exact result.
+OWN_NOISE = {"test_dft_inverse": 1e-6, "test_dft_inverse_opset19": 1e-6}
+
+
 def settings(case: TestCase, model: onnx.ModelProto) -> dict[str, Any]:
     """How the outputs are to be compared, where that is not the suite's usual way; in the file that
     the suite has for it."""
     unusual = {}
-    if (case.rtol, case.atol) != (1e-3, 1e-7):
+    if case.name in OWN_NOISE:
+        unusual |= {"atol": OWN_NOISE[case.name]}
+    elif (case.rtol, case.atol) != (1e-3, 1e-7):
         unusual |= {"rtol": case.rtol, "atol": case.atol}
     if draws(model.graph):
         unusual |= {"random": True}

@@ -27,7 +27,7 @@ NAMES = {
     "complex64": "c64", "complex128": "c128", "string": "string",
 }
 ORDER = list(NAMES.values())
-OLDEST = 7
+OLDEST = 1
 
 
 def elements(types):

@@ -3,19 +3,18 @@
 //! Invariant: bit for bit (a NaN is any NaN), for every code and every 16-bit number, and for wider
 //! ones about every place where rounding to a narrower type changes; scalar and in vectors.
 
-mod kernels;
-
-use kernels::*;
 #[cfg(feature = "llvm")]
 use kiln_backends::Llvm;
 use kiln_backends::nest::interpret;
 use kiln_backends::{CodeGenerator, Cranelift, Target, Unit};
 use kiln_ir::Op;
-use kiln_ir::kernel::{AxisKind, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage};
+use kiln_ir::kernel::{
+    Access, Axis, AxisKind, Index, Kernel, Operand, Role, ScalarId, ScalarOp, ScalarProgram, Stage,
+};
 use kiln_ir::op::{BitCast, Cast};
 use kiln_ir::schedule::{Schedule, StageSchedule, VectorAxis};
 use kiln_runtime::loader::LoadedCode;
-use kiln_tensor::{Bounds, DType, Symbol, SymbolValues, Tensor};
+use kiln_tensor::{Bounds, DType, Dim, Symbol, SymbolValues, Tensor};
 
 /// Numbers about the middle between neighbours of narrower types, nearer than they can tell.
 fn near_middles() -> Vec<f64> {
@@ -62,9 +61,14 @@ fn samples(dtype: DType) -> Tensor {
     Tensor::from_bytes(dtype, vec![bytes.len() / dtype.size()], &bytes).unwrap()
 }
 
+fn operand(name: &str, role: Role, dtype: DType) -> Operand {
+    Operand { name: name.to_owned(), role, dtype, shape: vec![Dim::named("n")] }
+}
+
 fn kernel(from: DType, to: DType, op: fn(ScalarId) -> ScalarOp) -> Kernel {
     let mut finish = ScalarProgram::default();
-    let x = read(&mut finish, at(0, &[0]), from);
+    let at = |operand| Access { operand, index: vec![Index::Axis(0)] };
+    let x = finish.push(ScalarOp::Read { access: at(0), outside: None }, from);
     let y = finish.push(op(x), to);
     finish.results.push(y);
     let stage = Stage {
@@ -72,16 +76,13 @@ fn kernel(from: DType, to: DType, op: fn(ScalarId) -> ScalarOp) -> Kernel {
         body: ScalarProgram::default(),
         combine: Vec::new(),
         finish,
-        writes: vec![at(1, &[0])],
+        writes: vec![at(1)],
     };
     Kernel {
         name: format!("{to}_of_{from}"),
         symbols: [(Symbol::new("n"), Bounds::default())].into(),
-        operands: vec![
-            operand("x", Role::Input, from, &["n"]),
-            operand("y", Role::Output, to, &["n"]),
-        ],
-        outer: vec![axis("i", "n", AxisKind::Parallel)],
+        operands: vec![operand("x", Role::Input, from), operand("y", Role::Output, to)],
+        outer: vec![Axis { name: "i".into(), extent: Dim::named("n"), kind: AxisKind::Parallel }],
         stages: vec![stage],
     }
 }

@@ -105,7 +105,12 @@ fn faulty_tensors() {
     let missing = read(tensor(DataType::Float, &[3])).unwrap_err();
     assert_eq!(missing, TensorProblem::Length { expected: 12, actual: 0 });
     let problem = read(tensor(DataType::String, &[1])).unwrap_err();
-    assert_eq!(problem, TensorProblem::ElementType { name: "string".to_owned() });
+    assert!(matches!(problem, TensorProblem::Length { .. }));
+    let mut text = tensor(DataType::String, &[1]);
+    text.string_data = vec![vec![0xff].into()];
+    assert_eq!(read(text).unwrap_err(), TensorProblem::Text);
+    let problem = read(tensor(DataType::Undefined, &[1])).unwrap_err();
+    assert_eq!(problem, TensorProblem::ElementType { name: "undefined".to_owned() });
     let mut packed = tensor(DataType::Int4, &[3]);
     packed.raw_data = Some(vec![0x21].into());
     assert_eq!(read(packed).unwrap_err(), TensorProblem::Length { expected: 2, actual: 1 });

@@ -21,7 +21,6 @@ pub(super) fn filter(
     if matches!(op.coordinates, CoordinateMode::TfCropAndResize { .. }) {
         return Ok((v, op));
     }
-    let dtype = x.dtype(v);
     for axis in 0..op.sizes.len() {
         let (from, to) = (x.shape(v)[axis].clone(), op.sizes[axis].clone());
         let scale = op.scales.as_ref().and_then(|scales| scales.get(axis).copied());
@@ -33,17 +32,7 @@ pub(super) fn filter(
             continue;
         }
         let axis_of = Axis { op: &op, from: from.clone(), to: to.clone(), scale };
-        let weights = axis_of.weights(x)?;
-        let weights = x.cast(weights, dtype)?;
-        let rank = op.sizes.len();
-        let own: Vec<u8> = (b'a'..=b'z').take(rank).collect();
-        if own.len() < rank {
-            return Err(Fault::malformed(format!("rank {rank} is too much for a filter")));
-        }
-        let mut out = own.clone();
-        out[axis] = b'Z';
-        let spec = ContractSpec { rhs: vec![b'Z', own[axis]], lhs: own, out };
-        v = x.add(Contract { spec }, &[v, weights])?;
+        v = axis_of.filtered(x, v, axis)?;
         if let Some(scales) = &mut op.scales {
             scales[axis] = 1.0;
         }
@@ -53,38 +42,55 @@ pub(super) fn filter(
     Ok((v, op))
 }
 
-/// One dimension that becomes smaller.
-struct Axis<'r> {
-    op: &'r Resize,
-    from: Dim,
-    to: Dim,
-    scale: Option<f64>,
+/// How many elements a filter reaches to either side before it is stretched.
+pub(super) fn radius(mode: ResizeMode) -> i64 {
+    if matches!(mode, ResizeMode::Cubic { .. }) { 2 } else { 1 }
 }
 
-impl Axis<'_> {
+/// A filter along one dimension.
+pub(super) struct Filter {
+    pub(super) mode: ResizeMode,
+    /// The operand's size.
+    pub(super) from: Dim,
+    /// Result size over size, or as the model gives it; `f64[]`.
+    pub(super) scale: V,
+    /// How far beyond the border the filter may look.
+    pub(super) beyond: Dim,
+}
+
+impl Filter {
+    /// The dimension filtered, around coordinates `f64[result]`.
+    pub(super) fn apply(
+        &self,
+        x: &mut Use<'_, '_, '_>,
+        v: V,
+        axis: usize,
+        coordinate: V,
+    ) -> Result<V, Fault> {
+        let (dtype, rank) = (x.dtype(v), x.rank(v));
+        let coordinate = x.along(coordinate, 0, 2)?;
+        let weights = self.weights(x, coordinate)?;
+        let weights = x.cast(weights, dtype)?;
+        let own: Vec<u8> = (b'a'..=b'z').take(rank).collect();
+        if own.len() < rank {
+            return Err(Fault::malformed(format!("rank {rank} is too much for a filter")));
+        }
+        let mut out = own.clone();
+        out[axis] = b'Z';
+        let spec = ContractSpec { rhs: vec![b'Z', own[axis]], lhs: own, out };
+        x.add(Contract { spec }, &[v, weights])
+    }
+
     /// `[result, operand]`: how much each element counts in each sample, f64.
-    fn weights(&self, x: &mut Use<'_, '_, '_>) -> Result<V, Fault> {
-        let (from, to) = (x.size(&self.from, DType::F64)?, x.size(&self.to, DType::F64)?);
-        let scale = match self.scale {
-            Some(scale) => x.scalar(DType::F64, scale)?,
-            None => x.binary(BinaryFn::Div, to, from)?,
-        };
-        let (reach, exclude) = match self.op.mode {
-            ResizeMode::Cubic { exclude_outside, .. } => (2i64, exclude_outside),
-            ResizeMode::Linear | ResizeMode::Nearest(_) => (1, false),
-        };
-        // How far beyond the border the filter may look: as far as it reaches, and a half.
-        let beyond = match self.scale {
-            Some(scale) => Dim::from((reach as f64 / scale).ceil().min(1e9) as i64),
-            None => (self.from.clone() * Dim::from(reach)).ceil_div(&self.to),
-        } + Dim::from(2i64);
+    fn weights(&self, x: &mut Use<'_, '_, '_>, coordinate: V) -> Result<V, Fault> {
+        let exclude = matches!(self.mode, ResizeMode::Cubic { exclude_outside: true, .. });
+        let beyond = &self.beyond;
         let places = self.from.clone() + beyond.clone() * Dim::from(2i64);
         let place = x.counter(&places, DType::F64, 1, 2)?;
-        let first = x.size(&beyond, DType::F64)?;
+        let first = x.size(beyond, DType::F64)?;
         let place = x.binary(BinaryFn::Sub, place, first)?;
-        let coordinate = self.coordinate(x, [from, to, scale])?;
         let distance = x.binary(BinaryFn::Sub, place, coordinate)?;
-        let stretch = x.with_number(BinaryFn::Min, scale, 1.0)?;
+        let stretch = x.with_number(BinaryFn::Min, self.scale, 1.0)?;
         let distance = x.binary(BinaryFn::Mul, distance, stretch)?;
         let distance = x.unary(UnaryFn::Abs, distance)?;
         let all = self.weight(x, distance)?;
@@ -106,9 +112,52 @@ impl Axis<'_> {
         x.binary(BinaryFn::Div, inside, total)
     }
 
-    /// Where the operand is sampled for each element of the result, `[result, 1]`.
+    /// The filter at a distance.
+    fn weight(&self, x: &mut Use<'_, '_, '_>, distance: V) -> Result<V, Fault> {
+        let ResizeMode::Cubic { a, .. } = self.mode else {
+            let one = x.scalar(DType::F64, 1.0)?;
+            let rest = x.binary(BinaryFn::Sub, one, distance)?;
+            return x.with_number(BinaryFn::Max, rest, 0.0);
+        };
+        let near = polynomial(x, distance, [a + 2.0, -(a + 3.0), 0.0, 1.0])?;
+        let far = polynomial(x, distance, [a, -5.0 * a, 8.0 * a, -4.0 * a])?;
+        let zero = x.scalar(DType::F64, 0.0)?;
+        let is_far = x.with_number(BinaryFn::Less, distance, 2.0)?;
+        let far = x.select(is_far, far, zero)?;
+        let is_near = x.with_number(BinaryFn::LessEqual, distance, 1.0)?;
+        x.select(is_near, near, far)
+    }
+}
+
+/// One dimension that becomes smaller.
+struct Axis<'r> {
+    op: &'r Resize,
+    from: Dim,
+    to: Dim,
+    scale: Option<f64>,
+}
+
+impl Axis<'_> {
+    fn filtered(&self, x: &mut Use<'_, '_, '_>, v: V, axis: usize) -> Result<V, Fault> {
+        let (from, to) = (x.size(&self.from, DType::F64)?, x.size(&self.to, DType::F64)?);
+        let scale = match self.scale {
+            Some(scale) => x.scalar(DType::F64, scale)?,
+            None => x.binary(BinaryFn::Div, to, from)?,
+        };
+        let reach = radius(self.op.mode);
+        // How far beyond the border the filter may look: as far as it reaches, and a half.
+        let beyond = match self.scale {
+            Some(scale) => Dim::from((reach as f64 / scale).ceil().min(1e9) as i64),
+            None => (self.from.clone() * Dim::from(reach)).ceil_div(&self.to),
+        } + Dim::from(2i64);
+        let coordinate = self.coordinate(x, [from, to, scale])?;
+        let filter = Filter { mode: self.op.mode, from: self.from.clone(), scale, beyond };
+        filter.apply(x, v, axis, coordinate)
+    }
+
+    /// Where the operand is sampled for each element of the result.
     fn coordinate(&self, x: &mut Use<'_, '_, '_>, [from, to, scale]: [V; 3]) -> Result<V, Fault> {
-        let number = x.counter(&self.to, DType::F64, 0, 2)?;
+        let number = x.counter(&self.to, DType::F64, 0, 1)?;
         let alone = self.to.is(1);
         let half_pixel = |x: &mut Use<'_, '_, '_>| {
             let centre = x.with_number(BinaryFn::Add, number, 0.5)?;
@@ -142,22 +191,6 @@ impl Axis<'_> {
                 x.binary(BinaryFn::Div, number, scale)
             }
         }
-    }
-
-    /// The filter at a distance.
-    fn weight(&self, x: &mut Use<'_, '_, '_>, distance: V) -> Result<V, Fault> {
-        let ResizeMode::Cubic { a, .. } = self.op.mode else {
-            let one = x.scalar(DType::F64, 1.0)?;
-            let rest = x.binary(BinaryFn::Sub, one, distance)?;
-            return x.with_number(BinaryFn::Max, rest, 0.0);
-        };
-        let near = polynomial(x, distance, [a + 2.0, -(a + 3.0), 0.0, 1.0])?;
-        let far = polynomial(x, distance, [a, -5.0 * a, 8.0 * a, -4.0 * a])?;
-        let zero = x.scalar(DType::F64, 0.0)?;
-        let is_far = x.with_number(BinaryFn::Less, distance, 2.0)?;
-        let far = x.select(is_far, far, zero)?;
-        let is_near = x.with_number(BinaryFn::LessEqual, distance, 1.0)?;
-        x.select(is_near, near, far)
     }
 }
 

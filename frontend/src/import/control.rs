@@ -70,13 +70,7 @@ fn if_(x: &mut Use<'_, '_, '_>) -> Results {
     {
         return results(x, branches[if decided != 0 { 0 } else { 1 }]);
     }
-    match either(x, condition, &branches, Decides::Sizes) {
-        Err(Fault::Problem { .. }) => match assumed(x, condition, branches[0])? {
-            Some(results) => Ok(results),
-            None => either(x, condition, &branches, Decides::Data),
-        },
-        other => other,
-    }
+    either(x, condition, &branches)
 }
 
 /// The branch that is taken if two sizes are equal, if its results cannot be those of the other
@@ -111,12 +105,7 @@ fn assumed<'m>(
 }
 
 /// A branch that is decided when the model runs.
-fn either<'m>(
-    x: &mut Use<'_, '_, 'm>,
-    condition: V,
-    branches: &[&Body<'m>; 2],
-    decides: Decides,
-) -> Results {
+fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) -> Results {
     let captured = captures(x, branches);
     let mut built: Vec<(Level, Results)> = Vec::with_capacity(2);
     for (branch, name) in branches.iter().zip(["then", "else"]) {
@@ -132,7 +121,13 @@ fn either<'m>(
         levels.push(level);
     }
     let [first, second] = &values[..] else { return Err(Fault::Silent) };
-    let common = common_types(x, first, second, decides)?;
+    let common = match common_types(x, first, second, Decides::Sizes) {
+        Err(Fault::Problem { .. }) => match assumed(x, condition, branches[0])? {
+            Some(results) => return Ok(results),
+            None => common_types(x, first, second, Decides::Data)?,
+        },
+        common => common?,
+    };
     let forms = first.iter().zip(second).map(|(&a, &b)| common_form(x, a, b));
     let forms = forms.collect::<Result<Vec<_>, _>>()?;
     let mut regions = Vec::with_capacity(2);

@@ -32,9 +32,9 @@ impl Signature {
 
     /// An error unless the element type of an input is one that it may have.
     pub(super) fn check(&self, number: usize, ty: &kiln_ir::TensorType) -> Result<(), Fault> {
-        let Some(types) = self.of_input(number).filter(|types| !types.contains(&ty.dtype)) else {
-            return Ok(());
-        };
+        // The lists are of tensors; which operators take sequences and the like, these say.
+        let open = |types: &&[DType]| !ty.dtype.is_list() && !types.contains(&ty.dtype);
+        let Some(types) = self.of_input(number).filter(open) else { return Ok(()) };
         let names: Vec<&str> = types.iter().map(|dtype| dtype.name()).collect();
         let names = match names.split_last() {
             None => "no tensor".to_owned(),

@@ -109,8 +109,21 @@ fn bit_shift(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn modulo(x: &mut Use<'_, '_, '_>) -> Results {
-    let f = if x.flag("fmod", false)? { BinaryFn::Rem } else { BinaryFn::Mod };
-    binary(x, f)
+    if x.flag("fmod", false)? {
+        return binary(x, BinaryFn::Rem);
+    }
+    let rest = binary(x, BinaryFn::Mod)?.pop().ok_or(Fault::Silent)?;
+    let dtype = x.dtype(rest);
+    if !dtype.is_float() {
+        return Ok(vec![rest]);
+    }
+    // A rest of zero has the divisor's sign, too.
+    let divisor = x.input(1)?;
+    let (zero, minus) = (x.scalar(dtype, 0.0)?, x.scalar(dtype, -0.0)?);
+    let negative = x.binary(BinaryFn::Less, divisor, zero)?;
+    let signed = x.select(negative, minus, zero)?;
+    let none = x.binary(BinaryFn::Equal, rest, zero)?;
+    Ok(vec![x.select(none, signed, rest)?])
 }
 
 /// The exponent may be of another type; the result has the base's.

@@ -51,7 +51,12 @@ fn length(x: &mut Use<'_, '_, '_>, list: V) -> Result<V, Fault> {
 }
 
 /// The element at a place.
-fn element(x: &mut Use<'_, '_, '_>, list: V, place: V, rank: Option<usize>) -> Result<V, Fault> {
+pub(super) fn element(
+    x: &mut Use<'_, '_, '_>,
+    list: V,
+    place: V,
+    rank: Option<usize>,
+) -> Result<V, Fault> {
     let form = x.elements_form(list)?;
     let ty = x.element_type_of(&form, rank)?;
     let made = x.call1(Routine::Element, &[list, place], ty)?;

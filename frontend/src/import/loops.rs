@@ -99,7 +99,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let captured = captures(x, &[body]);
     let mut changing = Boxed::new();
-    let (graph, held, Outcome { goes_on, forms, .. }) = loop {
+    let (graph, held, Outcome { goes_on, forms, certain, .. }) = loop {
         let mut held = initial.clone();
         for &number in &changing {
             held[number] = boxed(x, initial[number])?;
@@ -128,6 +128,10 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
         if let Some(form) = form {
             x.holding(results[number], form);
         }
+        if certain.contains(&number) {
+            let first = x.scalar(DType::I64, 0.0)?;
+            results[number] = super::list::element(x, results[number], first, None)?;
+        }
         if changing.contains(&number) {
             let like = x.ty(initial[number]).clone();
             results[number] = unboxed(x, results[number], &like)?;
@@ -148,6 +152,8 @@ pub(super) fn in_iteration<'m>(x: &mut Use<'_, '_, 'm>, number: V, body: &Body<'
 struct Outcome {
     /// Carried values that must be boxed, and are not yet.
     changing: Boxed,
+    /// Optional values of which the body makes certain ones.
+    certain: Boxed,
     /// Whether the body never ends the loop.
     goes_on: bool,
     /// What carried lists hold.
@@ -194,9 +200,21 @@ fn loop_body<'m>(
     let contents = x.importer.build.contents(again);
     let goes_on =
         again == inputs[1] || contents.is_some_and(|truth| truth[0].as_integer() == Some(1));
-    let mut outcome = Outcome { changing: Boxed::new(), goes_on, forms: Vec::new() };
+    let (changing, certain) = (Boxed::new(), Boxed::new());
+    let mut outcome = Outcome { changing, certain, goes_on, forms: Vec::new() };
     let mut outputs = vec![again];
     for (number, (&v, &initial)) in results[1..].iter().zip(initial).enumerate() {
+        // A loop may begin with an optional value and go on with a certain one.
+        let v = match (x.dtype(initial), x.dtype(v)) {
+            (DType::Optional, certain) if certain != DType::Optional => {
+                outcome.certain.insert(number);
+                let (form, dtype) = (x.form(v), DType::Optional);
+                let ty = TensorType::new(dtype, Vec::new());
+                let made = x.call1(Routine::List { dtype }, &[v], ty)?;
+                x.holding(made, form)
+            }
+            _ => v,
+        };
         outcome.forms.push(common_form(x, initial, v)?);
         outputs.push(match boxes.contains(&number) {
             true => boxed(x, v)?,

@@ -51,6 +51,7 @@ mod random;
 mod recurrent;
 mod reduction;
 mod regions;
+mod resample;
 mod resize;
 mod rounding;
 mod sampling;

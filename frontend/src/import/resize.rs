@@ -8,9 +8,10 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx, onnx_until};
+use super::resample::{Along, Sampling, resample};
 use super::rounding;
 use super::scalar::Scalar;
-use kiln_ir::op::{self, CoordinateMode, NearestMode, ResizeMode};
+use kiln_ir::op::{self, BinaryFn, CoordinateMode, NearestMode, ResizeMode, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -138,17 +139,104 @@ fn upsample(x: &mut Use<'_, '_, '_>) -> Results {
         let scales = scales.ok_or_else(|| Fault::malformed("attribute `scales` is missing"))?;
         scales.iter().map(|&scale| Scalar::float(f64::from(scale))).collect()
     } else {
-        x.known(x.input(1)?, "the scales")?.to_vec()
+        let scales = x.input(1)?;
+        match x.importer.build.contents(scales) {
+            Some(known) => known.to_vec(),
+            None => return by_data(x, operand, (0..shape.len()).collect()),
+        }
     };
     let grid = by_scales(&shape, &scales)?;
     plain(x, operand, grid)
+}
+
+/// A grid of which scales, sizes whose ratio counts, or the region are data.
+fn by_data(x: &mut Use<'_, '_, '_>, operand: V, axes: Vec<usize>) -> Results {
+    let (shape, old) = (x.shape(operand), x.opset() < 11);
+    let scales = if old { x.optional(1) } else { given(x, 2) };
+    let mode = match (old, x.string_or("mode", "nearest")?) {
+        (true, "nearest") => ResizeMode::Nearest(NearestMode::Floor),
+        (true, "linear" | "bilinear") => ResizeMode::Linear,
+        _ => mode(x)?,
+    };
+    let coordinates = if old { "asymmetric" } else { "half_pixel" };
+    let coordinates = x.string_or("coordinate_transformation_mode", coordinates)?.to_owned();
+    let antialias = x.flag("antialias", false)? && !matches!(mode, ResizeMode::Nearest(_));
+    let extrapolation = x.float_or("extrapolation_value", 0.0)?;
+    let sampling = Sampling { mode, coordinates, ceil_if_smaller: old, antialias, extrapolation };
+    let each = |x: &mut Use<'_, '_, '_>, v: V, count: usize, what: &str| {
+        if x.count(v)? != count {
+            let given = x.count(v)?;
+            return Err(Fault::malformed(format!("{given} {what} are given, not {count}")));
+        }
+        x.cast(v, DType::F64)
+    };
+    let region = match sampling.coordinates.as_str() {
+        "tf_crop_and_resize" => {
+            let roi = given(x, 1).ok_or_else(|| Fault::malformed("the region is missing"))?;
+            Some(each(x, roi, 2 * axes.len(), "numbers of the region")?)
+        }
+        _ => None,
+    };
+    let own: Vec<Dim> = axes.iter().map(|&axis| shape[axis].clone()).collect();
+    let own = x.vector(own)?;
+    let own = x.cast(own, DType::F64)?;
+    let (scales, sizes) = match scales {
+        Some(scales) => {
+            let wide = each(x, scales, axes.len(), "scales")?;
+            // In f32, as ONNX Runtime computes it.
+            let (own, scales) = (x.cast(own, DType::F32)?, x.cast(wide, DType::F32)?);
+            let sizes = x.binary(BinaryFn::Mul, own, scales)?;
+            (wide, x.unary(UnaryFn::Floor, sizes)?)
+        }
+        None => {
+            let sizes = given(x, 3);
+            let sizes =
+                sizes.ok_or_else(|| Fault::malformed("no scales and no sizes are given"))?;
+            let sizes = each(x, sizes, axes.len(), "sizes")?;
+            let ratios = x.binary(BinaryFn::Div, sizes, own)?;
+            let f = match x.string_or("keep_aspect_ratio_policy", "stretch")? {
+                "stretch" => None,
+                "not_larger" => Some(op::ReduceFn::Min),
+                "not_smaller" => Some(op::ReduceFn::Max),
+                other => return Err(Fault::malformed(format!("policy `{other}` is not known"))),
+            };
+            match f {
+                None => (ratios, sizes),
+                Some(f) => {
+                    let scale = x.reduce(f, ratios, vec![0], true)?;
+                    let exact = x.binary(BinaryFn::Mul, own, scale)?;
+                    let rounded = x.with_number(BinaryFn::Add, exact, 0.5)?;
+                    let scales = x.broadcast(scale, vec![Dim::from(axes.len())])?;
+                    (scales, x.unary(UnaryFn::Floor, rounded)?)
+                }
+            }
+        }
+    };
+    let sizes = x.cast(sizes, DType::I64)?;
+    let sizes = x.sizes(sizes)?;
+    let mut along = Vec::with_capacity(axes.len());
+    for (number, (&axis, to)) in axes.iter().zip(sizes).enumerate() {
+        let scale = x.element(scales, 0, number)?;
+        let region = match region {
+            Some(region) => {
+                let start = x.element(region, 0, number)?;
+                Some([start, x.element(region, 0, axes.len() + number)?])
+            }
+            None => None,
+        };
+        along.push(Along { axis, to, scale, region });
+    }
+    Ok(vec![resample(x, operand, &sampling, &along)?])
 }
 
 fn resize(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let shape = x.shape(operand);
     if x.opset() < 11 {
-        let scales = x.known(x.input(1)?, "the scales")?;
+        let scales = x.input(1)?;
+        let Some(scales) = x.importer.build.contents(scales) else {
+            return by_data(x, operand, (0..shape.len()).collect());
+        };
         let grid = by_scales(&shape, &scales)?;
         return plain(x, operand, grid);
     }
@@ -156,6 +244,11 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
         Some(axes) => x.axes(axes, shape.len())?,
         None => (0..shape.len()).collect(),
     };
+    let policy = x.string_or("keep_aspect_ratio_policy", "stretch")?;
+    let decide = [given(x, 1), given(x, 2), given(x, 3).filter(|_| policy != "stretch")];
+    if decide.into_iter().flatten().any(|v| !x.is_known(v)) {
+        return by_data(x, operand, axes);
+    }
     let grid = grid(x, &shape, &axes)?;
     let mode = mode(x)?;
     let coordinates = coordinates(x, shape.len(), &axes)?;

@@ -346,6 +346,7 @@ fn dft(x: &mut Use<'_, '_, '_>) -> Results {
     let axis = match (x.opset() < 20, x.optional(2)) {
         (true, _) => x.int_or("axis", 1)?,
         (false, None) => -2,
+        (false, Some(axis)) if !x.is_known(axis) => return along_data(x, signal, axis),
         (false, Some(axis)) => match x.integers(axis, "the axis")?.as_slice() {
             [axis] => *axis,
             _ => return Err(Fault::malformed("the axis must be one number")),
@@ -364,6 +365,37 @@ fn dft(x: &mut Use<'_, '_, '_>) -> Results {
         None => size,
     };
     Ok(vec![Transform { length, inverse, onesided }.apply(x, signal, axis)?])
+}
+
+/// A transform along an axis that is data: it is moved before the parts, and back then.
+fn along_data(x: &mut Use<'_, '_, '_>, signal: V, axis: V) -> Results {
+    let rank = x.rank(signal);
+    if x.count(axis)? != 1 {
+        return Err(Fault::malformed("the axis must be one number"));
+    }
+    let axis = x.late_axes(axis, rank)?;
+    let marked = x.among(axis, rank)?;
+    let parts = x.add(op::Iota { length: Dim::from(rank) }, &[])?;
+    let parts = x.with_number(BinaryFn::Equal, parts, (rank - 1) as f64)?;
+    let moved = x.binary(BinaryFn::Or, marked, parts)?;
+    let order = x.marked_last(moved, 2)?;
+    let last = x.permuted(signal, order)?;
+    let (shape, own) = (x.shape(last), x.shape(signal)[rank - 1].clone());
+    let shape = [&shape[..rank - 1], &[own]].concat();
+    let last = x.assume(last, shape)?;
+    let (inverse, onesided) = (x.flag("inverse", false)?, x.flag("onesided", false)?);
+    let size = x.shape(last)[rank - 2].clone();
+    let length = match x.optional(1) {
+        Some(length) => one_size(x, length, "the length of the transform")?,
+        None if inverse && onesided => (size - Dim::from(1i64)) * Dim::from(2i64),
+        None => size,
+    };
+    let made = Transform { length, inverse, onesided }.apply(x, last, rank - 2)?;
+    let parts = x.shape(made)[rank - 1].clone();
+    let back = x.inverse(order)?;
+    let made = x.permuted(made, back)?;
+    let shape = [&x.shape(made)[..rank - 1], &[parts]].concat();
+    Ok(vec![x.assume(made, shape)?])
 }
 
 fn stft(x: &mut Use<'_, '_, '_>) -> Results {

@@ -196,16 +196,19 @@ fn col2im(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let taps: Dim = block.iter().cloned().product();
     let count: Dim = blocks.iter().cloned().product();
-    let columns = match shape[1].as_const() {
-        None if shape[1].exact_div(&taps).is_none() => {
-            x.with_dim(columns, 1, &(shape[1].floor_div(&taps) * taps.clone()))?
+    let channels = match shape[1].exact_div(&taps) {
+        Some(channels) => channels,
+        None if taps.as_const().is_none() || shape[1].as_const().is_none() => {
+            let channels = shape[1].floor_div(&taps);
+            x.check(channels.clone() * taps.clone(), shape[1].clone())?;
+            channels
         }
-        _ => columns,
+        None => {
+            let ty = x.ty(columns);
+            return Err(Fault::malformed(format!("{ty} does not hold blocks of {taps} elements")));
+        }
     };
-    let Some(channels) = x.shape(columns)[1].exact_div(&taps) else {
-        let ty = x.ty(columns);
-        return Err(Fault::malformed(format!("{ty} does not hold blocks of {taps} elements")));
-    };
+    let columns = x.with_dim(columns, 1, &(channels.clone() * taps.clone()))?;
     let columns = x.with_dim(columns, 2, &count)?;
     if x.shape(columns)[2] != count {
         let ty = x.ty(columns);

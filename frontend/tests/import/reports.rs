@@ -48,7 +48,7 @@ fn one_report_lists_everything() {
          node elsewhere:Thing x > t
          output lost",
         &[
-            "unsupported-operator: top: the operator is not supported",
+            "unsupported-use: top: how many dimensions there are must be known, but is `r`",
             "outside-opset: g: opset 17 does not have it: it exists from 20 to 28",
             "malformed: s: axis 5 does not exist in a tensor of rank 2",
             "unsupported-use: r: how many dimensions there are must be known, but is `r`",
@@ -74,6 +74,7 @@ fn a_report_is_written_with_types_and_help() {
 
 #[test]
 fn uses_that_break_the_rules() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         ("node Relu > y", "input 0 is missing, 0 are given"),
         ("node Concat x,x > y", "attribute `axis` is missing"),
@@ -95,26 +96,25 @@ fn uses_that_break_the_rules() {
             "case rules opset 11\ninput x f32[2,3] wave\ninput i i64[2] 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn uses_that_break_the_rules_of_training_and_learning() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         (
             "node NegativeLogLikelihoodLoss x,i > y reduction='most'",
             "reduction `most` is not known",
         ),
-        (
-            "node NegativeLogLikelihoodLoss x,x > y",
-            "labels f32[2, 3] are not one for each place of scores f32[2, 3]",
-        ),
+        ("node NegativeLogLikelihoodLoss x,x > y", "input 1 must be i32 or i64, but is f32[2, 3]"),
         (
             "node SoftmaxCrossEntropyLoss v,i > y",
             "the scores must have batch and class dimensions, but are f32[3]",
         ),
-        ("node Dropout x,v,i > y", "i64[2] has 2 elements, but [] has 1"),
+        ("node Dropout x,v,i > y", "input 2 must be bool, but is i64[2]"),
         ("node RandomUniform > y shape=[-1]", "the shape has a dimension of -1"),
         ("node RandomNormal > y", "`shape` is missing"),
         ("node Multinomial v > y", "the operand must be a matrix, but is f32[3]"),
@@ -139,6 +139,14 @@ fn uses_that_break_the_rules_of_training_and_learning() {
             "node ai.onnx.ml:Scaler x > y scale=[1.0,2.0]",
             "2 numbers of `scale` are given for 3 features",
         ),
+        (
+            "node ai.onnx.ml:OneHotEncoder x > y cats_strings=['a']",
+            "there are no categories for f32[2, 3]",
+        ),
+        (
+            "node ai.onnx.ml:LabelEncoder x > y keys_strings=['a'] values_int64s=[1]",
+            "keys of string are given for an operand of f32",
+        ),
         ("node ai.onnx.ml:Normalizer x > y norm='L3'", "norm `L3` is not known"),
         (
             "node ai.onnx.ml:TreeEnsembleRegressor x > y nodes_treeids=[0]",
@@ -162,12 +170,14 @@ fn uses_that_break_the_rules_of_training_and_learning() {
              input s f32[] 1\ninput n i64[] 1\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn operands_before_opset_7_that_do_not_meet() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         (
             "node Add x,v > y",
@@ -182,12 +192,14 @@ fn operands_before_opset_7_that_do_not_meet() {
             "case old opset 6\ninput x f32[2,3] wave\ninput v f32[3] wave\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn conversions_that_break_the_rules() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         (
             "node BitCast x > y to=22",
@@ -217,12 +229,14 @@ fn conversions_that_break_the_rules() {
              input c c64[2] 1 2\ninput s f32[] 1\ninput e f8e8m0[] 1\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn uses_of_microsoft_operators_that_break_their_rules() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         ("Attention x,w > y", "malformed: attribute `num_heads` must be at least 1"),
         (
@@ -252,9 +266,9 @@ fn uses_of_microsoft_operators_that_break_their_rules() {
         ("FusedGemm w,w > y transB=1 activation='Clip'", "malformed: Clip lacks parameter 0"),
         (
             "NhwcMaxPool w > y kernel_shape=[2]",
-            "malformed: the operand must have spatial dimensions and channels",
+            "malformed: input 0 must be u8 or i8, but is f32[4, 12]",
         ),
-        ("RotaryEmbedding w,m,w,w > y", "malformed: the operand must have rank 3 or 4"),
+        ("RotaryEmbedding w,m,w,w > y", "malformed: input 1 must be i64, but is i32[3]"),
         ("MoE w,w,x,_,x > y k=0", "unsupported-use: 0 experts for each token"),
         ("CDist w,w > y metric='cosine'", "unsupported-use: the metric `cosine`"),
         ("Inverse x > y", "unsupported-use: the inverse of f32[1, 2, 4]"),
@@ -267,21 +281,17 @@ fn uses_of_microsoft_operators_that_break_their_rules() {
         );
         let found = report(&case(&text).model, &[]);
         let (kind, rule) = expected.split_once(": ").unwrap();
-        assert_eq!(found, [format!("{kind}: y: {rule}")], "{lines}");
+        wrong.extend((found != [format!("{kind}: y: {rule}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn uses_that_are_not_supported() {
     for (lines, expected) in [
-        ("node Cast x > y to=8", "element type string is not supported"),
         (
             "node ai.onnx.preview.training:Gradient w > y xs=['w'] y='z'",
             "the gradient of the core operation WindowReduce is not supported",
-        ),
-        (
-            "node ai.onnx.ml:OneHotEncoder x > y cats_strings=['a']",
-            "categories that are strings are not supported",
         ),
         (
             "node AveragePool w > p,y kernel_shape=[2]",
@@ -306,6 +316,7 @@ fn uses_that_are_not_supported() {
 
 #[test]
 fn uses_of_vision_and_signal_operators_that_break_the_rules() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         ("node GridSample x,v > y", "the grid f32[3] does not fit the image f32[1, 2, 4, 3]"),
         ("node GridSample x,x > y mode='nearer'", "mode `nearer` is not known"),
@@ -320,7 +331,7 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
         ("node HannWindow i > y", "the size of the window must be one number, but is i64[2]"),
         (
             "node MaxUnpool x,x > y kernel_shape=[2,2]",
-            "the indices f32[1, 2, 4, 3] are not those of f32[1, 2, 4, 3]",
+            "input 1 must be i64, but is f32[1, 2, 4, 3]",
         ),
         (
             "node Col2Im x,i,i > y",
@@ -328,15 +339,19 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
         ),
         ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
         ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
-        ("node TfIdfVectorizer x > y", "f32[1, 2, 4, 3] is not a row or rows of i32 or i64"),
+        (
+            "node TfIdfVectorizer x > y",
+            "input 0 must be i32, i64 or string, but is f32[1, 2, 4, 3]",
+        ),
     ] {
         let text = format!(
             "case rules opset 20\ninput x f32[1,2,4,3] wave\nconst v f32[3] wave\nconst three \
              i64[] 3\nconst s i64[4] 1 1 2 2\nconst i i64[2] 1 2\n{lines}\noutput y"
         );
         let found = report(&case(&text).model, &[]);
-        assert_eq!(found, [format!("malformed: y: {expected}")], "{lines}");
+        wrong.extend((found != [format!("malformed: y: {expected}")]).then_some((lines, found)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     for (lines, expected) in [
         ("node SwiGLU x,v > y", "f32[1, 2, 4, 3] and f32[3] must be of one type"),
         ("node TensorScatter x,v > y", "the update f32[3] does not fit the cache f32[1, 2, 4, 3]"),
@@ -385,11 +400,8 @@ fn inputs_that_cannot_be_used() {
             Some(tensor(1)),
             "unsupported-use: input `x`: it has no shape, not even a number of dimensions",
         ),
-        (Some(tensor(8)), "tensor: input `x`: element type string is not supported"),
-        (
-            Some(sequence),
-            "unsupported-use: input `x`: it is not a tensor (but a sequence, map or optional)",
-        ),
+        (Some(tensor(99)), "tensor: input `x`: element type number 99 is not supported"),
+        (Some(sequence), "malformed: input `x`: the type of its elements is missing"),
     ] {
         assert_eq!(report(&of_input(ty), &[]), [expected]);
     }

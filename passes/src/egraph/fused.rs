@@ -29,8 +29,8 @@
 //!   pointwise and movement nodes (pull indices back). Under every other operand, and under all
 //!   operands of an anchored core, it is only `Transpose`, `Slice` and `Broadcast` chains of a body
 //!   input or leaf, and any `Reshape` there adds or drops dimensions of size 1: affine index maps,
-//!   nothing computed twice. A product of integers may widen what it reads, and take a zero point
-//!   off: small integers are read four times as fast as what they become;
+//!   nothing computed twice. A product of small integers may widen what it reads, and take a zero
+//!   point off: they are read four times as fast as what they become;
 //! - the **epilogue**, pointwise nodes that depend on the core. Each has exactly the shape of the
 //!   core's result, so that element `i` of the result needs element `i` of the core and no other;
 //! - the **side**, pointwise, movement and leaf nodes that the epilogue uses but that neither depend
@@ -39,7 +39,7 @@
 //!   index stays affine in the axes of the core's result. A merging `Reshape` joins neighbouring
 //!   dimensions or adds and drops dimensions of size 1; it splits none.
 
-use kiln_ir::op::{BinaryFn, Op, PadMode};
+use kiln_ir::op::{BinaryFn, Cast, Op, PadMode};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::{DType, Dim};
 use thiserror::Error;
@@ -235,7 +235,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
             let affine = matches!(node.op, Op::Transpose(_) | Op::Slice(_) | Op::Broadcast(_))
                 || moves_only_ones(body, node)
                 || kind(&node.op) == Kind::Leaf;
-            if !computes && !affine && !(widens && is_widening(body, node)) {
+            if !(computes || affine || widens && is_widening(body, node)) {
                 return Err(NotFusible::Prologue {
                     prologue: node.op.name(),
                     core: core.op.name(),
@@ -248,18 +248,22 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
     Ok(before)
 }
 
-/// Whether a node makes 32 bits of a small integer, or takes a zero point off.
+/// Whether a node makes a number of 32 or 64 bits of an integer, or takes a zero point off one.
 pub(crate) fn is_widening(body: &Graph, node: &Node) -> bool {
-    let (&[output], inputs) = (node.outputs.as_slice(), node.inputs.as_slice()) else {
-        return false;
-    };
-    let small = |&value: &ValueId| matches!(body.ty(value).dtype, DType::I8 | DType::U8);
-    body.ty(output).dtype == DType::I32
-        && match &node.op {
-            Op::Cast(_) => inputs.iter().all(small),
-            Op::Binary(binary) => binary.f == BinaryFn::Sub,
-            _ => false,
+    let &[input, ..] = node.inputs.as_slice() else { return false };
+    let from = body.ty(input).dtype;
+    match &node.op {
+        Op::Cast(cast) => {
+            widens(cast, from) || from == DType::I32 && matches!(cast.to, DType::F32 | DType::F64)
         }
+        Op::Binary(binary) => binary.f == BinaryFn::Sub && from == DType::I32,
+        _ => false,
+    }
+}
+
+/// Whether a conversion makes a number of 32 or 64 bits of a small integer.
+pub(crate) fn widens(cast: &Cast, from: DType) -> bool {
+    matches!(from, DType::I8 | DType::U8) && matches!(cast.to, DType::I32 | DType::F32 | DType::F64)
 }
 
 /// Whether a node is a reshape that only adds or drops dimensions of size 1.

@@ -4,11 +4,12 @@
 //! if type and shape are equal.
 
 use super::fuse::Step;
+use super::fused::widens;
 use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
-use kiln_ir::op::{Fused, Op};
+use kiln_ir::op::{Cast, Fused, Op};
 use kiln_ir::{Graph, TensorType};
-use kiln_tensor::{DType, Tensor};
+use kiln_tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -179,8 +180,8 @@ impl Knowledge {
                     _ => None,
                 };
                 // Small integers stay small, and are widened when the model runs.
-                let widens = matches!(op, Op::Cast(cast) if cast.to == DType::I32)
-                    && children.iter().all(|facts| matches!(facts.ty.dtype, DType::I8 | DType::U8));
+                let small = |cast: &Cast| children.iter().all(|x| widens(cast, x.ty.dtype));
+                let widens = matches!(op, Op::Cast(cast) if small(cast));
                 let constant = !matches!(op, Op::SizeOf(_))
                     && !widens
                     && children.iter().all(|facts| facts.constant);

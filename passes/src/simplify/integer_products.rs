@@ -1,11 +1,12 @@
-//! Products of numbers that stand for 8-bit integers become products of the integers.
+//! Products of 8-bit integers, and of numbers that stand for them, read the integers themselves.
 //!
-//! Invariant: a sum of products fits in 32 bits whatever the integers are, so that nothing but the
-//! rounding of f32 is different from the product of the numbers.
+//! Invariant: sums of integers are exact, and sums of numbers round no worse than they would have.
 //!
 //! `(a − za)·sa` times `(b − zb)·sb`, summed, is `sa·sb` times the sum of `(a − za)·(b − zb)`: the
 //! scales must not depend on what is summed over. The integers are widened where they are read (see
-//! `fused`), so weights stay as small as they are in the model.
+//! `fused`), so weights stay as small as they are in the model, and they are multiplied and added in
+//! floating point, in which processors are several times as fast as in 32-bit integers: f32 holds
+//! whole numbers up to 2²⁴, f64 any sum that fits in 32 bits.
 
 use super::rebuild::Rebuild;
 use crate::PassError;
@@ -40,17 +41,17 @@ pub(super) fn widening(graph: &Graph) -> Vec<bool> {
     widens
 }
 
-/// Marks the nodes from a value of 32 bits down to a constant of small integers.
+/// Marks the nodes from what a product reads down to a constant of small integers.
 fn mark_widening(graph: &Graph, value: ValueId, widens: &mut [bool]) {
     let mut path = Vec::new();
     let mut at = value;
     while let Some((id, node)) = producer(graph, at) {
-        if graph.ty(at).dtype != DType::I32 {
+        if is_small(graph.ty(at).dtype) {
             break;
         }
         let Some(&first) = node.inputs.first() else { return };
         let goes_on = match &node.op {
-            Op::Cast(_) => is_small(graph.ty(first).dtype),
+            Op::Cast(_) => is_small(graph.ty(first).dtype) || graph.ty(first).dtype == DType::I32,
             Op::Binary(binary) => binary.f == BinaryFn::Sub,
             op => moves(op),
         };
@@ -119,7 +120,8 @@ impl Scale {
     }
 }
 
-/// A value that stands for small integers: `(integers − zero)·scale`, moved.
+/// A value that stands for small integers: `(integers − zero)·scale`, moved; the scale is 1 for
+/// integers of 32 bits.
 struct Dequantised<'g> {
     integers: ValueId,
     zero: Option<ValueId>,
@@ -139,17 +141,23 @@ impl<'g> Dequantised<'g> {
             at = *node.inputs.first()?;
             node = producer(graph, at)?.1;
         }
-        let (Op::Binary(op::Binary { f: BinaryFn::Mul }), &[a, b]) = (&node.op, &node.inputs[..])
-        else {
-            return None;
+        let rank = graph.ty(at).rank();
+        let (integers, zero, scale) = match (graph.ty(at).dtype, &node.op, &node.inputs[..]) {
+            (DType::I32, _, _) => {
+                let (integers, zero) = shifted(graph, at)?;
+                (integers, zero, Scale { axis: None, values: vec![1.0] })
+            }
+            (DType::F32, Op::Binary(op::Binary { f: BinaryFn::Mul }), &[a, b]) => {
+                [(a, b), (b, a)].into_iter().find_map(|(number, scale)| {
+                    let (integers, zero) = shifted(graph, converted(graph, number, DType::F32)?)?;
+                    Some((integers, zero, Scale::of(&known(graph, scale)?, rank)?))
+                })?
+            }
+            _ => return None,
         };
-        let (integers, zero, scale) =
-            [(a, b), (b, a)].into_iter().find_map(|(number, scale)| {
-                let (integers, zero) = shifted(graph, number)?;
-                Some((integers, zero, known(graph, scale)?))
-            })?;
-        let whole = graph.ty(integers).shape == graph.ty(at).shape;
-        let scale = Scale::of(&scale, graph.ty(at).rank()).filter(|_| whole)?;
+        if graph.ty(integers).shape != graph.ty(at).shape {
+            return None;
+        }
         let several = |value: ValueId| !graph.ty(value).elements().is(1);
         if !moved.is_empty() && (scale.axis.is_some() || zero.is_some_and(several)) {
             return None;
@@ -162,28 +170,31 @@ impl<'g> Dequantised<'g> {
         };
         let reach =
             zeros.iter().map(|&zero| (most - zero).abs().max((least - zero).abs())).max()?;
+        let zero = zero.filter(|_| zeros.iter().any(|&zero| zero != 0));
         Some(Dequantised { integers, zero, scale, moved, reach })
     }
 
-    /// The integers, where the numbers were, less their zero point, in 32 bits.
-    fn write(&self, rebuild: &mut Rebuild, node: &Node) -> Result<ValueId, PassError> {
+    /// The integers, where the numbers were, less their zero point, as numbers of this type.
+    fn write(&self, rebuild: &mut Rebuild, to: DType, node: &Node) -> Result<ValueId, PassError> {
         let mut value = rebuild.value(self.integers)?;
         for &op in self.moved.iter().rev() {
             value = rebuild.add1(op.clone(), &[value], node)?;
         }
+        let Some(zero) = self.zero else {
+            return rebuild.add1(op::Cast { to }, &[value], node);
+        };
         value = rebuild.add1(op::Cast { to: DType::I32 }, &[value], node)?;
-        let Some(zero) = self.zero else { return Ok(value) };
         let mut zero = rebuild.value(zero)?;
         if !self.moved.is_empty() {
             zero = rebuild.add1(op::Reshape { shape: Vec::new() }, &[zero], node)?;
         }
-        rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[value, zero], node)
+        let shifted = rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[value, zero], node)?;
+        rebuild.add1(op::Cast { to }, &[shifted], node)
     }
 }
 
-/// The small integers of which a number is made, and the zero point that is taken off.
-fn shifted(graph: &Graph, number: ValueId) -> Option<(ValueId, Option<ValueId>)> {
-    let wide = converted(graph, number, DType::F32)?;
+/// The small integers of which a wide one is made, and the zero point that is taken off.
+fn shifted(graph: &Graph, wide: ValueId) -> Option<(ValueId, Option<ValueId>)> {
     let (wide, zero) = match producer(graph, wide)?.1 {
         Node { op: Op::Binary(op::Binary { f: BinaryFn::Sub }), inputs, .. } => {
             (*inputs.first()?, Some(*inputs.get(1)?))
@@ -206,14 +217,18 @@ struct Product<'g> {
     operands: [Dequantised<'g>; 2],
     /// For each operand, the axis of the result along which its scale differs.
     along: [Option<usize>; 2],
+    /// The type of the numbers, and that in which they are summed.
+    dtype: DType,
+    summed: DType,
 }
 
 impl<'g> Product<'g> {
     fn of(graph: &'g Graph, node: &Node) -> Option<Self> {
         let &[a, b] = node.inputs.as_slice() else { return None };
-        if !matches!(node.op, Op::Contract(_) | Op::Conv(_)) || graph.ty(a).dtype != DType::F32 {
+        if !matches!(node.op, Op::Contract(_) | Op::Conv(_)) {
             return None;
         }
+        let dtype = graph.ty(a).dtype;
         let operands = [Dequantised::of(graph, a)?, Dequantised::of(graph, b)?];
         let axes = [0, 1].map(|number| operands[number].scale.axis);
         let (shape_a, shape_b) = (&graph.ty(a).shape, &graph.ty(b).shape);
@@ -237,7 +252,7 @@ impl<'g> Product<'g> {
                     let left = of(&spec.lhs).and_then(|at| shape_a.get(at));
                     left.or_else(|| of(&spec.rhs).and_then(|at| shape_b.get(at))).cloned()
                 });
-                (along, size(&dims.collect::<Option<Vec<Dim>>>()?)?)
+                (along, size(&dims.collect::<Option<Vec<Dim>>>()?))
             }
             Op::Conv(conv) if conv.layout == ConvLayout::ChannelsFirst => {
                 let along = match axes {
@@ -245,20 +260,31 @@ impl<'g> Product<'g> {
                     [None, Some(0)] => [None, Some(1)],
                     _ => return None,
                 };
-                (along, size(shape_b.get(1..)?)?)
+                (along, size(shape_b.get(1..)?))
             }
             _ => return None,
         };
-        let greatest = terms.checked_mul(operands[0].reach)?.checked_mul(operands[1].reach)?;
-        let fits = greatest <= i64::from(i32::MAX);
-        fits.then_some(Product { operands, along })
+        let term = operands[0].reach.checked_mul(operands[1].reach)?;
+        let greatest = terms.and_then(|terms| terms.checked_mul(term));
+        let summed = match (dtype, greatest) {
+            (DType::F32, _) => DType::F32,
+            (_, Some(greatest)) if greatest <= 1 << 24 => DType::F32,
+            (_, Some(greatest)) if greatest <= i64::from(i32::MAX) => DType::F64,
+            _ => return None,
+        };
+        Some(Product { operands, along, dtype, summed })
     }
 
     fn write(&self, rebuild: &mut Rebuild, graph: &Graph, node: &Node) -> Result<(), PassError> {
         let operands = [&self.operands[0], &self.operands[1]];
-        let inputs = [operands[0].write(rebuild, node)?, operands[1].write(rebuild, node)?];
-        let sums = rebuild.add1(node.op.clone(), &inputs, node)?;
-        let mut result = rebuild.add1(op::Cast { to: DType::F32 }, &[sums], node)?;
+        let inputs = [
+            operands[0].write(rebuild, self.summed, node)?,
+            operands[1].write(rebuild, self.summed, node)?,
+        ];
+        let mut result = rebuild.add1(node.op.clone(), &inputs, node)?;
+        if self.summed != self.dtype {
+            result = rebuild.add1(op::Cast { to: self.dtype }, &[result], node)?;
+        }
         let rank = rebuild.new.ty(result).rank();
         let single = operands.iter().filter(|operand| operand.scale.axis.is_none());
         let mut common: f64 = single.filter_map(|operand| operand.scale.values.first()).product();

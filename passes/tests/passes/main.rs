@@ -9,6 +9,7 @@ mod form;
 mod instance;
 mod interpreter;
 mod listing;
+mod moves;
 mod networks;
 mod pipeline;
 mod plan;

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn lists_nest() {
         let text = Tensor::from_strings(vec![1], &["a"]).unwrap();
-        let inner = Tensor::from_list(DType::Optional, &[text.clone()]).unwrap();
+        let inner = Tensor::from_list(DType::Optional, std::slice::from_ref(&text)).unwrap();
         let outer = Tensor::from_list(DType::Sequence, &[inner.clone(), inner]).unwrap();
         let lists = outer.list().unwrap();
         assert_eq!(lists[1].list().unwrap()[0], text);

@@ -37,17 +37,6 @@ pub(super) fn tensor(x: &Use<'_, '_, '_>, name: &str) -> Result<Option<Tensor>, 
     }
 }
 
-/// Texts.
-pub(super) fn strings(x: &Use<'_, '_, '_>, name: &str) -> Result<Vec<String>, Fault> {
-    match x.attribute(name) {
-        None => Ok(Vec::new()),
-        Some(Attribute::Strings(texts)) => {
-            Ok(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
-        }
-        Some(_) => Err(Fault::malformed(format!("attribute `{name}` must be strings"))),
-    }
-}
-
 /// An error unless lists are as long as the first.
 pub(super) fn alike(lengths: &[usize], what: &str) -> Result<(), Fault> {
     if lengths.windows(2).all(|pair| pair[0] == pair[1]) {
@@ -76,6 +65,12 @@ pub(super) fn table(
     values: &[f64],
 ) -> Result<V, Fault> {
     let tensor = Tensor::from_f64(dtype, sizes, values);
+    Ok(x.constant(tensor.map_err(|error| Fault::malformed(error.to_string()))?))
+}
+
+/// A constant of strings.
+pub(super) fn texts(x: &mut Use<'_, '_, '_>, values: &[String]) -> Result<V, Fault> {
+    let tensor = Tensor::from_strings(vec![values.len()], values);
     Ok(x.constant(tensor.map_err(|error| Fault::malformed(error.to_string()))?))
 }
 

@@ -7,7 +7,7 @@ use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
 use super::super::reduction::{l1, l2};
-use super::attributes::{integers, numbers, places, table};
+use super::attributes::{integers, numbers, places, table, texts};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
@@ -153,16 +153,20 @@ fn normalize(x: &mut Use<'_, '_, '_>) -> Results {
 /// is an error (`zeros` is 0) would only be known when the model runs.
 fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
-    let categories = integers(x, "cats_int64s")?;
-    if categories.is_empty() {
-        let help = "encode texts as numbers before the model";
-        return Err(Fault::unsupported("categories that are strings are not supported", help));
+    let (ints, strings) = (integers(x, "cats_int64s")?, x.strings("cats_strings")?);
+    let of_strings = x.dtype(operand) == DType::String;
+    if if of_strings { strings.is_empty() } else { ints.is_empty() } {
+        let ty = x.ty(operand);
+        return Err(Fault::malformed(format!("there are no categories for {ty}")));
     }
     let mut shape = x.shape(operand);
     shape.push(Dim::from(1i64));
     let column = x.reshape(operand, shape)?;
-    let column = x.cast(column, DType::I64)?;
-    let categories = places(x, &categories)?;
+    let (column, categories) = if of_strings {
+        (column, texts(x, &strings)?)
+    } else {
+        (x.cast(column, DType::I64)?, places(x, &ints)?)
+    };
     let hot = x.binary(BinaryFn::Equal, column, categories)?;
     Ok(vec![x.cast(hot, DType::F32)?])
 }

@@ -5,7 +5,7 @@
 
 use super::super::fault::Fault;
 use super::super::node::Use;
-use super::attributes::{alike, integers, numbers, strings, tensor};
+use super::attributes::{alike, integers, numbers, tensor};
 use kiln_tensor::Tensor;
 use std::collections::HashMap;
 
@@ -102,7 +102,7 @@ impl Forest {
         let (trees, nodes) = (list("treeids")?, list("nodeids")?);
         let (features, yes, no) =
             (list("featureids")?, list("truenodeids")?, list("falsenodeids")?);
-        let (modes, values) = (strings(x, "nodes_modes")?, numbers(x, "nodes_values")?);
+        let (modes, values) = (x.strings("nodes_modes")?, numbers(x, "nodes_values")?);
         let missing = list("missing_value_tracks_true")?;
         let count = trees.len();
         let lengths = [count, nodes.len(), features.len(), yes.len(), no.len(), modes.len()];

@@ -1,52 +1,63 @@
-//! Labels: those of classifiers, and the operator that replaces one kind by another.
+//! Labels: those of classifiers, and the operators that replace one kind by another.
 //!
-//! Invariant: of several equal keys the last counts.
+//! Invariant: a label is a number or a string, and either is an element like any other; of several
+//! equal keys the last counts.
 
 use super::super::build::V;
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
-use super::attributes::{alike, integers, numbers, places, strings, table, tensor};
+use super::attributes::{alike, integers, numbers, places, table, tensor, texts};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] = &[ml("LabelEncoder", 1, encode)];
+pub(super) const OPERATORS: &[Entry] =
+    &[ml("CategoryMapper", 1, map_categories), ml("LabelEncoder", 1, encode)];
 
 /// The labels of a classifier.
-pub(super) fn of_classes(x: &Use<'_, '_, '_>, ints: &str) -> Result<Vec<i64>, Fault> {
-    if !strings(x, "classlabels_strings")?.is_empty() {
-        return Err(no_strings());
+pub(super) struct Labels {
+    table: V,
+    pub(super) count: usize,
+}
+
+impl Labels {
+    /// Those of attribute `classlabels_strings`, or else of `ints`.
+    pub(super) fn of(x: &mut Use<'_, '_, '_>, ints: &str) -> Result<Labels, Fault> {
+        let strings = x.strings("classlabels_strings")?;
+        if !strings.is_empty() {
+            return Ok(Labels { table: texts(x, &strings)?, count: strings.len() });
+        }
+        let ints = integers(x, ints)?;
+        Ok(Labels { table: places(x, &ints)?, count: ints.len() })
     }
-    integers(x, ints)
-}
 
-fn no_strings() -> Fault {
-    let help = "train or convert the model with labels that are numbers";
-    Fault::unsupported("labels that are strings are not supported", help)
-}
-
-/// The label of each class number.
-pub(super) fn chosen(x: &mut Use<'_, '_, '_>, labels: &[i64], class: V) -> Result<V, Fault> {
-    let table = places(x, labels)?;
-    x.add(op::Gather { axis: 0 }, &[table, class])
-}
-
-/// One of two labels, by whether a condition holds.
-pub(super) fn either(x: &mut Use<'_, '_, '_>, condition: V, yes: i64, no: i64) -> Result<V, Fault> {
-    let mut labels = [yes, no].map(|label| (label, condition));
-    for (label, slot) in &mut labels {
-        let vector = places(x, &[*label])?;
-        *slot = x.reshape(vector, Vec::new())?;
+    /// The label of each class number.
+    pub(super) fn chosen(&self, x: &mut Use<'_, '_, '_>, class: V) -> Result<V, Fault> {
+        x.add(op::Gather { axis: 0 }, &[self.table, class])
     }
-    x.select(condition, labels[0].1, labels[1].1)
+
+    /// The second of two labels where a condition holds, else the first; if there are not two, they
+    /// are 0 and 1.
+    pub(super) fn either(&self, x: &mut Use<'_, '_, '_>, condition: V) -> Result<V, Fault> {
+        let class = x.cast(condition, DType::I64)?;
+        if self.count == 2 {
+            return self.chosen(x, class);
+        }
+        if x.dtype(self.table) != DType::String {
+            return Ok(class);
+        }
+        let table = texts(x, &["0".to_owned(), "1".to_owned()])?;
+        x.add(op::Gather { axis: 0 }, &[table, class])
+    }
 }
 
 /// The list that a kind of attribute holds, as a constant.
 fn list(x: &mut Use<'_, '_, '_>, kind: &str) -> Result<Option<V>, Fault> {
-    if x.attribute(&format!("{kind}_strings")).is_some() {
-        return Err(no_strings());
+    let strings = x.strings(&format!("{kind}_strings"))?;
+    if !strings.is_empty() {
+        return Ok(Some(texts(x, &strings)?));
     }
     let ints = integers(x, &format!("{kind}_int64s"))?;
     if !ints.is_empty() {
@@ -69,6 +80,10 @@ fn default(x: &mut Use<'_, '_, '_>, dtype: DType) -> Result<V, Fault> {
         let v = x.cast(v, dtype)?;
         return x.reshape(v, vec![Dim::from(1i64)]);
     }
+    if dtype == DType::String {
+        let text = x.string_or("default_string", "_Unused")?.to_owned();
+        return texts(x, &[text]);
+    }
     if dtype.is_float() {
         let value = x.float_or("default_float", -0.0)?;
         return table(x, dtype, vec![1], &[value]);
@@ -77,14 +92,37 @@ fn default(x: &mut Use<'_, '_, '_>, dtype: DType) -> Result<V, Fault> {
     x.cast(value, dtype)
 }
 
+/// Up to version 1 there are only strings, each of which is numbered.
 fn encode(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
     if x.opset() < 2 {
-        return Err(no_strings());
+        let strings = x.strings("classes_strings")?;
+        let numbers: Vec<i64> = (0..strings.len() as i64).collect();
+        return by_kind(x, &strings, &numbers);
     }
     let (Some(keys), Some(values)) = (list(x, "keys")?, list(x, "values")?) else {
         return Err(Fault::malformed("the keys or the values are missing"));
     };
+    looked_up(x, keys, values)
+}
+
+/// Strings as numbers, or numbers as strings, whichever the operand is of.
+fn map_categories(x: &mut Use<'_, '_, '_>) -> Results {
+    let (strings, numbers) = (x.strings("cats_strings")?, integers(x, "cats_int64s")?);
+    by_kind(x, &strings, &numbers)
+}
+
+fn by_kind(x: &mut Use<'_, '_, '_>, strings: &[String], numbers: &[i64]) -> Results {
+    let strings = texts(x, strings)?;
+    let numbers = places(x, numbers)?;
+    match x.dtype(x.input(0)?) {
+        DType::String => looked_up(x, strings, numbers),
+        _ => looked_up(x, numbers, strings),
+    }
+}
+
+/// For each element of the operand, the value that stands beside its key.
+fn looked_up(x: &mut Use<'_, '_, '_>, keys: V, values: V) -> Results {
+    let operand = x.input(0)?;
     let count = |x: &Use<'_, '_, '_>, v: V| x.ty(v).elements().as_const().unwrap_or(0) as usize;
     alike(&[count(x, keys), count(x, values)], "keys and values")?;
     let (key_type, operand_type) = (x.dtype(keys), x.dtype(operand));
@@ -109,6 +147,8 @@ fn encode(x: &mut Use<'_, '_, '_>) -> Results {
     let candidates = x.select(equal, all, none)?;
     let last = x.rank(candidates) - 1;
     let place = x.reduce(ReduceFn::Max, candidates, vec![last], false)?;
+    // Without keys the greatest place is that of nothing.
+    let place = x.binary(BinaryFn::Max, place, none)?;
     let fallback = default(x, x.dtype(values))?;
     let values = x.add(op::Concat { axis: 0 }, &[fallback, values])?;
     Ok(vec![x.add(op::Gather { axis: 0 }, &[values, place])?])

@@ -8,7 +8,7 @@ use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
 use super::attributes::{numbers, rows, table};
-use super::labels::{chosen, either, of_classes};
+use super::labels::Labels;
 use super::scores::{Other, Transform, best, flat};
 use kiln_ir::op::{BinaryFn, ContractSpec};
 use kiln_tensor::DType;
@@ -64,10 +64,10 @@ fn regress(x: &mut Use<'_, '_, '_>) -> Results {
 }
 
 fn classify(x: &mut Use<'_, '_, '_>) -> Results {
-    let labels = of_classes(x, "classlabels_ints")?;
+    let labels = Labels::of(x, "classlabels_ints")?;
     // As many scores as intercepts; without any, as many as labels.
     let count = match numbers(x, "intercepts")?.len() {
-        0 => labels.len(),
+        0 => labels.count,
         count => count,
     };
     let scores = scores(x, count)?;
@@ -75,15 +75,14 @@ fn classify(x: &mut Use<'_, '_, '_>) -> Results {
     if count == 1 {
         let score = flat(x, scores)?;
         let positive = x.with_number(BinaryFn::Greater, score, 0.0)?;
-        let (no, yes) = if let [no, yes] = labels[..] { (no, yes) } else { (0, 1) };
-        let label = either(x, positive, yes, no)?;
-        let other = (labels.len() == 2).then_some(Other::Complement);
+        let label = labels.either(x, positive)?;
+        let other = (labels.count == 2).then_some(Other::Complement);
         return Ok(vec![label, transform.apply_to_one(x, scores, other)?]);
     }
-    if labels.len() < count {
-        let given = labels.len();
+    if labels.count < count {
+        let given = labels.count;
         return Err(Fault::malformed(format!("{given} labels are given for {count} classes")));
     }
     let class = best(x, scores)?;
-    Ok(vec![chosen(x, &labels, class)?, transform.apply(x, scores)?])
+    Ok(vec![labels.chosen(x, class)?, transform.apply(x, scores)?])
 }

@@ -8,7 +8,7 @@ use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
 use super::attributes::{alike, area, integers, numbers, rows, table};
-use super::labels::{chosen, either, of_classes};
+use super::labels::Labels;
 use super::linear::scored;
 use super::scores::{Other, Transform, best, column, flat};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
@@ -85,14 +85,14 @@ fn regress(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn classify(x: &mut Use<'_, '_, '_>) -> Results {
     let v = rows(x, false)?;
-    let labels = of_classes(x, "classlabels_ints")?;
+    let labels = Labels::of(x, "classlabels_ints")?;
     let (coefficients, rho) = (numbers(x, "coefficients")?, numbers(x, "rho")?);
     let vectors_per_class: Vec<usize> = integers(x, "vectors_per_class")?
         .into_iter()
         .map(|count| usize::try_from(count).unwrap_or(0))
         .collect();
     let count = vectors_per_class.iter().fold(0usize, |sum, &count| sum.saturating_add(count));
-    let classes = labels.len();
+    let classes = labels.count;
     if classes == 0 || rho.is_empty() {
         return Err(Fault::malformed("there are no class labels, or no rho"));
     }
@@ -123,7 +123,7 @@ fn classify(x: &mut Use<'_, '_, '_>) -> Results {
     let (a, b) = (numbers(x, "prob_a")?, numbers(x, "prob_b")?);
     alike(&[a.len(), b.len()], "probabilities")?;
     let class = voted(x, scores, &pairs, classes)?;
-    let label = chosen(x, &labels, class)?;
+    let label = labels.chosen(x, class)?;
     if !a.is_empty() {
         alike(&[a.len(), pairs.len()], "probabilities")?;
         let probabilities = probabilities(x, scores, [&a, &b], &pairs, classes)?;
@@ -187,33 +187,33 @@ fn voted(
 
 fn linear(
     x: &mut Use<'_, '_, '_>,
-    labels: &[i64],
+    labels: &Labels,
     scores: V,
     coefficients: &[f64],
     transform: Transform,
 ) -> Results {
     let class = best(x, scores)?;
-    let mut label = chosen(x, labels, class)?;
-    if let [_, positive] = labels[..] {
+    let mut label = labels.chosen(x, class)?;
+    if labels.count == 2 {
         let most = x.reduce(ReduceFn::Max, scores, vec![1], false)?;
         let limit = if coefficients.iter().all(|&value| value >= 0.0) {
             x.with_number(BinaryFn::GreaterEqual, most, 0.5)?
         } else {
             x.with_number(BinaryFn::Greater, most, 0.0)?
         };
-        let vector = super::attributes::places(x, &[positive])?;
-        let positive = x.reshape(vector, Vec::new())?;
+        let second = x.scalar(DType::I64, 1.0)?;
+        let positive = labels.chosen(x, second)?;
         label = x.select(limit, positive, label)?;
     }
-    let scores = if labels.len() == 1 {
+    let scores = if labels.count == 1 {
         transform.apply_to_one(x, scores, None)?
     } else {
         transform.apply(x, scores)?
     };
-    if labels.len() == 1 {
+    if labels.count == 1 {
         let score = flat(x, scores)?;
         let positive = x.with_number(BinaryFn::Greater, score, 0.0)?;
-        label = either(x, positive, 1, 0)?;
+        label = labels.either(x, positive)?;
     }
     Ok(vec![label, scores])
 }

@@ -8,7 +8,7 @@ use super::super::node::Use;
 use super::super::operator::{Entry, ml};
 use super::attributes::{area, numbers, rows, table};
 use super::forest::Forest;
-use super::labels::{chosen, either, of_classes};
+use super::labels::Labels;
 use super::scores::{Other, Transform, best, column, flat};
 use super::walk::leaves;
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
@@ -161,8 +161,8 @@ fn ensemble(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn classify(x: &mut Use<'_, '_, '_>) -> Results {
     let forest = Forest::by_names(x, "class")?;
-    let labels = of_classes(x, "classlabels_int64s")?;
-    let (classes, transform) = (labels.len(), Transform::of(x)?);
+    let labels = Labels::of(x, "classlabels_int64s")?;
+    let (classes, transform) = (labels.count, Transform::of(x)?);
     if classes == 0 {
         return Err(Fault::malformed("there are no class labels"));
     }
@@ -179,17 +179,16 @@ fn classify(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let targets: BTreeSet<usize> = forest.leaves.iter().flatten().map(|part| part.0).collect();
     let only = if let [only] = Vec::from_iter(targets)[..] { Some(only) } else { None };
-    let results = match (classes, &labels[..]) {
+    let results = match (classes, only) {
         (1, _) => {
             let score = if base.len() == 1 { add_base(x, sums, &base)? } else { sums };
             let positive = flat(x, score)?;
             let positive = x.with_number(BinaryFn::Greater, positive, 0.0)?;
-            [either(x, positive, 1, 0)?, transform.apply_to_one(x, score, None)?]
+            [labels.either(x, positive)?, transform.apply_to_one(x, score, None)?]
         }
-        (2, &[no, yes]) if only.is_some() => {
-            let only = only.unwrap_or_default();
+        (2, Some(only)) => {
             let (positive, scores) = of_one(x, &forest, sums, &base, only, transform)?;
-            [either(x, positive, yes, no)?, scores]
+            [labels.either(x, positive)?, scores]
         }
         _ => {
             let scores = add_base(x, sums, &base)?;
@@ -201,7 +200,7 @@ fn classify(x: &mut Use<'_, '_, '_>) -> Results {
                 candidates = x.select(found, scores, least)?;
             }
             let class = best(x, candidates)?;
-            [chosen(x, &labels, class)?, transform.apply(x, scores)?]
+            [labels.chosen(x, class)?, transform.apply(x, scores)?]
         }
     };
     let [label, scores] = results;
