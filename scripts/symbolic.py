@@ -1,8 +1,8 @@
 """Makes the dimensions of a model's inputs symbolic.
 
 Every dimension gets a name of its own, so nothing is said of any two being equal. What remains fixed
-is what ONNX needs to know the ranks of results, and the number of outputs: the lengths of inputs that
-hold axes, shapes and the like.
+is what ONNX needs to know the ranks of results, the number of outputs and the meaning of an operand:
+the lengths of inputs that hold axes, shapes and the like.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,18 @@ from onnx import defs
 # to vectors of exactly one or two elements.
 LENGTH_COUNTS = {
     "axes", "shape", "size", "sizes", "scales", "roi", "pads", "split", "starts", "ends", "steps",
-    "repeats", "image_shape", "block_shape", "output_shape", "shape_of_input",
-    "K", "M", "cond", "axis", "depth", "k", "values_of_one_hot", "max_output_boxes_per_class",
+    "repeats", "image_shape", "block_shape", "output_shape",
+    "K", "M", "cond", "axis", "depth", "k", "max_output_boxes_per_class",
     "iou_threshold", "score_threshold", "constant_value", "position", "dft_length", "frame_step",
     "frame_length",
 }
-# Inputs that schemas call by a name which means something else elsewhere.
-CALLED = {("ConstantOfShape", 0): "shape_of_input", ("OneHot", 2): "values_of_one_hot"}
+# Such inputs whose names mean something else elsewhere.
+ALSO_COUNTED = {("ConstantOfShape", 0), ("OneHot", 2)}
+# Inputs whose last dimension is the length of index tuples, which decides the rank of the result, or
+# tells real numbers from complex ones.
+LAST_DECIDES = {("GatherND", 1), ("ScatterND", 1), ("DFT", 0), ("STFT", 0)}
+# With a size of 1 these are of the whole tensor, with any other of its slices.
+OF_WHOLE = {"scale", "zero_point"}
 
 
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -31,25 +36,31 @@ def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes(inner)
 
 
-def parameter(node: onnx.NodeProto, index: int, versions: dict[str, int]) -> str | None:
+def parameter(node: onnx.NodeProto, index: int, versions: dict[str, int]) -> str:
     """What the node's schema calls an input."""
-    if called := CALLED.get((node.op_type, index)):
-        return called
     try:
         schema = defs.get_schema(node.op_type, versions[node.domain], node.domain)
     except (KeyError, defs.SchemaError):
-        return None
-    return schema.inputs[index].name if index < len(schema.inputs) else None
+        return ""
+    return schema.inputs[index].name if index < len(schema.inputs) else ""
 
 
-def kept_lengths(model: onnx.ModelProto) -> set[str]:
+def kept(model: onnx.ModelProto, name: str, sizes: list[int]) -> set[int]:
+    """The axes of an input that stay as they are."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
-    return {
-        name
-        for node in nodes(model.graph)
-        for index, name in enumerate(node.input)
-        if parameter(node, index, versions) in LENGTH_COUNTS
-    }
+    axes = set()
+    for node in nodes(model.graph):
+        for index in (index for index, read in enumerate(node.input) if read == name):
+            called = parameter(node, index, versions)
+            if len(sizes) == 1 and (called in LENGTH_COUNTS or (node.op_type, index) in ALSO_COUNTED):
+                axes.add(0)
+            if sizes == [1] and any(called.endswith(end) for end in OF_WHOLE):
+                axes.add(0)
+            if sizes and (node.op_type, index) in LAST_DECIDES:
+                axes.add(len(sizes) - 1)
+    if squeezes_ones(model):
+        axes |= {axis for axis, size in enumerate(sizes) if size == 1}
+    return axes
 
 
 def squeezes_ones(model: onnx.ModelProto) -> bool:
@@ -93,15 +104,13 @@ def variant(model: onnx.ModelProto, source: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     forget(result.graph, inputs=False)
     initialised = {tensor.name for tensor in result.graph.initializer}
-    kept = kept_lengths(source) | kept_lengths(model)
-    ones_stay = squeezes_ones(source)
     for info in result.graph.input:
         if info.name in initialised:
             continue
         for tensor in tensor_types(info.type):
-            if info.name in kept and len(tensor.shape.dim) == 1:
-                continue
-            for index, dimension in enumerate(tensor.shape.dim):
-                if not (ones_stay and dimension.dim_value == 1):
-                    dimension.dim_param = f"{info.name}_{index}"
+            sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+            fixed = kept(source, info.name, sizes) | kept(model, info.name, sizes)
+            for axis, dimension in enumerate(tensor.shape.dim):
+                if axis not in fixed:
+                    dimension.dim_param = f"{info.name}_{axis}"
     return result

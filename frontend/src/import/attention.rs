@@ -70,7 +70,7 @@ fn heads(x: &mut Use<'_, '_, '_>) -> Result<Heads, Fault> {
 }
 
 /// The queries, said to have a multiple of so many heads where that is not known.
-fn grouped(x: &mut Use<'_, '_, '_>, q: V, key_heads: &Dim) -> Result<V, Fault> {
+pub(super) fn grouped(x: &mut Use<'_, '_, '_>, q: V, key_heads: &Dim) -> Result<V, Fault> {
     let heads = x.shape(q)[1].clone();
     let known = heads.as_const().is_some() && key_heads.as_const().is_some();
     if known || heads.exact_div(key_heads).is_some() {

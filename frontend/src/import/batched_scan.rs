@@ -7,7 +7,7 @@
 use super::build::V;
 use super::control::{body, captures};
 use super::fault::Fault;
-use super::loops::{carried, each_of, in_iteration};
+use super::loops::{each_of, in_iteration, state as state_of};
 use super::node::Use;
 use crate::resolve::Body;
 use kiln_ir::op::{self, BinaryFn};
@@ -199,7 +199,7 @@ fn element<'m>(
                     let message = format!("value {number} of the scan changes its shape");
                     Fault::unsupported(message, "unroll the scan when exporting the model")
                 };
-                (carried(x, number, v, state)?.ok_or_else(changes)?, before[number])
+                (state_of(x, number, v, state)?.ok_or_else(changes)?, before[number])
             }
             None => (v, x.scalar(x.dtype(v), 0.0)?),
         };

@@ -19,6 +19,7 @@ pub(super) const OPERATORS: &[Entry] =
 /// A depthwise convolution along time, each result over the last elements before it.
 fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(1)?);
+    let w = x.with_dim(w, 1, &Dim::from(1i64))?;
     let (shape, filter, dtype) = (x.shape(operand), x.shape(w), x.dtype(operand));
     if shape.len() != 3 || filter.len() != 3 || !filter[1].is(1) || !dtype.is_float() {
         let (operand, w) = (x.ty(operand), x.ty(w));
@@ -33,10 +34,6 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
         other => return Err(Fault::malformed(format!("activation `{other}` is not known"))),
     };
     let operand = x.with_dim(operand, 1, &filter[0])?;
-    let channels = filter[0].as_const().and_then(|channels| usize::try_from(channels).ok());
-    let groups = channels.filter(|&channels| channels > 0).ok_or_else(|| {
-        Fault::unsupported("the number of channels must be known", "fix it with --dim")
-    })?;
     let history = filter[2].clone() - Dim::from(1i64);
     let before = vec![shape[0].clone(), filter[0].clone(), history.clone()];
     let past = match x.optional(3) {
@@ -45,16 +42,22 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let whole =
         if history.is(0) { operand } else { x.add(op::Concat { axis: 2 }, &[past, operand])? };
-    let conv = op::Conv {
-        strides: vec![1],
-        dilations: vec![1],
-        before: vec![0],
-        after: vec![0],
-        groups,
-        layout: op::ConvLayout::ChannelsFirst,
-    };
     let bias = x.optional(2);
-    let made = x.add(conv, &[whole, w])?;
+    let channels = filter[0].as_const().and_then(|channels| usize::try_from(channels).ok());
+    let made = match channels.filter(|&channels| channels > 0) {
+        Some(groups) => {
+            let conv = op::Conv {
+                strides: vec![1],
+                dilations: vec![1],
+                before: vec![0],
+                after: vec![0],
+                groups,
+                layout: op::ConvLayout::ChannelsFirst,
+            };
+            x.add(conv, &[whole, w])?
+        }
+        None => sliding(x, whole, w, &shape[2])?,
+    };
     let mut made = add_bias(x, made, bias)?;
     if silu {
         let wide = x.cast(made, if dtype == DType::F64 { dtype } else { DType::F32 })?;
@@ -63,6 +66,19 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let state = x.part(whole, 2, shape[2].clone(), history)?;
     Ok(vec![made, state])
+}
+
+/// A depthwise convolution of channels that nobody counted: each result is a sum over the elements
+/// before it, which are gathered.
+fn sliding(x: &mut Use<'_, '_, '_>, whole: V, w: V, length: &Dim) -> Result<V, Fault> {
+    let step = x.counter(length, DType::I64, 0, 2)?;
+    let tap = x.counter(&x.shape(w)[2].clone(), DType::I64, 1, 2)?;
+    let places = x.binary(BinaryFn::Add, step, tap)?;
+    let seen = x.add(op::Gather { axis: 2 }, &[whole, places])?;
+    let filter = x.shape(w);
+    let w = x.reshape(w, vec![filter[0].clone(), Dim::from(1i64), filter[2].clone()])?;
+    let products = x.binary(BinaryFn::Mul, seen, w)?;
+    x.reduce(op::ReduceFn::Sum, products, vec![3], false)
 }
 
 /// A cache with new entries put in along its axis of time, at a place of its own for each batch.

@@ -138,8 +138,17 @@ impl Use<'_, '_, '_> {
         self.assume(v, shape)
     }
 
-    /// The value with the last dimensions of `target`, where it does not have 1.
+    /// The value with the last dimensions of `target`, where it does not have 1. Those that are
+    /// sizes of their own may turn out to be 1, too, except the last, which is not stretched.
     pub(super) fn fitting(&mut self, v: V, target: &[Dim]) -> Result<V, Fault> {
+        let (mut v, shape) = (v, self.shape(v));
+        let last = shape.len().saturating_sub(1);
+        let wanted = target.get(target.len().saturating_sub(shape.len())..).unwrap_or_default();
+        for (axis, (dim, wanted)) in shape.iter().zip(wanted).enumerate().take(last) {
+            if dim != wanted && dim.as_symbol().is_some() && wanted.as_const().is_none() {
+                v = self.stretch_if_one(v, axis, wanted)?;
+            }
+        }
         let shape = self.shape(v);
         self.meeting(v, shape, target)
     }
@@ -254,7 +263,7 @@ impl Use<'_, '_, '_> {
 }
 
 /// Whether two meeting sizes are of their own each, so that one may be 1 and the other not.
-fn may_stretch(a: &Dim, b: &Dim) -> bool {
+pub(super) fn may_stretch(a: &Dim, b: &Dim) -> bool {
     a != b && a.as_symbol().is_some() && b.as_symbol().is_some()
 }
 

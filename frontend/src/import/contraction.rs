@@ -4,6 +4,7 @@
 //! layout that they have.
 
 use super::build::V;
+use super::compose::may_stretch;
 use super::fault::Fault;
 use super::legacy;
 use super::node::Use;
@@ -41,6 +42,26 @@ pub(super) fn contract(
     x.add(op::Contract { spec }, &[a, b])
 }
 
+impl Use<'_, '_, '_> {
+    /// Operands of a product whose leading dimensions meet: of two sizes that are not known, one
+    /// may be 1 when the model runs.
+    fn batched(&mut self, operands: [V; 2]) -> Result<[V; 2], Fault> {
+        let [mut a, mut b] = operands;
+        let ranks = [self.rank(a), self.rank(b)];
+        let batch = ranks.map(|rank| rank.saturating_sub(2));
+        for back in 1..=batch[0].min(batch[1]) {
+            let axes = batch.map(|count| count - back);
+            let (left, right) = (self.shape(a)[axes[0]].clone(), self.shape(b)[axes[1]].clone());
+            if may_stretch(&left, &right) {
+                let size = self.stretched_size(&left, &right)?;
+                a = self.stretch(a, axes[0], &size)?;
+                b = self.stretch(b, axes[1], &size)?;
+            }
+        }
+        Ok([a, b])
+    }
+}
+
 /// NumPy's `matmul`: vectors are promoted, leading dimensions broadcast.
 pub(super) fn product(x: &mut Use<'_, '_, '_>, a: V, b: V) -> Result<V, Fault> {
     let (mut a, mut b) = (a, b);
@@ -61,6 +82,7 @@ pub(super) fn product(x: &mut Use<'_, '_, '_>, a: V, b: V) -> Result<V, Fault> {
     let mut spec = op::ContractSpec { lhs: Vec::new(), rhs: Vec::new(), out: Vec::new() };
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut kept = Vec::new();
+    [a, b] = x.batched([a, b])?;
     let (a_shape, b_shape) = (x.shape(a), x.shape(b));
     let dim = |shape: &[Dim], number: usize| {
         let missing = batch - shape.len().saturating_sub(2);

@@ -37,7 +37,14 @@ fn deform_conv(x: &mut Use<'_, '_, '_>) -> Results {
     let moved = usize::try_from(moved).ok().filter(|&groups| groups > 0);
     let moved = moved.ok_or_else(|| Fault::malformed("offset_group must be at least 1"))?;
     let moved = Dim::from(moved);
-    let image = x.with_dim(image, 1, &(filter[1].clone() * groups.clone()))?;
+    let depth = filter[1].clone() * groups.clone();
+    let image = x.with_dim(image, 1, &depth)?;
+    let image = match x.shape(image)[1].clone() {
+        depth if depth.exact_div(&moved).is_none() && depth.as_const().is_none() => {
+            x.with_dim(image, 1, &(depth.floor_div(&moved) * moved.clone()))?
+        }
+        _ => image,
+    };
     let shape = [shape[0].clone(), x.shape(image)[1].clone(), shape[2].clone(), shape[3].clone()];
     let channels = shape[1].exact_div(&moved).ok_or_else(|| {
         Fault::malformed(format!("{} channels are not {moved} groups of offsets", shape[1]))

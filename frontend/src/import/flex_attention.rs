@@ -3,6 +3,7 @@
 //! Invariant: scores and probabilities are in the type of the softmax, and the subgraphs keep that
 //! type and their shape.
 
+use super::attention::grouped;
 use super::build::V;
 use super::control::{body, results};
 use super::fault::Fault;
@@ -36,6 +37,8 @@ fn flex_attention(x: &mut Use<'_, '_, '_>) -> Result<Vec<V>, Fault> {
     for (axis, dim) in keys.iter().enumerate().take(3) {
         v = x.with_dim(v, axis, dim)?;
     }
+    let q = grouped(x, q, &keys[1])?;
+    let shape = x.shape(q);
     let (readers, writers) = (shape[1].clone(), keys[1].clone());
     let Some(group) = readers.exact_div(&writers) else {
         let message = format!("{readers} heads of queries are no multiple of {writers}");

@@ -61,6 +61,7 @@ fn grid_sample(x: &mut Use<'_, '_, '_>) -> Results {
         align_corners: x.flag("align_corners", false)?,
     };
     let spatial = spatial_rank(x, image)?;
+    let grid = x.with_dim(grid, spatial + 1, &Dim::from(spatial))?;
     let (shape, coordinates) = (x.shape(image), x.shape(grid));
     if !x.dtype(grid).is_float() {
         return Err(Fault::malformed(format!("the grid must be of floats, but is {}", x.ty(grid))));
@@ -224,6 +225,8 @@ fn affine_grid(x: &mut Use<'_, '_, '_>) -> Results {
         return Err(Fault::malformed(format!("{} sizes are no image", size.len())));
     };
     let expected = [Dim::from(spatial), Dim::from(spatial + 1)];
+    let theta = x.with_dim(theta, 1, &expected[0])?;
+    let theta = x.with_dim(theta, 2, &expected[1])?;
     if !(2..=3).contains(&spatial) || x.rank(theta) != 3 || x.shape(theta)[1..] != expected {
         let theta = x.ty(theta);
         return Err(Fault::malformed(format!("{theta} is no affine map of {spatial} dimensions")));

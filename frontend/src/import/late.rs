@@ -71,6 +71,16 @@ impl Use<'_, '_, '_> {
         self.add(op::Pad { before, after, mode: op::PadMode::Edge }, &[v])
     }
 
+    /// The value with a dimension that is `size`, or 1, when the model runs stretched to `size`.
+    pub(super) fn stretch_if_one(&mut self, v: V, axis: usize, size: &Dim) -> Result<V, Fault> {
+        let dim = self.shape(v)[axis].clone();
+        if dim == *size || dim.is(1) {
+            return Ok(v);
+        }
+        self.check((dim.clone() - Dim::from(1i64)) * (dim - size.clone()), Dim::default())?;
+        self.stretch(v, axis, size)
+    }
+
     fn elements(&mut self, v: V, bounds: Bounds) -> Result<Vec<Dim>, Fault> {
         let mut dims = Vec::new();
         for part in self.importer.build.parts(v)? {

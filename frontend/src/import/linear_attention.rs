@@ -17,6 +17,13 @@ pub(super) const OPERATORS: &[Entry] = &[onnx("LinearAttention", 27, linear_atte
 
 /// `[batch, time, heads·size]` as `[batch, time, heads, size]` in single precision.
 fn heads(x: &mut Use<'_, '_, '_>, v: V, heads: &Dim, what: &str) -> Result<V, Fault> {
+    let v = match x.shape(v).get(2) {
+        Some(size) if size.as_const().is_none() => {
+            let whole = size.floor_div(heads) * heads.clone();
+            x.with_dim(v, 2, &whole)?
+        }
+        _ => v,
+    };
     let shape = x.shape(v);
     let size = shape.get(2).and_then(|size| size.exact_div(heads));
     let Some(size) = size.filter(|_| shape.len() == 3 && x.dtype(v).is_float()) else {
@@ -86,6 +93,10 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
         Some(decay) => {
             let decay = heads(x, decay, &writers, "the decay")?;
             let decay = x.unary(UnaryFn::Exp, decay)?;
+            let decay = match x.shape(decay)[3].as_const() {
+                None => x.stretch_if_one(decay, 3, &depth)?,
+                Some(_) => decay,
+            };
             let each = x.shape(decay)[3].clone();
             if !each.is(1) && each != depth {
                 let message = format!("a head decays by {each} numbers, not 1 or {depth}");
@@ -97,7 +108,10 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let beta = match x.optional(5) {
         Some(beta) => {
-            let beta = x.cast(beta, DType::F32)?;
+            let mut beta = x.cast(beta, DType::F32)?;
+            if x.rank(beta) == 3 && x.shape(beta)[2].as_const().is_none() {
+                beta = x.stretch_if_one(beta, 2, &writers)?;
+            }
             let last = x.shape(beta).last().cloned().unwrap_or_default();
             if x.rank(beta) != 3 || !(last.is(1) || last == writers) {
                 let beta = x.ty(beta);

@@ -45,6 +45,18 @@ pub(super) fn carried(
     x.assume(v, before.shape).map(Some)
 }
 
+/// A state of a scan, whose shape the standard keeps as it is.
+pub(super) fn state(
+    x: &mut Use<'_, '_, '_>,
+    number: usize,
+    v: V,
+    initial: V,
+) -> Result<Option<V>, Fault> {
+    let shape = x.shape(initial);
+    let v = x.with_dims(v, &shape)?;
+    carried(x, number, v, initial)
+}
+
 /// Values whose sizes change from one iteration to the next go in a list of one.
 type Boxed = BTreeSet<usize>;
 
@@ -395,7 +407,7 @@ fn scan_body<'m>(
     x.importer.build.output(again, "condition")?;
     for (number, &v) in results.iter().enumerate() {
         let v = match initial.get(number) {
-            Some(&initial) => carried(x, number, v, initial)?.ok_or_else(|| {
+            Some(&initial) => state(x, number, v, initial)?.ok_or_else(|| {
                 Fault::malformed(format!("state {number} of the scan changes its shape"))
             })?,
             None => v,

@@ -69,14 +69,16 @@ fn at_least_one(name: &str, value: i64) -> Result<usize, Fault> {
         .ok_or_else(|| Fault::malformed(format!("`{name}` must be at least 1, but is {value}")))
 }
 
-/// Regions with as many columns, an error if they are no such table of floats.
-fn table(x: &Use<'_, '_, '_>, regions: V, columns: i64) -> Result<Dim, Fault> {
+/// Regions with as many columns, and how many there are; an error if they are no such table of
+/// floats.
+fn table(x: &mut Use<'_, '_, '_>, regions: V, columns: i64) -> Result<(V, Dim), Fault> {
+    let regions = x.with_dim(regions, 1, &Dim::from(columns))?;
     let ty = x.ty(regions);
     if !ty.dtype.is_float() || ty.rank() != 2 || !ty.shape[1].is(columns) {
         let message = format!("regions must be rows of {columns} floats, but are {ty}");
         return Err(Fault::malformed(message));
     }
-    Ok(ty.shape[0].clone())
+    Ok((regions, ty.shape[0].clone()))
 }
 
 /// The largest of some counts, at least 0.
@@ -107,7 +109,7 @@ struct Extent {
 
 fn roi_align(x: &mut Use<'_, '_, '_>) -> Results {
     let (image, regions, batch) = (x.input(0)?, x.input(1)?, x.input(2)?);
-    let count = table(x, regions, 4)?;
+    let (regions, count) = table(x, regions, 4)?;
     if x.rank(batch) != 1 {
         let ty = x.ty(batch);
         return Err(Fault::malformed(format!("the numbers of images must be a list, not {ty}")));
@@ -258,7 +260,7 @@ struct Span {
 
 fn max_roi_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let (image, regions) = (x.input(0)?, x.input(1)?);
-    let count = table(x, regions, 5)?;
+    let (regions, count) = table(x, regions, 5)?;
     let places = match x.ints("pooled_shape")? {
         Some(&[height, width]) => {
             [at_least_one("pooled_shape", height)?, at_least_one("pooled_shape", width)?]

@@ -198,7 +198,7 @@ fn col2im(x: &mut Use<'_, '_, '_>) -> Results {
     let count: Dim = blocks.iter().cloned().product();
     let channels = match shape[1].exact_div(&taps) {
         Some(channels) => channels,
-        None if taps.as_const().is_none() => {
+        None if taps.as_const().is_none() || shape[1].as_const().is_none() => {
             let channels = shape[1].floor_div(&taps);
             x.check(channels.clone() * taps.clone(), shape[1].clone())?;
             channels
