@@ -274,6 +274,10 @@ def resize(draw: Draw) -> Node:
         attributes["antialias"] = 1
     roi = "" if draw.opset >= 13 else draw.constant([], "float32")
     if draw.chance(0.5):
+        corners = attributes.get("coordinate_transformation_mode") == "align_corners"
+        if corners and any(size * scale % 1 for size, scale in zip(x.shape[2:], inner)):
+            # By the standard's cases the scale sets the places; ONNX Runtime takes the size, rounded down.
+            raise Unfit
         return Node([x.name, roi, draw.constant(scales, "float32")], attributes)
     sizes = [*x.shape[:2], *(draw.integer(1, 9) for _ in inner)]
     return Node([x.name, roi, "" if draw.opset >= 13 else draw.constant([], "float32"), draw.constant(sizes)], attributes)

@@ -148,6 +148,8 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
     let mut mask = Mask::default();
     if let Some(given) = x.optional(3) {
         let given = given_mask(x, given, &keys)?;
+        let q = x.shape(heads.q);
+        let given = x.fitting(given, &[&q[..3], &[keys.clone()]].concat())?;
         if x.dtype(given) == DType::Bool {
             mask.sees = Some(given);
         } else {

@@ -76,9 +76,9 @@ fn sliding(x: &mut Use<'_, '_, '_>, whole: V, w: V, length: &Dim) -> Result<V, F
     let places = x.binary(BinaryFn::Add, step, tap)?;
     let seen = x.add(op::Gather { axis: 2 }, &[whole, places])?;
     let filter = x.shape(w);
-    let w = x.reshape(w, vec![filter[0].clone(), Dim::from(1i64), filter[2].clone()])?;
-    let products = x.binary(BinaryFn::Mul, seen, w)?;
-    x.reduce(op::ReduceFn::Sum, products, vec![3], false)
+    let w = x.reshape(w, vec![filter[0].clone(), filter[2].clone()])?;
+    let spec = "bctk,ck->bct".parse::<op::ContractSpec>().map_err(Fault::malformed)?;
+    x.add(op::Contract { spec }, &[seen, w])
 }
 
 /// A cache with new entries put in along its axis of time, at a place of its own for each batch.

@@ -7,7 +7,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use kiln_ir::op::{self, BinaryFn, Op, UnaryFn};
-use kiln_tensor::{DType, Dim, Tensor};
+use kiln_tensor::{Atom, DType, Dim, Tensor};
 
 impl Use<'_, '_, '_> {
     /// Adds an operation with one result.
@@ -262,9 +262,18 @@ impl Use<'_, '_, '_> {
     }
 }
 
-/// Whether two meeting sizes are of their own each, so that one may be 1 and the other not.
+/// Whether of two meeting sizes one may be 1 and the other not: both are of an input's own or data,
+/// or one is what -1 in a reshape leaves.
 pub(super) fn may_stretch(a: &Dim, b: &Dim) -> bool {
-    a != b && a.as_symbol().is_some() && b.as_symbol().is_some()
+    let own = |dim: &Dim| dim.as_symbol().is_some();
+    let left_of = |a: &Dim, b: &Dim| is_left(a) && b.as_const().is_none_or(|value| value > 1);
+    a != b && ((own(a) && own(b)) || left_of(a, b) || left_of(b, a))
+}
+
+/// Whether a dimension is a quotient by what is not known. Those by a constant are of windows.
+fn is_left(dim: &Dim) -> bool {
+    let [(monomial, 1)] = dim.terms() else { return false };
+    matches!(&monomial[..], [Atom::FloorDiv(_, divisor)] if divisor.as_const().is_none())
 }
 
 /// Whether a dimension says more than another: a constant most, then what has fewer terms.

@@ -137,6 +137,8 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
         sizes.get(sizes.len().saturating_sub(spatial)..).unwrap_or_default().to_vec()
     });
     let same = matches!(auto, "SAME_UPPER" | "SAME_LOWER");
+    // Dimensions of which a part that is not known is left out at both ends.
+    let mut cuts = Vec::new();
     if target.is_some() || same {
         for number in 0..spatial {
             let stride = Dim::from(strides[number]);
@@ -149,16 +151,19 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
                 Some(target) => Dim::from(target.get(number).copied().unwrap_or(0)),
                 None => shape[number + 2].clone() * stride,
             };
-            let total = (full - wanted).as_const().ok_or_else(|| {
-                Fault::unsupported("the padding depends on the size of inputs", "use --dim")
-            })?;
+            let total = full - wanted;
+            let upper = auto == "SAME_UPPER";
+            let Some(total) = total.as_const() else {
+                let less = total.floor_div(&Dim::from(2i64));
+                let more = total - less.clone();
+                let ends = if upper { (less, more) } else { (more, less) };
+                cuts.push((number + 2, ends.0, ends.1));
+                (before[number], after[number]) = (0, 0);
+                continue;
+            };
             // Less than nothing is cut off where the result is larger than it would be.
             let (less, rest) = (total.div_euclid(2), total.saturating_sub(total.div_euclid(2)));
-            let upper = auto == "SAME_UPPER";
             (before[number], after[number]) = if upper { (less, rest) } else { (rest, less) };
-            if auto == "NOTSET" || auto.is_empty() {
-                (before[number], after[number]) = (rest, less);
-            }
         }
     } else if auto == "VALID" {
         (before, after) = (vec![0; spatial], vec![0; spatial]);
@@ -169,7 +174,24 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.with_dim(operand, 1, &channels)?;
     let conv =
         op::ConvTranspose { strides, dilations, before, after, output_padding: more, groups };
-    let result = x.add(conv, &[operand, w])?;
+    let mut result = x.add(conv, &[operand, w])?;
+    for (axis, before, after) in cuts {
+        result = cut(x, result, axis, before, after)?;
+    }
     let bias = x.optional(2);
     Ok(vec![add_bias(x, result, bias)?])
+}
+
+/// The tensor without so much at the ends of an axis; with zeros where that is less than nothing.
+fn cut(x: &mut Use<'_, '_, '_>, v: V, axis: usize, before: Dim, after: Dim) -> Result<V, Fault> {
+    let zero = Dim::default();
+    let [less, rest] = [&before, &after].map(|end| x.facts().maximum(end, &zero));
+    let [more, beyond] = [before, after].map(|end| x.facts().maximum(&-end, &zero));
+    let size = x.shape(v)[axis].clone() - less.clone() - rest;
+    let inside = x.part(v, axis, less, size)?;
+    let mut ends = [vec![zero.clone(); x.rank(v)], vec![zero; x.rank(v)]];
+    (ends[0][axis], ends[1][axis]) = (more, beyond);
+    let value = x.scalar(x.dtype(v), 0.0)?;
+    let [before, after] = ends;
+    x.add(op::Pad { before, after, mode: op::PadMode::Constant }, &[inside, value])
 }

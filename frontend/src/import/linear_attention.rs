@@ -98,6 +98,8 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
                 Some(_) => decay,
             };
             let each = x.shape(decay)[3].clone();
+            let shape = [batch.clone(), time.clone(), writers.clone(), each.clone()];
+            let decay = x.with_dims(decay, &shape)?;
             if !each.is(1) && each != depth {
                 let message = format!("a head decays by {each} numbers, not 1 or {depth}");
                 return Err(Fault::malformed(message));
@@ -117,7 +119,7 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
                 let beta = x.ty(beta);
                 return Err(Fault::malformed(format!("beta {beta} is not one number a head")));
             }
-            Some(beta)
+            Some(x.with_dims(beta, &[batch.clone(), time.clone(), last])?)
         }
         None => None,
     };

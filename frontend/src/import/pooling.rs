@@ -31,6 +31,8 @@ struct Pool {
     after: Vec<i64>,
     /// What is added after the end only to round the number of places up.
     beyond: Vec<i64>,
+    /// The number of places, where that padding may make one too many.
+    places: Vec<Option<Dim>>,
 }
 
 fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> {
@@ -43,6 +45,7 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
     let (operand, before, after) = window.padded(x, operand, value)?;
     let shape = x.shape(operand);
     let mut beyond = vec![0; spatial];
+    let mut places = vec![None; spatial];
     if x.flag("ceil_mode", false)? {
         for (number, beyond) in beyond.iter_mut().enumerate() {
             let stride = window.strides[number] as i64;
@@ -50,18 +53,19 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
             let (before, after) = (before[number], after[number]);
             *beyond = match shape[number + 2].as_const() {
                 Some(size) => beyond_end(size, extent, stride, before, after),
-                // Rounding up never starts a window outside if it is long enough.
-                None if stride.saturating_add(after) <= extent => stride - 1,
                 None => {
-                    return Err(Fault::unsupported(
-                        "ceil_mode with so much padding needs sizes that are known",
-                        "fix them with --dim",
-                    ));
+                    // Rounding up never starts a window outside if it is long enough.
+                    if stride.saturating_add(after) > extent {
+                        let inside = shape[number + 2].clone() + Dim::from(before - 1);
+                        let most = inside.floor_div(&Dim::from(stride)) + Dim::from(1i64);
+                        places[number] = Some(most);
+                    }
+                    stride - 1
                 }
             };
         }
     }
-    Ok(Pool { operand, sizes, window, before, after, beyond })
+    Ok(Pool { operand, sizes, window, before, after, beyond, places })
 }
 
 /// How much more padding makes the places of a window `⌈…⌉` many, but none that starts in the
@@ -92,7 +96,14 @@ impl Pool {
             before: [vec![0, 0], self.before].concat(),
             after: [vec![0, 0], after].concat(),
         };
-        x.add(window, &[self.operand])
+        let mut result = x.add(window, &[self.operand])?;
+        for (number, most) in self.places.into_iter().enumerate() {
+            let Some(most) = most else { continue };
+            let all = x.shape(result)[number + 2].clone();
+            let inside = x.facts().minimum(&all, &most);
+            result = x.part(result, number + 2, 0i64, inside)?;
+        }
+        Ok(result)
     }
 }
 
@@ -146,6 +157,7 @@ fn average_of_inside(x: &mut Use<'_, '_, '_>, average: Pool, shape: Vec<Dim>) ->
         before: average.before.clone(),
         after: average.after.clone(),
         beyond: average.beyond.clone(),
+        places: average.places.clone(),
     };
     let (sum, count) = (average.reduce(x, WindowFn::Sum)?, count.reduce(x, WindowFn::Sum)?);
     x.binary(BinaryFn::Div, sum, count)

@@ -31,7 +31,7 @@ impl Number {
         }
     }
 
-    fn float(self) -> f64 {
+    pub(crate) fn float(self) -> f64 {
         match self {
             Float(value) => value,
             Int(value) => value as f64,
@@ -52,7 +52,7 @@ impl Number {
     }
 
     /// The number as one of this type: floats rounded to nearest, integers wrapped.
-    fn rounded(self, dtype: DType) -> Number {
+    pub(crate) fn rounded(self, dtype: DType) -> Number {
         match dtype {
             DType::F64 => Float(self.float()),
             DType::F32 => Float(f64::from(self.float() as f32)),

@@ -92,7 +92,7 @@ impl Operation for Attention {
                 }
                 scores.push(score);
             }
-            softmax(&mut scores);
+            softmax(&mut scores, DType::F64);
             let v = &v[key_head * keys * width..][..keys * width];
             results.extend((0..width).map(|column| {
                 let values = v.iter().skip(column).step_by(width);

@@ -6,10 +6,12 @@ use super::elements::pack_floats;
 use super::typing::{axis, between, equal_types, exactly, float};
 use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
-use kiln_tensor::Tensor;
+use crate::kernel::number::Number;
+use kiln_tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// `x → exp(x − max x)/Σ exp(x − max x)` along `axis`.
+/// `x → exp(x − max x)/Σ exp(x − max x)` along `axis`. Halves are rounded after each of the steps, as
+/// if each were an operation of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Softmax {
     /// The dimension that sums to 1.
@@ -34,7 +36,7 @@ impl Operation for Softmax {
         let outer: usize = sizes[..self.axis].iter().product();
         for first in (0..outer).flat_map(|o| (0..stride).map(move |i| o * size * stride + i)) {
             let mut lane: Vec<f64> = (0..size).map(|at| values[first + at * stride]).collect();
-            softmax(&mut lane);
+            softmax(&mut lane, dtype);
             lane.into_iter()
                 .enumerate()
                 .for_each(|(at, value)| values[first + at * stride] = value);
@@ -90,10 +92,15 @@ impl Operation for Normalize {
     }
 }
 
-/// Replaces numbers by their softmax. The maximum is taken off first, so nothing overflows.
-pub(super) fn softmax(lane: &mut [f64]) {
+/// Replaces numbers by their softmax, each step rounded to a type if that is a half. The maximum is
+/// taken off first, so nothing overflows.
+pub(super) fn softmax(lane: &mut [f64], dtype: DType) {
+    let rounded = |x: f64| match dtype {
+        DType::F16 | DType::BF16 => Number::Float(x).rounded(dtype).float(),
+        _ => x,
+    };
     let most = lane.iter().fold(f64::NEG_INFINITY, |most, &x| if x > most { x } else { most });
-    lane.iter_mut().for_each(|x| *x = (*x - most).exp());
-    let sum: f64 = lane.iter().sum();
+    lane.iter_mut().for_each(|x| *x = rounded(rounded(*x - most).exp()));
+    let sum = rounded(lane.iter().sum());
     lane.iter_mut().for_each(|x| *x /= sum);
 }

@@ -2,7 +2,7 @@
 //! temporaries.
 //!
 //! Invariant: one point of the outer axes is one row that is normalised; temporaries hold what is
-//! computed in, never halves.
+//! computed in, never halves. The steps of a softmax of halves are rounded, each as an operation.
 
 use super::draft::{Draft, Fault, computed_in};
 use super::reduction::{Reduced, kept};
@@ -88,7 +88,7 @@ fn over_rows<'d, 'c>(
 }
 
 pub(super) fn form(draft: &mut Draft, core: &Node, softmax: &Softmax) -> Result<(), Fault> {
-    let x = core.inputs[0];
+    let (x, y) = (core.inputs[0], core.outputs[0]);
     let mut pass = over_rows(draft, x, &[softmax.axis])?;
     let dtype = pass.dtype;
     let length = pass.row[0].1.clone();
@@ -100,20 +100,22 @@ pub(super) fn form(draft: &mut Draft, core: &Node, softmax: &Softmax) -> Result<
         let value = walk.value(x, index)?;
         let most = walk.read(greatest, dtype, &[], None);
         let below = walk.binary(BinaryFn::Sub, value, most)?;
+        let below = walk.rounded(below, y)?;
         let power = walk.unary(UnaryFn::Exp, below)?;
+        let power = walk.rounded(power, y)?;
         Ok((power, Access { operand: exponentials, index: along.to_vec() }))
     })?;
     pass.reduce(
         sum,
         ReduceFn::Sum,
         |walk, _, along| Ok(walk.read(exponentials, dtype, along, None)),
-        |_, sum| Ok(sum),
+        |walk, sum| walk.rounded(sum, y),
     )?;
     pass.each(|draft, walk, index, along| {
         let power = walk.read(exponentials, dtype, along, None);
         let total = walk.read(sum, dtype, &[], None);
         let share = walk.binary(BinaryFn::Div, power, total)?;
-        draft.result(walk, core.outputs[0], index, share)
+        draft.result(walk, y, index, share)
     })
 }
 
