@@ -386,6 +386,8 @@ pub(super) fn rotated(
     let half = turned.floor_div(&Dim::from(2i64));
     for slot in &mut angles {
         if let Some(positions) = positions {
+            let size = x.shape(*slot).first().cloned().unwrap_or_default();
+            x.inside(positions, &[size])?;
             *slot = x.add(op::Gather { axis: 0 }, &[*slot, positions])?;
         }
         let all = vec![batch.clone(), length.clone(), half.clone()];

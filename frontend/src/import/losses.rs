@@ -74,6 +74,7 @@ fn negative_log_likelihood(x: &mut Use<'_, '_, '_>, scores: V) -> Result<V, Faul
         }
         None => None,
     };
+    x.inside(labels, std::slice::from_ref(&shape[1]))?;
     let weights = weights(x, labels, ignored, dtype)?;
     let index = x.reshape(labels, [&[batch.clone(), Dim::from(1i64)], plane].concat())?;
     let chosen = x.add(op::GatherElements { axis: 1 }, &[scores, index])?;

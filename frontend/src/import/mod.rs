@@ -45,6 +45,7 @@ mod node;
 mod normalisation;
 mod operator;
 mod optimisers;
+mod places;
 mod pooling;
 mod quantisation;
 mod random;

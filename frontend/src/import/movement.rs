@@ -436,6 +436,8 @@ fn at_axes(x: &mut Use<'_, '_, '_>, amounts: V, axes: V, rank: usize) -> Result<
 fn gather_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices) = (x.input(0)?, x.input(1)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
+    let size = x.shape(data)[axis].clone();
+    x.inside(indices, &[size])?;
     Ok(vec![x.add(op::GatherElements { axis }, &[data, indices])?])
 }
 
@@ -447,6 +449,10 @@ pub(super) fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
     let mut indices = indices;
     for (axis, size) in shape.iter().enumerate().take(batch_dims.min(x.rank(indices))) {
         indices = x.with_dim(indices, axis, size)?;
+    }
+    let tuple = x.shape(indices).pop().and_then(|length| usize::try_from(length.as_const()?).ok());
+    if let Some(sizes) = tuple.and_then(|length| shape.get(batch_dims..batch_dims + length)) {
+        x.inside(indices, sizes)?;
     }
     Ok(vec![x.add(op::GatherNd { batch_dims }, &[data, indices])?])
 }
@@ -466,6 +472,8 @@ fn scatter_elements(x: &mut Use<'_, '_, '_>) -> Results {
     let (data, indices, updates) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let axis = x.axis(x.int_or("axis", 0)?, x.rank(data))?;
     let reduction = reduction(x)?;
+    let size = x.shape(data)[axis].clone();
+    x.inside(indices, &[size])?;
     let operands = x.agreeing(&[indices, updates], |_| false)?;
     Ok(vec![x.add(op::ScatterElements { axis, reduction }, &[data, operands[0], operands[1]])?])
 }
@@ -480,6 +488,9 @@ fn scatter_nd(x: &mut Use<'_, '_, '_>) -> Results {
         Some(slice) => x.with_dims(updates, &[&shape[..], slice].concat())?,
         None => updates,
     };
+    if let Some(sizes) = tuple.and_then(|length| from.get(..length)) {
+        x.inside(indices, sizes)?;
+    }
     Ok(vec![x.add(op::ScatterNd { reduction }, &[data, indices, updates])?])
 }
 

@@ -305,6 +305,8 @@ fn gather(x: &mut Use<'_, '_, '_>) -> Results {
             return Ok(vec![taken(x, data, axis, start)?]);
         }
     }
+    let size = x.shape(data)[axis].clone();
+    x.inside(indices, &[size])?;
     Ok(vec![x.add(op::Gather { axis }, &[data, indices])?])
 }
 

@@ -150,6 +150,7 @@ fn max_unpool(x: &mut Use<'_, '_, '_>) -> Results {
         return Err(Fault::malformed(format!("the result would have a dimension of {dim}")));
     }
     let (count, from) = (whole.iter().cloned().product(), shape.iter().cloned().product::<Dim>());
+    x.inside(indices, std::slice::from_ref(&count))?;
     let empty = x.filled(x.dtype(operand), 0.0, vec![count])?;
     let indices = x.reshape(indices, vec![from.clone()])?;
     let updates = x.reshape(operand, vec![from])?;

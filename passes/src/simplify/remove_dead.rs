@@ -14,7 +14,11 @@ pub(crate) fn remove_dead(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let late = Late::of(graph);
     let mut binds = vec![false; graph.nodes().len()];
     for (id, node) in graph.nodes().rev() {
-        let checks = matches!(node.op, Op::Check(_));
+        let checks = match &node.op {
+            Op::Check(_) => true,
+            Op::Call(call) => call.results.is_empty(),
+            _ => false,
+        };
         if checks
             || binds[id.0 as usize]
             || node.outputs.iter().any(|output| used[output.0 as usize])

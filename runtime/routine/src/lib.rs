@@ -9,6 +9,7 @@ mod ngrams;
 mod normalise;
 mod number;
 mod order;
+mod places;
 mod select;
 mod suppress;
 mod text;
@@ -78,6 +79,9 @@ pub enum Routine {
         /// Boxes are centre and extent, not two corners.
         centres: bool,
     },
+    /// `indices, sizes i64[k] → `: no result, but an error if one of the indices, of which the last
+    /// dimension holds one for each size, is outside of its size. One size may stand for all.
+    Inside,
     /// `x… → list[]`: a list of them.
     List {
         /// The type of list.
@@ -145,6 +149,7 @@ impl Routine {
             Routine::TopK { .. } => "top_k",
             Routine::Unique { .. } => "unique",
             Routine::NonMaxSuppression { .. } => "non_max_suppression",
+            Routine::Inside => "inside",
             Routine::List { .. } => "list",
             Routine::Length => "length",
             Routine::Element => "element",
@@ -176,6 +181,7 @@ impl Routine {
             Routine::NonMaxSuppression { centres } => {
                 one(suppress::suppress(take(operands)?, *centres)?)
             }
+            Routine::Inside => places::inside(take(operands)?).map(|()| Vec::new()),
             Routine::List { dtype } => one(list::list(operands, *dtype, objects)?),
             Routine::Length => one(list::length(take(operands)?)?),
             Routine::Element => one(list::element(take(operands)?)?),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an embedding that is left out is not looked up.
 
+use super::super::build::V;
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::normalisation::normalized;
@@ -22,16 +23,17 @@ fn embed_layer_normalization(x: &mut Use<'_, '_, '_>) -> Results {
         return Err(Fault::malformed("the words must have dimensions batch and length"));
     };
     let (batch, length) = (batch.clone(), length.clone());
-    let lookup = op::Gather { axis: 0 };
-    let words = x.add(lookup.clone(), &[x.input(2)?, ids])?;
+    let table = x.input(2)?;
+    let words = rows(x, table, ids)?;
     let places = match x.optional(8) {
         Some(places) => places,
         None => counted(x, length, 0, 1)?,
     };
-    let positions = x.add(lookup.clone(), &[x.input(3)?, places])?;
+    let table = x.input(3)?;
+    let positions = rows(x, table, places)?;
     let mut sum = x.binary(BinaryFn::Add, words, positions)?;
     if let (Some(segments), Some(table)) = (x.optional(1), x.optional(4)) {
-        let segments = x.add(lookup, &[table, segments])?;
+        let segments = rows(x, table, segments)?;
         sum = x.binary(BinaryFn::Add, sum, segments)?;
     }
     let epsilon = x.float_or("epsilon", 1e-12)?;
@@ -42,4 +44,11 @@ fn embed_layer_normalization(x: &mut Use<'_, '_, '_>) -> Results {
         None => x.filled(DType::I32, 0.0, vec![batch])?,
     };
     Ok(vec![result, lengths, sum])
+}
+
+/// Rows of a table by their numbers.
+fn rows(x: &mut Use<'_, '_, '_>, table: V, numbers: V) -> Result<V, Fault> {
+    let count = x.shape(table).first().cloned().unwrap_or_default();
+    x.inside(numbers, &[count])?;
+    x.add(op::Gather { axis: 0 }, &[table, numbers])
 }

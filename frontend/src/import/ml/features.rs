@@ -31,6 +31,8 @@ fn extract(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let count = x.ty(places).elements();
     let places = x.reshape(places, vec![count])?;
+    let size = x.shape(operand)[last].clone();
+    x.inside(places, &[size])?;
     let chosen = x.add(op::Gather { axis: last }, &[operand, places])?;
     if last > 0 {
         return Ok(vec![chosen]);

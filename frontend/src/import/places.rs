@@ -1,0 +1,43 @@
+//! Indices that a model gives, against the dimensions that they index.
+//!
+//! Invariant: compiled code keeps every index inside of its operand; an operator whose indices are
+//! operands of its own says here that they must be inside by themselves, before it uses them.
+
+use super::build::V;
+use super::fault::Fault;
+use super::node::Use;
+use kiln_ir::op;
+use kiln_routine::Routine;
+use kiln_tensor::{DType, Dim};
+
+impl Use<'_, '_, '_> {
+    /// Says that indices, counted from the end if negative, lie in a dimension of this size; or, of
+    /// several sizes, that those in the last dimension do, one in each.
+    pub(super) fn inside(&mut self, indices: V, sizes: &[Dim]) -> Result<(), Fault> {
+        if sizes.is_empty() {
+            return Ok(());
+        }
+        if let Ok(known) = self.integers(indices, "the indices") {
+            let needed = known.iter().map(|&index| match index {
+                ..0 => index.checked_neg(),
+                _ => index.checked_add(1),
+            });
+            let needed: Vec<(Option<i64>, &Dim)> = needed.zip(sizes.iter().cycle()).collect();
+            let fits = |&(least, size): &(Option<i64>, &Dim)| {
+                least.is_some_and(|least| {
+                    self.facts().at_least(size, &Dim::from(least)) == Some(true)
+                })
+            };
+            if needed.iter().all(fits) {
+                return Ok(());
+            }
+        }
+        let indices = match self.dtype(indices) {
+            DType::I32 | DType::I64 => indices,
+            _ => self.cast(indices, DType::I64)?,
+        };
+        let sizes = self.add(op::SizeOf { dims: sizes.to_vec(), scalar: false }, &[])?;
+        self.call(Routine::Inside, &[indices, sizes], Vec::new())?;
+        Ok(())
+    }
+}
