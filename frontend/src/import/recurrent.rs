@@ -17,13 +17,12 @@ pub(super) const OPERATORS: &[Entry] = &[
         let linear_before_reset = x.flag("linear_before_reset", false)?;
         recurrent(x, Cell::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
     }),
-    onnx("LSTM", 1, lstm),
+    onnx("LSTM", 1, |x| recurrent(x, Cell::Lstm, LSTM)),
     onnx("RNN", 1, |x| recurrent(x, Cell::Rnn, &["Tanh"])),
 ];
 
-pub(super) fn lstm(x: &mut Use<'_, '_, '_>) -> Results {
-    recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])
-}
+/// The activations of an LSTM.
+const LSTM: &[&str] = &["Sigmoid", "Tanh", "Tanh"];
 
 fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {
     match x.string_or("direction", "forward")? {
@@ -91,7 +90,37 @@ fn coupling(x: &mut Use<'_, '_, '_>, v: V, hidden: &Dim, gates: i64) -> Result<V
     x.add(op::Concat { axis: 1 }, &parts)
 }
 
+/// A layer with its operands, the sequence first: `[time, batch, features]`.
+pub(super) struct Layer {
+    pub(super) op: op::Recurrent,
+    pub(super) operands: Vec<V>,
+    batch_first: bool,
+}
+
 fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
+    let layer = layer(x, cell, default)?;
+    let results = x.importer.build.add_node(layer.op.clone(), &layer.operands, Vec::new())?;
+    layer.ordered(x, results)
+}
+
+pub(super) fn lstm_layer(x: &mut Use<'_, '_, '_>) -> Result<Layer, Fault> {
+    layer(x, Cell::Lstm, LSTM)
+}
+
+impl Layer {
+    /// Results with batches first where the node has them so.
+    pub(super) fn ordered(&self, x: &mut Use<'_, '_, '_>, mut results: Vec<V>) -> Results {
+        if self.batch_first {
+            for (number, result) in results.iter_mut().enumerate() {
+                let perm = if number == 0 { vec![2, 0, 1, 3] } else { vec![1, 0, 2] };
+                *result = x.transpose(*result, perm)?;
+            }
+        }
+        Ok(results)
+    }
+}
+
+fn layer(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Result<Layer, Fault> {
     let (operand, w, r) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let batch_first = x.flag("layout", false)?;
     let swapped = vec![1, 0, 2];
@@ -156,7 +185,7 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
         let peepholes = x.with_dims(peepholes, &[directions, rows])?;
         operands.push(if coupled { coupling(x, peepholes, &hidden, 3)? } else { peepholes });
     }
-    let layer = op::Recurrent {
+    let op = op::Recurrent {
         cell,
         direction,
         activations,
@@ -164,12 +193,5 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
         lengths: lengths.is_some(),
         peepholes: peepholes.is_some(),
     };
-    let mut results = x.importer.build.add_node(layer, &operands, Vec::new())?;
-    if batch_first {
-        for (number, result) in results.iter_mut().enumerate() {
-            let perm = if number == 0 { vec![2, 0, 1, 3] } else { swapped.clone() };
-            *result = x.transpose(*result, perm)?;
-        }
-    }
-    Ok(results)
+    Ok(Layer { op, operands, batch_first })
 }

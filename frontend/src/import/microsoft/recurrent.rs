@@ -1,15 +1,17 @@
 //! The LSTM with quantised weights.
 //!
-//! Invariant: the sequence is rounded as ONNX Runtime rounds it, all at once; the state is not.
+//! Invariant: rounding is ONNX Runtime's: of the sequence all at once, of the state at every step.
 
 use super::super::fault::Fault;
+use super::super::loops::repeat;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
 use super::super::quantisation::{dequantized, dynamically_quantized};
-use super::super::recurrent::lstm;
+use super::super::recurrent::{Layer, lstm_layer};
 use super::Results;
 use crate::import::build::V;
-use kiln_tensor::Dim;
+use kiln_ir::op::{self, BinaryFn, Direction};
+use kiln_tensor::{DType, Dim};
 
 pub(super) const OPERATORS: &[Entry] = &[microsoft("DynamicQuantizeLSTM", dynamic_quantize_lstm)];
 
@@ -47,5 +49,141 @@ fn dynamic_quantize_lstm(x: &mut Use<'_, '_, '_>) -> Results {
     let mut inputs = x.inputs.clone();
     inputs.truncate(8);
     (inputs[0], inputs[1], inputs[2]) = (Some(operand), Some(w), Some(r));
-    x.with_inputs(inputs, lstm)
+    let layer = x.with_inputs(inputs, lstm_layer)?;
+    let results = step_by_step(x, &layer)?;
+    layer.ordered(x, results)
+}
+
+/// The layer a step at a time, with the state rounded before each.
+fn step_by_step(x: &mut Use<'_, '_, '_>, layer: &Layer) -> Results {
+    let directions: &[bool] = match layer.op.direction {
+        Direction::Forward => &[false],
+        Direction::Reverse => &[true],
+        Direction::Bidirectional => &[false, true],
+    };
+    let gates = layer.op.activations.len() / directions.len();
+    let mut joined = [Vec::new(), Vec::new(), Vec::new()];
+    for (number, &reverse) in directions.iter().enumerate() {
+        let activations = &layer.op.activations[gates * number..gates * (number + 1)];
+        let op = op::Recurrent {
+            direction: Direction::Forward,
+            activations: activations.to_vec(),
+            lengths: false,
+            ..layer.op.clone()
+        };
+        let results = one_direction(x, layer, op, number, reverse)?;
+        joined.iter_mut().zip(results).for_each(|(all, result)| all.push(result));
+    }
+    let axes = [1, 0, 0];
+    let joined = joined.iter().zip(axes).map(|(parts, axis)| match parts[..] {
+        [only] => Ok(only),
+        _ => x.add(op::Concat { axis }, parts),
+    });
+    joined.collect()
+}
+
+/// All states of a direction `[time, 1, batch, hidden]`, and the last state and cell
+/// `[1, batch, hidden]`.
+fn one_direction(
+    x: &mut Use<'_, '_, '_>,
+    layer: &Layer,
+    op: op::Recurrent,
+    number: usize,
+    reverse: bool,
+) -> Results {
+    let sequence = layer.operands[0];
+    let time = x.shape(sequence)[0].clone();
+    let mut own = Vec::new();
+    for &v in &layer.operands[1..6] {
+        own.push(x.part(v, 0, number, 1i64)?);
+    }
+    let mut rest = layer.operands[6..].iter().copied();
+    let lengths = if layer.op.lengths { rest.next() } else { None };
+    let lengths = match lengths {
+        Some(lengths) => {
+            let lengths = x.cast(lengths, DType::I64)?;
+            Some(x.along(lengths, 1, 3)?)
+        }
+        None => None,
+    };
+    let peepholes = match rest.next() {
+        Some(peepholes) => Some(x.part(peepholes, 0, number, 1i64)?),
+        None => None,
+    };
+    let [w, r, b, state, cell] = own[..] else { return Err(Fault::Silent) };
+    // Sequences of their own lengths are turned around each in itself.
+    let turned = match lengths {
+        Some(lengths) if reverse => Some(places_from_the_end(x, lengths, &time)?),
+        _ => None,
+    };
+    let sequence = match turned {
+        Some(turned) => rearranged(x, sequence, turned)?,
+        None => sequence,
+    };
+    let reverse = reverse && turned.is_none();
+    let trip = x.size(&time, DType::I64)?;
+    let last = x.with_number(BinaryFn::Sub, trip, 1.0)?;
+    let mut used = vec![sequence, w, r, b, last];
+    used.extend(lengths);
+    used.extend(peepholes);
+    let results = repeat(x, trip, (&[state, cell], &used), Some(&time), |x, step, carried| {
+        let at = if reverse { x.binary(BinaryFn::Sub, last, step)? } else { step };
+        let now = x.add(op::Gather { axis: 0 }, &[sequence, at])?;
+        let one = [vec![Dim::from(1i64)], x.shape(now)].concat();
+        let now = x.reshape(now, one)?;
+        let (before, kept) = (carried[0], carried[1]);
+        let dtype = x.dtype(before);
+        let zero = x.scalar(dtype, 0.0)?;
+        // Beyond its end a sequence has no result, its state stays, and is not rounded with others.
+        let lasts = match lengths {
+            Some(lengths) => Some(x.binary(BinaryFn::Less, at, lengths)?),
+            None => None,
+        };
+        let seen = lasts.map_or(Ok(before), |lasts| x.select(lasts, before, zero))?;
+        let (rounded, scale, middle) = dynamically_quantized(x, seen)?;
+        let known = dequantized(x, rounded, scale, Some(middle), dtype)?;
+        let mut operands = vec![now, w, r, b, known, kept];
+        operands.extend(peepholes);
+        let made = x.importer.build.add_node(op, &operands, Vec::new())?;
+        let [_, mut state, mut cell] = made[..] else { return Err(Fault::Silent) };
+        let mut shown = state;
+        if let Some(lasts) = lasts {
+            shown = x.select(lasts, state, zero)?;
+            state = x.select(lasts, state, before)?;
+            cell = x.select(lasts, cell, kept)?;
+        }
+        Ok((vec![state, cell], vec![shown]))
+    })?;
+    let [state, cell, mut shown] = results[..] else { return Err(Fault::Silent) };
+    if reverse {
+        let sizes = x.shape(shown);
+        let (mut starts, mut steps) = (vec![Dim::default(); sizes.len()], vec![1; sizes.len()]);
+        (starts[0], steps[0]) = (time - Dim::from(1i64), -1);
+        shown = x.add(op::Slice { starts, sizes, steps }, &[shown])?;
+    }
+    if let Some(turned) = turned {
+        let shape = x.shape(shown);
+        let flat = [shape[0].clone(), shape[2].clone(), shape[3].clone()];
+        shown = x.reshape(shown, flat.to_vec())?;
+        shown = rearranged(x, shown, turned)?;
+        shown = x.reshape(shown, shape)?;
+    }
+    Ok(vec![shown, state, cell])
+}
+
+/// For each time and batch `[time, batch, 1]` the time as far from the end of the sequence; those
+/// beyond the end stay.
+fn places_from_the_end(x: &mut Use<'_, '_, '_>, lengths: V, time: &Dim) -> Result<V, Fault> {
+    let place = x.counter(time, DType::I64, 0, 3)?;
+    let last = x.with_number(BinaryFn::Sub, lengths, 1.0)?;
+    let mirrored = x.binary(BinaryFn::Sub, last, place)?;
+    let inside = x.binary(BinaryFn::Less, place, lengths)?;
+    x.select(inside, mirrored, place)
+}
+
+/// `[time, batch, features]` with the times of each batch at these places.
+fn rearranged(x: &mut Use<'_, '_, '_>, v: V, places: V) -> Result<V, Fault> {
+    let shape = x.shape(v);
+    let places = x.broadcast(places, shape)?;
+    x.add(op::GatherElements { axis: 0 }, &[v, places])
 }
