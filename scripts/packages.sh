@@ -34,7 +34,7 @@ elif [ ! -x "$prefix/bin/llvm-config" ]; then
     fail "LLVM 22 is missing: there is no $prefix/bin/llvm-config" \
         "On Debian 12 this script installs it; elsewhere, install LLVM and MLIR 22 and name their" \
         "place in MLIR_SYS_220_PREFIX, LLVM_SYS_221_PREFIX, TABLEGEN_220_PREFIX and LIBCLANG_PATH." \
-        "Kiln also builds without LLVM: cargo build --release --no-default-features"
+        "Kiln also builds without LLVM: cargo build --release --no-default-features --features images"
 fi
 command -v c++ >/dev/null || missing+=(g++)
 if [ -n "${python_missing:-}" ]; then
@@ -68,7 +68,7 @@ for package in "${missing[@]}"; do
         fail "apt offers no $package" \
             "Debian 12 carries LLVM 22 in its security archive (bookworm-security, main): add that to" \
             "the package sources. Kiln also builds without LLVM:" \
-            "cargo build --release --no-default-features"
+            "cargo build --release --no-default-features --features images"
     fi
 done
 "${root[@]}" env DEBIAN_FRONTEND=noninteractive \

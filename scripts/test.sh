@@ -24,7 +24,7 @@ cargo_test() { cargo --config scripts/checked.toml test --release --no-fail-fast
 step "formatting, clippy, documentation" scripts/lint.sh
 step "tests" cargo_test --workspace
 step "tests without LLVM" cargo_test --package kiln --package kiln-backends \
-    --no-default-features -- --skip reference/
+    --no-default-features --features kiln/images -- --skip reference/
 step "the sentence-embedding network against its definition" \
     target/venv/bin/python scripts/minilm_check.py target/models/files/minilm/model.safetensors
 

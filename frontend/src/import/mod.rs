@@ -30,6 +30,7 @@ mod flex_attention;
 mod form;
 mod gradient;
 mod grid;
+mod images;
 mod inputs;
 mod late;
 mod legacy;
@@ -100,6 +101,7 @@ fn families() -> Vec<&'static [operator::Entry]> {
         flex_attention::OPERATORS,
         gradient::OPERATORS,
         grid::OPERATORS,
+        images::OPERATORS,
         linear_attention::OPERATORS,
         list::OPERATORS,
         loops::OPERATORS,

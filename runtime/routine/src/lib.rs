@@ -1,9 +1,11 @@
 //! Routines: operations whose result has no kernel form, because its size is found on the way or
-//! because its elements are objects. Selections, sorting, suppression, lists, text.
+//! because its elements are objects. Selections, sorting, suppression, lists, text,
+//! images.
 //!
 //! Invariant: a routine is a pure function of host tensors; it checks whatever it is given, since
 //! what it is given may be a damaged file's.
 
+mod images;
 mod list;
 mod ngrams;
 mod normalise;
@@ -15,6 +17,7 @@ mod suppress;
 mod text;
 mod unique;
 
+pub use images::PixelFormat;
 pub use ngrams::{Ngrams, Pool, Weighting};
 pub use normalise::{CaseChange, Normalise};
 
@@ -139,6 +142,12 @@ pub enum Routine {
     },
     /// `x → f32[…, size]`: weighted counts of n-grams.
     CountNgrams(Ngrams),
+    /// `file u8[n] → u8[height, width, channels]`: the pixels of an image file. An error where the
+    /// feature `images` is not built in.
+    DecodeImage {
+        /// What a pixel is.
+        pixel: PixelFormat,
+    },
 }
 
 impl Routine {
@@ -165,6 +174,7 @@ impl Routine {
             Routine::Parse { .. } => "parse",
             Routine::Find { .. } => "find",
             Routine::CountNgrams(_) => "count_ngrams",
+            Routine::DecodeImage { .. } => "decode_image",
         }
     }
 
@@ -201,6 +211,7 @@ impl Routine {
             Routine::Parse { to } => one(number::parse(take(operands)?, *to)?),
             Routine::Find { keys } => one(text::find(take(operands)?, keys)?),
             Routine::CountNgrams(ngrams) => one(ngrams.count(take(operands)?)?),
+            Routine::DecodeImage { pixel } => one(images::decode(take(operands)?, *pixel)?),
         }
     }
 }
