@@ -247,25 +247,30 @@ fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let past = [x.optional(3), x.optional(4)];
     let (k, v) = (place.present(x, k, past[0])?, place.present(x, v, past[1])?);
+    // The caches are in the type of the model; halves are attended to in f32.
+    let dtype = x.dtype(q);
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let attended = Heads { q: x.cast(q, wide)?, k: x.cast(k, wide)?, v: x.cast(v, wide)? };
     let mut scoring = Scoring { scale: scale(x, &size)?, ..Scoring::default() };
     scoring.softcap = x.float_or("softcap", 0.0)?;
     scoring.sink = match x.optional(11) {
-        Some(sink) => Some(sink),
+        Some(sink) => Some(x.cast(sink, wide)?),
         None if x.int_or("smooth_softmax", 0)? == 1 => {
-            let (dtype, count) = (x.dtype(q), x.shape(q)[1].clone());
-            Some(x.filled(dtype, 0.0, vec![count])?)
+            let count = x.shape(q)[1].clone();
+            Some(x.filled(wide, 0.0, vec![count])?)
         }
         None => None,
     };
-    scoring.added = x.optional(10);
+    scoring.added = x.optional(10).map(|added| x.cast(added, wide)).transpose()?;
     let causal = x.flag("causal", true)?;
     place.sees(x, &mut scoring, &length, causal)?;
     let shown = x.int_or("qk_output", 0)?;
     if shown == 2 {
         return Err(Fault::unsupported("weights as a result", "ask for scores: qk_output 1"));
     }
-    let (result, scores) = scoring.attend(x, &Heads { q, k, v }, x.wants(3))?;
+    let (result, scores) = scoring.attend(x, &attended, x.wants(3))?;
+    let result = x.cast(result, dtype)?;
     let mut results = vec![side_by_side(x, result)?, k, v];
-    results.extend(scores);
+    results.extend(scores.map(|scores| x.cast(scores, dtype)).transpose()?);
     Ok(results)
 }

@@ -8,6 +8,7 @@ mod attention;
 mod blocks;
 mod contraction;
 mod convolution;
+mod crops;
 mod embedding;
 mod experts;
 mod group_query;
@@ -34,6 +35,7 @@ pub(super) fn families() -> Vec<&'static [Entry]> {
         blocks::OPERATORS,
         contraction::OPERATORS,
         convolution::OPERATORS,
+        crops::OPERATORS,
         embedding::OPERATORS,
         experts::OPERATORS,
         group_query::OPERATORS,
