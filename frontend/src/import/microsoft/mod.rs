@@ -17,6 +17,7 @@ mod masks;
 mod movement;
 mod normalisation;
 mod quantisation;
+mod quantised_cache;
 mod recurrent;
 mod reduction;
 
