@@ -149,7 +149,7 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
     if let Some(given) = x.optional(3) {
         let given = given_mask(x, given, &keys)?;
         let q = x.shape(heads.q);
-        let given = x.fitting(given, &[&q[..3], &[keys.clone()]].concat())?;
+        let given = x.fitting(given, &[&q[..3], std::slice::from_ref(&keys)].concat())?;
         if x.dtype(given) == DType::Bool {
             mask.sees = Some(given);
         } else {
