@@ -3,7 +3,7 @@
 target/conformance/microsoft and target/conformance/qdq.
 
 The same operator draws the same models, whatever else is asked for. Beside each model stands
-case.json with the tolerance that its results need; refused.json lists the combinations that were
+data.json with the tolerance that its results need; refused.json lists the combinations that were
 drawn and that ONNX Runtime's CPU provider refuses, with its reason.
 """
 
@@ -20,7 +20,7 @@ from onnx import helper
 
 import cases
 from contrib import attention, blocks, others, products, qdq, quantised
-from contrib.draw import OPERATORS, Drawn, Operator, Random
+from contrib.draw import OPERATORS, ROUNDED, Drawn, Operator, Random
 
 SOURCES = [Path(module.__file__) for module in (attention, blocks, others, products, qdq, quantised, cases)]
 SOURCES += [Path(__file__), Path(__file__).parent / "contrib" / "draw.py"]
@@ -34,14 +34,26 @@ REFUSALS = (
 )
 
 
-def by_onnxruntime(drawn: Drawn) -> list[np.ndarray]:
+def by_onnxruntime(graph: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    model = drawn.model.SerializeToString()
+    model = graph.SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return session.run(None, drawn.feeds)
+    return session.run(None, feeds)
+
+
+def expected(drawn: Drawn) -> list[np.ndarray]:
+    if drawn.results:
+        return drawn.results
+    results = by_onnxruntime(drawn.model, drawn.feeds)
+    if drawn.exact is None:
+        return results
+    exact = by_onnxruntime(drawn.exact, drawn.feeds)
+    for rounded, result in zip(results, exact):
+        np.testing.assert_allclose(rounded, result, rtol=ROUNDED.rtol, atol=ROUNDED.atol)
+    return exact
 
 
 def typed(model: onnx.ModelProto, results: list[np.ndarray]) -> bytes:
@@ -60,7 +72,7 @@ def make(operator: Operator, place: Path, stamp: str) -> list[str]:
             break
         drawn = operator.draw(Random(zlib.crc32(f"{operator.name} {attempt}".encode())))
         try:
-            results = drawn.results or by_onnxruntime(drawn)
+            results = expected(drawn)
         except REFUSALS as refusal:
             refused.append(str(refusal).splitlines()[0])
             continue
@@ -68,7 +80,7 @@ def make(operator: Operator, place: Path, stamp: str) -> list[str]:
         inputs = [drawn.feeds[value.name] for value in drawn.model.graph.input]
         cases.write(folder, stamp, typed(drawn.model, results), [(inputs, results)])
         closeness = drawn.closeness or operator.closeness
-        (folder / "case.json").write_text(json.dumps({"rtol": closeness.rtol, "atol": closeness.atol}) + "\n")
+        cases.write_settings(folder, {"rtol": closeness.rtol, "atol": closeness.atol})
         made += 1
     if made < operator.count:
         raise SystemExit(f"error: {operator.name}: ONNX Runtime took {made} of {operator.count} draws: {refused}")
@@ -87,7 +99,7 @@ def main() -> None:
         place = FOLDER / ("qdq" if operator.name in qdq.NAMES else "microsoft")
         stamp = cases.stamp_of(operator.name, onnxruntime.__version__, *SOURCES)
         folders = [place / f"{operator.name}_{number}" for number in range(operator.count)]
-        if all(cases.is_current(folder, stamp) and (folder / "case.json").is_file() for folder in folders):
+        if all(cases.is_current(folder, stamp) and (folder / "data.json").is_file() for folder in folders):
             continue
         place.mkdir(parents=True, exist_ok=True)
         listed = place / "refused.json"

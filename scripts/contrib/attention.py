@@ -70,7 +70,7 @@ def angles(g: Random, positions: int, half: int, dtype):
     return np.cos(angle).astype(dtype), np.sin(angle).astype(dtype)
 
 
-@draws("GroupQueryAttention", count=32)
+@draws("GroupQueryAttention", count=48)
 def group_query_attention(g: Random) -> Drawn:
     dtype = g.pick(np.float32, np.float32, np.float32, np.float16)
     batch, own, group, size = g.size(1, 2), g.size(1, 2), g.size(1, 3), g.pick(16, 32)
@@ -97,9 +97,17 @@ def group_query_attention(g: Random) -> Drawn:
         positions = np.arange(before, total, dtype=np.int64)[None]
     bias = g.floats(g.pick(1, batch), g.pick(1, heads), length, total, dtype=dtype) if g.maybe(0.2) else None
     sink = g.floats(heads, dtype=dtype) if g.maybe(0.15) else None
-    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, None, None]
+    # Keys and values that are kept in 8 bits, with a quantum for all or one for each of their numbers.
+    rounded = None if first or not g.maybe(0.2) else g.pick("PER_TENSOR", "PER_CHANNEL")
+    scales = [None, None]
+    if rounded:
+        past = [g.integers(np.int8, *half.shape) for half in past]
+        scales = [g.positive(*([1] if rounded == "PER_TENSOR" else [1, own, 1, size]), least=0.004, most=0.01) for _ in past]
+    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, *scales]
+    shown = g.pick(None, None, None, 1, 2)
     causal = g.pick(None, None, None, None, 0)
-    drawn = node("GroupQueryAttention", inputs, outputs=3, constant=(6, 7, 8), num_heads=heads, kv_num_heads=own,
+    drawn = node("GroupQueryAttention", inputs, outputs=4 if shown else 3, constant=(6, 7, 8, 12, 13), num_heads=heads, kv_num_heads=own,
+                 k_quant_type=rounded, v_quant_type=rounded, kv_cache_bit_width=8 if rounded else None, qk_output=shown,
                  do_rotary=int(rotary), rotary_interleaved=g.pick(0, 1) if rotary else None, causal=causal,
                  scale=g.pick(None, None, 0.3), softcap=g.pick(None, None, None, 0.5),
                  smooth_softmax=1 if sink is None and g.maybe(0.15) else None,

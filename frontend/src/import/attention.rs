@@ -149,7 +149,7 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
     if let Some(given) = x.optional(3) {
         let given = given_mask(x, given, &keys)?;
         let q = x.shape(heads.q);
-        let given = x.fitting(given, &[&q[..3], &[keys.clone()]].concat())?;
+        let given = x.fitting(given, &[&q[..3], std::slice::from_ref(&keys)].concat())?;
         if x.dtype(given) == DType::Bool {
             mask.sees = Some(given);
         } else {
@@ -379,6 +379,14 @@ pub(super) fn rotated(
     turned: Dim,
     interleaved: bool,
 ) -> Result<V, Fault> {
+    let dtype = x.dtype(v);
+    if matches!(dtype, DType::F16 | DType::BF16) {
+        // The products of a sum are not rounded, only the sum is.
+        let wide = x.cast(v, DType::F32)?;
+        let angles = [x.cast(angles[0], DType::F32)?, x.cast(angles[1], DType::F32)?];
+        let result = rotated(x, wide, angles, positions, turned, interleaved)?;
+        return x.cast(result, dtype);
+    }
     let shape = x.shape(v);
     let [batch, _, length, size] = &shape[..] else {
         return Err(Fault::malformed("the operand must have rank 3 or 4"));

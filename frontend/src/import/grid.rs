@@ -7,7 +7,7 @@ use super::antialias::polynomial;
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
-use super::operator::{Entry, onnx};
+use super::operator::{Entry, microsoft, onnx};
 use super::sampling::{self, Tap, corners, place, rows, within};
 use super::window::spatial_rank;
 use kiln_ir::op::{BinaryFn, Contract, ContractSpec, UnaryFn};
@@ -15,8 +15,11 @@ use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
 
-pub(super) const OPERATORS: &[Entry] =
-    &[onnx("AffineGrid", 20, affine_grid), onnx("GridSample", 16, grid_sample)];
+pub(super) const OPERATORS: &[Entry] = &[
+    onnx("AffineGrid", 20, affine_grid),
+    onnx("GridSample", 16, grid_sample),
+    microsoft("GridSample", grid_sample),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

@@ -7,6 +7,7 @@
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
+use super::operator::MICROSOFT;
 use kiln_tensor::Dim;
 
 /// The first opset in which operands stretch by themselves, both ways.
@@ -23,7 +24,8 @@ pub(super) fn operands(x: &mut Use<'_, '_, '_>) -> Result<(V, V), Fault> {
 
 /// The operand that stretches to `first`.
 pub(super) fn second(x: &mut Use<'_, '_, '_>, first: V, v: V) -> Result<V, Fault> {
-    if x.opset() >= BOTH_STRETCH {
+    // ONNX Runtime's own operators never had the old rules, although their opset is 1.
+    if x.opset() >= BOTH_STRETCH || x.node.site.domain == MICROSOFT {
         return Ok(v);
     }
     if !x.flag("broadcast", false)? {

@@ -130,20 +130,20 @@ fn layer_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let epsilon = x.float_or("epsilon", 1e-5)?;
     let mut results = vec![normalized(x, operand, axis, parameters, center, epsilon)?];
     if x.wants(1) || x.wants(2) {
-        let (mean, inverse) = statistics(x, operand, axis, center)?;
+        let (mean, inverse) = statistics(x, operand, axis, center, epsilon)?;
         results.extend(if center { vec![mean, inverse] } else { vec![inverse] });
     }
     Ok(results)
 }
 
 /// The mean and the inverse deviation from an axis on, in f32 as the standard has them.
-fn statistics(
+pub(super) fn statistics(
     x: &mut Use<'_, '_, '_>,
     operand: V,
     axis: usize,
     center: bool,
+    epsilon: f64,
 ) -> Result<(V, V), Fault> {
-    let epsilon = x.float_or("epsilon", 1e-5)?;
     let stash = if x.dtype(operand) == DType::F64 { DType::F64 } else { DType::F32 };
     let wide = x.cast(operand, stash)?;
     let axes: Vec<usize> = (axis..x.rank(operand)).collect();

@@ -270,6 +270,14 @@ fn uses_of_microsoft_operators_that_break_their_rules() {
         ),
         ("RotaryEmbedding w,m,w,w > y", "malformed: input 1 must be i64, but is i32[3]"),
         ("MoE w,w,x,_,x > y k=0", "unsupported-use: 0 experts for each token"),
+        (
+            "CropAndResize w,w,m,m > y",
+            "malformed: the images must be floats of rank 4, not f32[4, 12]",
+        ),
+        (
+            "GatherBlockQuantized b,m,s > y block_size=16",
+            "malformed: scales f32[2] must have the rank of u8[2, 1, 8]",
+        ),
         ("CDist w,w > y metric='cosine'", "unsupported-use: the metric `cosine`"),
         ("Inverse x > y", "unsupported-use: the inverse of f32[1, 2, 4]"),
         ("GroupNorm x,w,w > y activation=0", "malformed: groups must be at least 1"),

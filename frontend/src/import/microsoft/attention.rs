@@ -210,7 +210,7 @@ fn multi_head_attention(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let (result, scores) = scoring.attend(x, &Heads { q, k, v }, x.wants(3))?;
     let mut results = vec![side_by_side(x, result)?, k, v];
-    results.extend(scores);
+    results.extend(scores.map(|[scores, _]| scores));
     Ok(results)
 }
 

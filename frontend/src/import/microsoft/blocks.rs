@@ -11,6 +11,7 @@ use crate::import::attention::part;
 use crate::import::build::V;
 use kiln_ir::op::{self, BinaryFn};
 use kiln_tensor::{DType, Dim, Tensor};
+use std::cmp::Ordering;
 
 pub(super) const OPERATORS: &[Entry] = &[
     microsoft("GatherBlockQuantized", gather_block_quantized),
@@ -157,21 +158,84 @@ fn gather_block_quantized(x: &mut Use<'_, '_, '_>) -> Results {
     let axis = x.axis(x.int_or("gather_axis", 0)?, rank)?;
     let along = x.axis(x.int_or("quantize_axis", 1)?, rank)?;
     let (bits, block) = (x.int_or("bits", 4)?, x.int_or("block_size", 128)?);
-    let bytes = x.dtype(data) == DType::U8;
-    let bits = if bytes { bits } else { 8 };
-    if block < 1 {
-        return Err(Fault::unsupported("one block for a whole dimension", "give a block_size"));
+    // Bytes hold one or several numbers, all other types are numbers of their own.
+    let packed = x.dtype(data) == DType::U8;
+    let bits = if packed { bits } else { 8 };
+    if block < 0 {
+        return Err(Fault::malformed(format!("a block cannot have {block} numbers")));
     }
-    if axis == along || bytes && bits < 8 && axis + 1 == rank {
-        let help = "quantise along another axis than is gathered from";
-        return Err(Fault::unsupported(
-            format!("rows that lie across blocks of axis {axis}"),
-            help,
-        ));
+    for (v, what) in [(Some(scales), "scales"), (x.optional(3), "zero points")] {
+        if let Some(v) = v.filter(|&v| x.rank(v) != rank) {
+            let (data, v) = (x.ty(data), x.ty(v));
+            return Err(Fault::malformed(format!("{what} {v} must have the rank of {data}")));
+        }
     }
+    if packed && bits < 8 && axis + 1 == rank {
+        let help = "gather from another axis than the one that is packed into bytes";
+        return Err(Fault::unsupported(format!("numbers of bytes along axis {axis}"), help));
+    }
+    let rows = rows_of(x, indices, &x.shape(data)[axis].clone())?;
+    let row_of =
+        |x: &mut Use<'_, '_, '_>, v: V, number: V| x.add(op::Gather { axis }, &[v, number]);
+    // Where each row's scales are: one for all rows, one for each, or one for a block of rows.
+    let apart = x.shape(scales)[axis].is(1);
+    let number = if apart {
+        x.with_number(BinaryFn::Mul, rows.number, 0.0)?
+    } else if axis == along && block > 0 {
+        x.with_number(BinaryFn::Div, rows.number, block as f64)?
+    } else {
+        rows.number
+    };
+    // Where the dimensions after the gathered one are now; none is left of the gathered one.
+    let shape = x.shape(rows.number);
+    let after = match along.cmp(&axis) {
+        Ordering::Less => Some(along),
+        Ordering::Equal => None,
+        Ordering::Greater => Some(along - 1 + shape.len()),
+    };
+    let dtype = x.dtype(scales);
+    let taken = row_of(x, data, rows.number)?;
+    let width = x.shape(taken).last().cloned().unwrap_or_default() * Dim::from(8 / bits.max(1));
+    let values = if packed { unpacked(x, taken, bits, &width)? } else { taken };
+    let blocks = x.shape(scales).last().cloned().unwrap_or_default();
+    let spread = |x: &mut Use<'_, '_, '_>, v: V| {
+        let v = row_of(x, v, number)?;
+        let v = x.cast(v, DType::F32)?;
+        match after {
+            Some(after) => repeated(x, v, after, block, &x.shape(values)[after].clone()),
+            None => Ok(v),
+        }
+    };
+    let zeros = match x.optional(3) {
+        Some(zeros) if packed => {
+            let zeros = unpacked(x, zeros, bits, &blocks)?;
+            spread(x, zeros)?
+        }
+        Some(zeros) => spread(x, zeros)?,
+        None => x.scalar(DType::F32, if packed { f64::from(1 << (bits - 1)) } else { 0.0 })?,
+    };
+    let wide = x.cast(values, DType::F32)?;
+    let centred = x.binary(BinaryFn::Sub, wide, zeros)?;
+    let scales = spread(x, scales)?;
+    let result = x.binary(BinaryFn::Mul, centred, scales)?;
+    let exists = x.along(rows.exists, axis, x.rank(result))?;
+    let zero = x.scalar(DType::F32, 0.0)?;
+    let result = x.select(exists, result, zero)?;
+    Ok(vec![x.cast(result, dtype)?])
+}
+
+/// Rows that are asked for.
+struct Rows {
+    /// Which one, inside of the table.
+    number: V,
+    /// Whether the table has the one that was asked for.
+    exists: V,
+}
+
+/// Rows of a table of this many; negative ones are counted from the end.
+fn rows_of(x: &mut Use<'_, '_, '_>, indices: V, size: &Dim) -> Result<Rows, Fault> {
     let indices = x.cast(indices, DType::I64)?;
-    let size = x.shape(data)[axis].clone();
-    let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
+    let size = x.size(size, DType::I64)?;
     let negative = x.with_number(BinaryFn::Less, indices, 0.0)?;
     let from_end = x.binary(BinaryFn::Add, indices, size)?;
     let place = x.select(negative, from_end, indices)?;
@@ -182,49 +246,5 @@ fn gather_block_quantized(x: &mut Use<'_, '_, '_>) -> Results {
     let exists = x.binary(BinaryFn::And, not_before, before_end)?;
     let last = x.with_number(BinaryFn::Sub, size, 1.0)?;
     let inside = x.with_number(BinaryFn::Max, place, 0.0)?;
-    let inside = x.binary(BinaryFn::Min, inside, last)?;
-    let rows = |x: &mut Use<'_, '_, '_>, v: V| x.add(op::Gather { axis }, &[v, inside]);
-    // Where the dimensions after the gathered one are now.
-    let shift = x.rank(indices).max(1) - 1;
-    let deep = x.rank(indices) == 0;
-    let along = if along < axis {
-        along
-    } else if deep {
-        along - 1
-    } else {
-        along + shift
-    };
-    let dtype = x.dtype(scales);
-    let taken = rows(x, data)?;
-    let width = x.shape(taken).last().cloned().unwrap_or_default() * Dim::from(8 / bits.max(1));
-    let values = if bytes { unpacked(x, taken, bits, &width)? } else { taken };
-    let scales = rows(x, scales)?;
-    let blocks = x.shape(scales).last().cloned().unwrap_or_default();
-    let zeros = match x.optional(3) {
-        Some(zeros) => {
-            let zeros = rows(x, zeros)?;
-            if bytes { Some(unpacked(x, zeros, bits, &blocks)?) } else { Some(zeros) }
-        }
-        None => None,
-    };
-    let size = x.shape(values)[along].clone();
-    let wide = x.cast(values, DType::F32)?;
-    let zeros = match zeros {
-        Some(zeros) => {
-            let zeros = x.cast(zeros, DType::F32)?;
-            repeated(x, zeros, along, block, &size)?
-        }
-        None => x.scalar(DType::F32, if bytes { f64::from(1 << (bits - 1)) } else { 0.0 })?,
-    };
-    let centred = x.binary(BinaryFn::Sub, wide, zeros)?;
-    let scales = x.cast(scales, DType::F32)?;
-    let scales = repeated(x, scales, along, block, &size)?;
-    let result = x.binary(BinaryFn::Mul, centred, scales)?;
-    let mut shape = vec![Dim::from(1i64); axis];
-    shape.extend(x.shape(exists));
-    shape.resize(x.rank(result), Dim::from(1i64));
-    let exists = x.reshape(exists, shape)?;
-    let zero = x.scalar(DType::F32, 0.0)?;
-    let result = x.select(exists, result, zero)?;
-    Ok(vec![x.cast(result, dtype)?])
+    Ok(Rows { number: x.binary(BinaryFn::Min, inside, last)?, exists })
 }

@@ -11,6 +11,7 @@ use super::super::shape::counted;
 use super::Results;
 use super::attention::heads;
 use super::masks::{Heads, Scoring, scale};
+use super::quantised_cache::quanta;
 use crate::import::build::V;
 use kiln_ir::op::{self, BinaryFn};
 use kiln_tensor::{DType, Dim};
@@ -19,13 +20,6 @@ pub(super) const OPERATORS: &[Entry] = &[microsoft("GroupQueryAttention", group_
 
 /// Inputs and attributes that change what is computed in ways that are not imported.
 fn check(x: &Use<'_, '_, '_>) -> Result<(), Fault> {
-    let quantised = ["k_quant_type", "v_quant_type"]
-        .iter()
-        .map(|name| Ok(x.string_or(name, "NONE")? != "NONE"))
-        .collect::<Result<Vec<bool>, Fault>>()?;
-    if quantised.contains(&true) || x.optional(12).is_some() || x.optional(13).is_some() {
-        return Err(Fault::unsupported("a quantised cache", "export the cache in floating point"));
-    }
     if x.optional(16).is_some() || x.flag("sliding_window_cache", false)? {
         let help = "export the model without query_seqlens and sliding_window_cache";
         return Err(Fault::unsupported("chunks with padding or a window-sized cache", help));
@@ -225,10 +219,10 @@ impl Place {
 }
 
 /// `query[, key, value][, past key, past value], lengths − 1, total[, cosines, sines][,
-/// positions][, bias of scores][, sink]`.
+/// positions][, bias of scores][, sink][, key scale, value scale][, key norm, value norm]`.
 fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
     check(x)?;
-    let [mut q, mut k, v] = operands(x)?;
+    let [mut q, mut k, mut v] = operands(x)?;
     let (length, size) = (x.shape(q)[2].clone(), x.shape(q)[3].clone());
     let place = place(x, q)?;
     if x.flag("do_rotary", false)? {
@@ -246,26 +240,48 @@ fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
         k = rotated(x, k, tables, Some(positions), turned, interleaved)?;
     }
     let past = [x.optional(3), x.optional(4)];
-    let (k, v) = (place.present(x, k, past[0])?, place.present(x, v, past[1])?);
+    // Halves are kept as such, but attended to in f32.
+    let dtype = x.dtype(q);
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let quanta = quanta(x, [k, v])?;
+    let mut attended = [k, v];
+    for (number, slot) in [&mut k, &mut v].into_iter().enumerate() {
+        if let Some(quanta) = quanta[number] {
+            *slot = quanta.rounded(x, *slot)?;
+        }
+        *slot = place.present(x, *slot, past[number])?;
+        attended[number] = match quanta[number] {
+            Some(quanta) => quanta.read(x, *slot)?,
+            None => x.cast(*slot, wide)?,
+        };
+    }
+    let attended = Heads { q: x.cast(q, wide)?, k: attended[0], v: attended[1] };
     let mut scoring = Scoring { scale: scale(x, &size)?, ..Scoring::default() };
     scoring.softcap = x.float_or("softcap", 0.0)?;
     scoring.sink = match x.optional(11) {
-        Some(sink) => Some(sink),
+        Some(sink) => Some(x.cast(sink, wide)?),
         None if x.int_or("smooth_softmax", 0)? == 1 => {
-            let (dtype, count) = (x.dtype(q), x.shape(q)[1].clone());
-            Some(x.filled(dtype, 0.0, vec![count])?)
+            let count = x.shape(q)[1].clone();
+            Some(x.filled(wide, 0.0, vec![count])?)
         }
         None => None,
     };
-    scoring.added = x.optional(10);
+    scoring.added = x.optional(10).map(|added| x.cast(added, wide)).transpose()?;
     let causal = x.flag("causal", true)?;
     place.sees(x, &mut scoring, &length, causal)?;
-    let shown = x.int_or("qk_output", 0)?;
-    if shown == 2 {
-        return Err(Fault::unsupported("weights as a result", "ask for scores: qk_output 1"));
-    }
-    let (result, scores) = scoring.attend(x, &Heads { q, k, v }, x.wants(3))?;
+    let (result, shown) = scoring.attend(x, &attended, x.wants(3))?;
+    let result = x.cast(result, dtype)?;
     let mut results = vec![side_by_side(x, result)?, k, v];
-    results.extend(scores);
+    if let Some([scores, weights]) = shown {
+        let shown = if x.int_or("qk_output", 0)? == 2 {
+            weights
+        } else {
+            // Hidden keys are shown with a score of 0.
+            let hidden = x.with_number(BinaryFn::Equal, scores, f64::NEG_INFINITY)?;
+            let zero = x.scalar(wide, 0.0)?;
+            x.select(hidden, zero, scores)?
+        };
+        results.push(x.cast(shown, dtype)?);
+    }
     Ok(results)
 }

@@ -63,16 +63,16 @@ impl Scoring {
         }
     }
 
-    /// The result by heads, and the scores before they become weights where they are asked for.
+    /// The result by heads, and where they are asked for the scores and the weights that they become.
     pub(super) fn attend(
         &self,
         x: &mut Use<'_, '_, '_>,
         heads: &Heads,
         shown: bool,
-    ) -> Result<(V, Option<V>), Fault> {
+    ) -> Result<(V, Option<[V; 2]>), Fault> {
         if shown || self.softcap != 0.0 || self.sink.is_some() {
-            let (result, scores) = self.spelled_out(x, heads)?;
-            return Ok((result, Some(scores)));
+            let (result, shown) = self.spelled_out(x, heads)?;
+            return Ok((result, Some(shown)));
         }
         let mut operands = vec![heads.q, heads.k, heads.v];
         if let Some(mask) = self.mask(x)? {
@@ -83,7 +83,7 @@ impl Scoring {
         Ok((x.add(attention, &operands)?, None))
     }
 
-    fn spelled_out(&self, x: &mut Use<'_, '_, '_>, heads: &Heads) -> Result<(V, V), Fault> {
+    fn spelled_out(&self, x: &mut Use<'_, '_, '_>, heads: &Heads) -> Result<(V, [V; 2]), Fault> {
         let (dtype, q, k) = (x.dtype(heads.q), x.shape(heads.q), x.shape(heads.k));
         let (all, own, keys) = (q[1].clone(), k[1].clone(), k[2].clone());
         let spec = |text: &str| text.parse::<op::ContractSpec>().map_err(Fault::malformed);
@@ -138,7 +138,8 @@ impl Scoring {
         let sums = op::Contract { spec: spec("bhgst,bhte->bhgse")? };
         let result = x.add(sums, &[grouped, heads.v])?;
         let width = x.shape(heads.v)[3].clone();
-        Ok((x.reshape(result, vec![q[0].clone(), all, q[2].clone(), width])?, scores))
+        let result = x.reshape(result, vec![q[0].clone(), all, q[2].clone(), width])?;
+        Ok((result, [scores, weights]))
     }
 }
 

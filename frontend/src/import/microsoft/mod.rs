@@ -8,6 +8,7 @@ mod attention;
 mod blocks;
 mod contraction;
 mod convolution;
+mod crops;
 mod embedding;
 mod experts;
 mod group_query;
@@ -16,6 +17,7 @@ mod masks;
 mod movement;
 mod normalisation;
 mod quantisation;
+mod quantised_cache;
 mod recurrent;
 mod reduction;
 
@@ -34,6 +36,7 @@ pub(super) fn families() -> Vec<&'static [Entry]> {
         blocks::OPERATORS,
         contraction::OPERATORS,
         convolution::OPERATORS,
+        crops::OPERATORS,
         embedding::OPERATORS,
         experts::OPERATORS,
         group_query::OPERATORS,

@@ -4,14 +4,14 @@
 
 use super::super::fault::Fault;
 use super::super::node::Use;
-use super::super::normalisation::normalized;
+use super::super::normalisation::{normalized, statistics};
 use super::super::operator::{Entry, microsoft};
 use super::Results;
 use super::convolution::{channels_first, channels_last};
 use crate::import::attention::part;
 use crate::import::build::V;
 use kiln_ir::op::{self, BinaryFn, UnaryFn};
-use kiln_tensor::Dim;
+use kiln_tensor::{DType, Dim};
 
 pub(super) const OPERATORS: &[Entry] = &[
     microsoft("BiasAdd", bias_add),
@@ -29,19 +29,25 @@ pub(super) const OPERATORS: &[Entry] = &[
 fn skip_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let (operand, skip, gamma) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let (beta, bias) = if center { (x.optional(3), x.optional(4)) } else { (None, x.optional(3)) };
-    let mut sum = x.binary(BinaryFn::Add, operand, skip)?;
-    if let Some(bias) = bias {
-        sum = x.binary(BinaryFn::Add, sum, bias)?;
+    let dtype = x.dtype(operand);
+    // Halves are summed and normalised in f32.
+    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let mut sum = x.cast(operand, wide)?;
+    for addend in [Some(skip), bias].into_iter().flatten() {
+        let addend = x.cast(addend, wide)?;
+        sum = x.binary(BinaryFn::Add, sum, addend)?;
     }
     let Some(axis) = x.rank(sum).checked_sub(1) else {
         return Err(Fault::malformed("a scalar cannot be normalised"));
     };
     let epsilon = x.float_or("epsilon", 1e-12)?;
     let result = normalized(x, sum, axis, [Some(gamma), beta], center, epsilon)?;
-    if x.wants(1) || x.wants(2) {
-        return Err(Fault::unsupported("mean and deviation as results are not supported", ""));
+    let mut results = vec![x.cast(result, dtype)?];
+    if x.wants(1) || x.wants(2) || x.wants(3) {
+        let (mean, inverse) = statistics(x, sum, axis, center, epsilon)?;
+        results.extend([mean, inverse, x.cast(sum, dtype)?]);
     }
-    Ok(if x.wants(3) { vec![result, result, result, sum] } else { vec![result] })
+    Ok(results)
 }
 
 /// Groups of channels normalised, with a scale and a bias for each channel.
