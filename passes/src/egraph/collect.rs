@@ -76,7 +76,8 @@ impl<'g> Chains<'g> {
             _ => return None,
         };
         let ty = self.graph.ty(output);
-        if !ty.dtype.is_float() || self.graph.ty(rest) != ty {
+        // One element gains nothing, and is often a scale by which much is rounded.
+        if !ty.dtype.is_float() || self.graph.ty(rest) != ty || ty.elements().is(1) {
             return None;
         }
         let link = match (binary.f, first) {
