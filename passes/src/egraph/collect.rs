@@ -1,8 +1,9 @@
 //! Chains of sums and products with constants, as exporters write biases and batch normalisation,
 //! collected into one factor and one term.
 //!
-//! Invariant: results move by rounding alone, as after a `Reassociating` rule. Rules could do the
-//! same, but a chain of n constants has more bracketings than an e-graph should hold.
+//! Invariant: results move by rounding alone, as after a `Reassociating` rule, and single numbers do
+//! not move at all: a scale decides how everything else is rounded. Rules could do the same, but a
+//! chain of n constants has more bracketings than an e-graph should hold.
 
 use super::invert::invertible;
 use crate::PassError;
@@ -76,7 +77,7 @@ impl<'g> Chains<'g> {
             _ => return None,
         };
         let ty = self.graph.ty(output);
-        if !ty.dtype.is_float() || self.graph.ty(rest) != ty {
+        if !ty.dtype.is_float() || self.graph.ty(rest) != ty || ty.elements().is(1) {
             return None;
         }
         let link = match (binary.f, first) {

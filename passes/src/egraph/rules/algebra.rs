@@ -30,9 +30,13 @@ pub(super) fn rules() -> Vec<Rule> {
             let negative = unary(g, UnaryFn::Neg, m.class("c")?)?;
             add(g, m.class("x")?, negative)
         }),
-        // x/c = x·(1/c), where 1/c is a normal number
+        // x/c = x·(1/c), where 1/c is a normal number and x more than one number: dividing one costs
+        // nothing, and it may be the scale by which everything else is rounded
         rounding("divide-by-constant", "(div ?x ?c:const)", |g, m| {
             let c = m.class("c")?;
+            if ty(g, m.class("x")?).elements().is(1) {
+                return None;
+            }
             g[c].data.value.as_ref().filter(|value| invertible(value))?;
             let inverse = unary(g, UnaryFn::Reciprocal, c)?;
             mul(g, m.class("x")?, inverse)
