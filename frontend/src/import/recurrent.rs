@@ -25,6 +25,14 @@ pub(super) fn lstm(x: &mut Use<'_, '_, '_>) -> Results {
     recurrent(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"])
 }
 
+/// An LSTM whose layer, when its operands are known, is written by `run`.
+pub(super) fn lstm_by<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    run: impl FnOnce(&mut Use<'i, 'r, 'm>, op::Recurrent, &[V]) -> Results,
+) -> Results {
+    recurrent_by(x, Cell::Lstm, &["Sigmoid", "Tanh", "Tanh"], run)
+}
+
 fn direction(x: &Use<'_, '_, '_>) -> Result<Direction, Fault> {
     match x.string_or("direction", "forward")? {
         "forward" => Ok(Direction::Forward),
@@ -92,6 +100,17 @@ fn coupling(x: &mut Use<'_, '_, '_>, v: V, hidden: &Dim, gates: i64) -> Result<V
 }
 
 fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
+    recurrent_by(x, cell, default, |x, layer, operands| {
+        x.importer.build.add_node(layer, operands, Vec::new())
+    })
+}
+
+fn recurrent_by<'i, 'r, 'm>(
+    x: &mut Use<'i, 'r, 'm>,
+    cell: Cell,
+    default: &[&str],
+    run: impl FnOnce(&mut Use<'i, 'r, 'm>, op::Recurrent, &[V]) -> Results,
+) -> Results {
     let (operand, w, r) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let batch_first = x.flag("layout", false)?;
     let swapped = vec![1, 0, 2];
@@ -164,7 +183,7 @@ fn recurrent(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Results {
         lengths: lengths.is_some(),
         peepholes: peepholes.is_some(),
     };
-    let mut results = x.importer.build.add_node(layer, &operands, Vec::new())?;
+    let mut results = run(x, layer, &operands)?;
     if batch_first {
         for (number, result) in results.iter_mut().enumerate() {
             let perm = if number == 0 { vec![2, 0, 1, 3] } else { swapped.clone() };
