@@ -21,7 +21,8 @@ const NEAR_A_HALF: f64 = 2e-3;
 /// spectrum that is: by Parseval's theorem, magnitudes differ by less in the mean.
 const APART: f64 = 1e-3;
 
-/// Phases of a voice that is silent, and so of nothing but rounding errors.
+/// Phases of numbers that are real but for rounding errors (the first and the last of a spectrum, and
+/// all of silence), which lie on the cut between −π and π.
 const PHASES: &str = "/decoder/decoder/generator/Concat_3_output_0";
 
 fn main() -> ExitCode {

@@ -4,10 +4,10 @@
 //! state of all rows at every step. Only where rows end at lengths of their own is the state not.
 
 use super::super::fault::Fault;
+use super::super::loops::repeat;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
 use super::super::quantisation::{dequantized, dynamically_quantized};
-use super::super::loops::repeat;
 use super::super::recurrent::lstm_by;
 use super::Results;
 use crate::import::build::V;
