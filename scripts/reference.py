@@ -19,6 +19,7 @@ import cases
 import inputs
 import light
 import minilm
+import roundings
 import seeded
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -146,6 +147,19 @@ for name in ("densenet121", "inception_v1", "inception_v2", "resnet50", "shuffle
     )
 
 
+# Models that round as they run: the file, what else the inputs are made from, and the inputs.
+KOKORO = FILES / "kokoro"
+ROUNDING = {
+    "kokoro": (
+        KOKORO / "kokoro.onnx", [KOKORO / "voices_ja.npz", KOKORO / "vocab.json"],
+        lambda g: roundings.say(KOKORO, "koɲɲiʨiβa"),
+    ),
+    "ddddocr-old": (
+        FILES / "ddddocr" / "common_old.onnx", [], lambda g: {"input1": inputs.text_line(g, 1, 1, 64, 160)}
+    ),
+}
+
+
 def open_session(model: Path | bytes, case: Case) -> Session:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -173,13 +187,32 @@ def runs(session: Session, feeds: Iterator[inputs.Feeds], carried: dict[str, str
         yield [run[name] for name in names], outputs
 
 
+def write_split(name: str, model: Path, sources: list[Path],
+                make: Callable[[np.random.Generator], inputs.Feeds]) -> None:
+    """A case of the model split at its roundings."""
+    if missing := [path for path in [model, *sources] if not path.is_file()]:
+        raise SystemExit(f"error: {missing[0]} is missing; run scripts/fetch_models.py")
+    folder = cases.MODELS / "roundings" / name
+    scripts = [Path(module.__file__) for module in (cases, inputs, roundings)]
+    stamp = cases.stamp_of(name, Path(__file__), *scripts, model, *sources)
+    if cases.is_current(folder, stamp):
+        return
+    generator = np.random.default_rng(zlib.crc32(name.encode()))
+    split, given, expected = roundings.case(model, make(generator))
+    cases.write(folder, stamp, split, [(given, expected)])
+    print(f"  {folder.relative_to(cases.ROOT)}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("only", nargs="*", help="names of cases; all without any")
     arguments = parser.parse_args()
-    if unknown := set(arguments.only) - set(CASES):
-        raise SystemExit(f"error: no case {', '.join(sorted(unknown))} in {sorted(CASES)}")
+    if unknown := set(arguments.only) - set(CASES) - set(ROUNDING):
+        raise SystemExit(f"error: no case {', '.join(sorted(unknown))} in {sorted(CASES | ROUNDING)}")
     light.main()
+    for name, (model, sources, make) in ROUNDING.items():
+        if not arguments.only or name in arguments.only:
+            write_split(name, model, sources, make)
     scripts = [Path(module.__file__) for module in (cases, inputs, minilm, seeded)]
     scripts += [Path(__file__), SCRIPTS / "requirements.txt"]
     for name, case in CASES.items():

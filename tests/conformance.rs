@@ -1,5 +1,5 @@
 //! ONNX's own backend test suite, on every backend, as it is and with symbolic input dimensions; and
-//! random graphs, against ONNX Runtime.
+//! random graphs and operators of com.microsoft, against ONNX Runtime.
 //!
 //! Invariant: a case that does not pass is a failure, and so is a suite that is not all there; the
 //! figures in `target/conformance.json` are of all the trials.
@@ -24,9 +24,12 @@ const SUITE: &[(&str, usize)] =
 /// Random graphs, whose inputs have symbolic dimensions as they are.
 const RANDOM: &[(&str, usize)] = &[("differential", 300)];
 
+/// Operators of com.microsoft and quantised models, drawn at random.
+const DRAWN: &[(&str, usize)] = &[("microsoft", 517), ("qdq", 98)];
+
 /// The variants by the folders that they are in, with their categories.
 const VARIANTS: [(Variant, &str, &[&[(&str, usize)]]); 2] = [
-    (Variant::Fixed, "conformance", &[SUITE, RANDOM]),
+    (Variant::Fixed, "conformance", &[SUITE, RANDOM, DRAWN]),
     (Variant::Symbolic, "conformance-symbolic", &[SUITE]),
 ];
 

@@ -201,6 +201,10 @@ pub(super) fn dynamically_quantized(
     let most = x.with_number(BinaryFn::Max, most, 0.0)?;
     let span = x.binary(BinaryFn::Sub, most, least)?;
     let scale = x.with_number(BinaryFn::Div, span, 255.0)?;
+    // Zeros alone have no range, and would have no scale.
+    let ranges = x.with_number(BinaryFn::Greater, span, 0.0)?;
+    let one = x.scalar(x.dtype(scale), 1.0)?;
+    let scale = x.select(ranges, scale, one)?;
     let below = x.unary(UnaryFn::Neg, least)?;
     let ratio = x.binary(BinaryFn::Div, below, scale)?;
     let inside = x.with_number(BinaryFn::Max, ratio, 0.0)?;

@@ -1,57 +1,78 @@
-//! Arithmetic on single-precision constants, as folding of normalisations into weights needs it.
+//! Arithmetic on constants in single precision, as folding of normalisations into weights needs it,
+//! and on small integers, as weights do that are quantised.
 //!
-//! Invariant: only functions whose result in single precision, correctly rounded, is what the
+//! Invariant: integers wrap as the reference's do, and of floats only functions whose result in single precision, correctly rounded, is what the
 //! reference evaluation gives by rounding a result in double precision (for +, −, ·, /, √ it is:
 //! Figueroa, "When is double rounding innocuous?", 1995).
 
 use kiln_ir::TensorType;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
-use kiln_tensor::{DType, Tensor};
+use kiln_tensor::{DType, Element, Tensor};
 
 /// The result of such an operation; `None` for any other.
 pub(super) fn evaluate(op: &Op, operands: &[Tensor], ty: &TensorType) -> Option<Tensor> {
-    if ty.dtype != DType::F32 || operands.iter().any(|x| x.dtype() != DType::F32) {
-        return None;
-    }
     let sizes = ty.static_sizes()?;
     match (op, operands) {
-        (Op::Unary(unary), [x]) => match unary.f {
-            UnaryFn::Neg => each(x, sizes, |x| -x),
+        (Op::Cast(_), [x]) => cast(x, ty.dtype, sizes),
+        (Op::Unary(unary), [x]) if ty.dtype == DType::F32 => match unary.f {
+            UnaryFn::Neg => each(x, sizes, |x: f32| -x),
             UnaryFn::Abs => each(x, sizes, f32::abs),
             UnaryFn::Sqrt => each(x, sizes, f32::sqrt),
-            UnaryFn::Reciprocal => each(x, sizes, |x| 1.0 / x),
+            UnaryFn::Reciprocal => each(x, sizes, |x: f32| 1.0 / x),
             _ => None,
         },
-        (Op::Binary(binary), [a, b]) => match binary.f {
-            BinaryFn::Add => stretched(a, b, sizes, |a, b| a + b),
-            BinaryFn::Sub => stretched(a, b, sizes, |a, b| a - b),
-            BinaryFn::Mul => stretched(a, b, sizes, |a, b| a * b),
-            BinaryFn::Div => stretched(a, b, sizes, |a, b| a / b),
+        (Op::Binary(binary), [a, b]) if ty.dtype == DType::F32 => match binary.f {
+            BinaryFn::Add => stretched(a, b, sizes, |a: f32, b| a + b),
+            BinaryFn::Sub => stretched(a, b, sizes, |a: f32, b| a - b),
+            BinaryFn::Mul => stretched(a, b, sizes, |a: f32, b| a * b),
+            BinaryFn::Div => stretched(a, b, sizes, |a: f32, b| a / b),
+            _ => None,
+        },
+        (Op::Binary(binary), [a, b]) if ty.dtype == DType::I32 => match binary.f {
+            BinaryFn::Add => stretched(a, b, sizes, i32::wrapping_add),
+            BinaryFn::Sub => stretched(a, b, sizes, i32::wrapping_sub),
+            BinaryFn::Mul => stretched(a, b, sizes, i32::wrapping_mul),
             _ => None,
         },
         _ => None,
     }
 }
 
-fn each(x: &Tensor, sizes: Vec<usize>, f: impl Fn(f32) -> f32) -> Option<Tensor> {
-    let mut result = Tensor::zeros(DType::F32, sizes).ok()?;
-    let slots = result.as_mut_slice::<f32>().ok()?;
-    slots.iter_mut().zip(x.as_slice::<f32>().ok()?).for_each(|(slot, &x)| *slot = f(x));
+/// Integers as a wider type, or as the nearest number.
+fn cast(x: &Tensor, to: DType, sizes: Vec<usize>) -> Option<Tensor> {
+    match (x.dtype(), to) {
+        (DType::U8, DType::I32) => each(x, sizes, |x: u8| i32::from(x)),
+        (DType::I8, DType::I32) => each(x, sizes, |x: i8| i32::from(x)),
+        (DType::U8, DType::F32) => each(x, sizes, |x: u8| f32::from(x)),
+        (DType::I8, DType::F32) => each(x, sizes, |x: i8| f32::from(x)),
+        (DType::I32, DType::F32) => each(x, sizes, |x: i32| x as f32),
+        _ => None,
+    }
+}
+
+fn each<T: Element, U: Element>(
+    x: &Tensor,
+    sizes: Vec<usize>,
+    f: impl Fn(T) -> U,
+) -> Option<Tensor> {
+    let mut result = Tensor::zeros(U::DTYPE, sizes).ok()?;
+    let slots = result.as_mut_slice::<U>().ok()?;
+    slots.iter_mut().zip(x.as_slice::<T>().ok()?).for_each(|(slot, &x)| *slot = f(x));
     Some(result)
 }
 
 /// `f` of every pair of elements, one operand of which may be stretched.
-fn stretched(
+fn stretched<T: Element>(
     a: &Tensor,
     b: &Tensor,
     sizes: Vec<usize>,
-    f: impl Fn(f32, f32) -> f32,
+    f: impl Fn(T, T) -> T,
 ) -> Option<Tensor> {
     let strides = [strides(a.sizes(), sizes.len())?, strides(b.sizes(), sizes.len())?];
     let walk = joined(&sizes, &strides);
-    let (a, b) = (a.as_slice::<f32>().ok()?, b.as_slice::<f32>().ok()?);
-    let mut result = Tensor::zeros(DType::F32, sizes).ok()?;
-    let slots = result.as_mut_slice::<f32>().ok()?;
+    let (a, b) = (a.as_slice::<T>().ok()?, b.as_slice::<T>().ok()?);
+    let mut result = Tensor::zeros(T::DTYPE, sizes).ok()?;
+    let slots = result.as_mut_slice::<T>().ok()?;
     let Some((&(columns, steps), outer)) = walk.split_last() else {
         slots.iter_mut().for_each(|slot| *slot = f(a[0], b[0]));
         return Some(result);
@@ -117,7 +138,7 @@ fn joined(sizes: &[usize], strides: &[Vec<usize>; 2]) -> Vec<(usize, [usize; 2])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kiln_ir::op::{Binary, Unary};
+    use kiln_ir::op::{Binary, Cast, Unary};
     use kiln_tensor::SymbolValues;
 
     fn odd(sizes: &[usize], seed: u32) -> Tensor {
@@ -137,9 +158,12 @@ mod tests {
         let ty = op.infer(&types.iter().collect::<Vec<_>>(), &[]).unwrap().remove(0);
         let expected = op.evaluate(operands, &[], &SymbolValues::new()).unwrap().remove(0);
         let actual = evaluate(&op, operands, &ty).unwrap();
-        let same = |(a, b): (&f32, &f32)| a == b || a.is_nan() && b.is_nan();
-        let (a, b) = (actual.as_slice::<f32>().unwrap(), expected.as_slice::<f32>().unwrap());
-        assert!(actual.sizes() == expected.sizes() && a.iter().zip(b).all(same), "{op:?}");
+        let same = |(a, b): (&f64, &f64)| a == b || a.is_nan() && b.is_nan();
+        assert!(
+            TensorType::of(&actual) == TensorType::of(&expected)
+                && actual.to_f64().iter().zip(&expected.to_f64()).all(same),
+            "{op:?}"
+        );
     }
 
     #[test]
@@ -159,6 +183,25 @@ mod tests {
         }
         for f in [UnaryFn::Neg, UnaryFn::Abs, UnaryFn::Sqrt, UnaryFn::Reciprocal] {
             check(Unary { f }.into(), &[odd(&[1000], 3)]);
+        }
+    }
+    #[test]
+    fn integers_wrap_and_widen_as_the_reference_has_it() {
+        let bits = |x: &Tensor| -> Vec<i32> {
+            x.as_slice::<f32>().unwrap().iter().map(|x| x.to_bits() as i32).collect()
+        };
+        let integers = |sizes: &[usize], seed| {
+            Tensor::from_slice(sizes.to_vec(), &bits(&odd(sizes, seed))).unwrap()
+        };
+        for f in [BinaryFn::Add, BinaryFn::Sub, BinaryFn::Mul] {
+            check(Binary { f }.into(), &[integers(&[2, 3, 5], 1), integers(&[2, 1, 5], 2)]);
+        }
+        check(Cast { to: DType::F32 }.into(), &[integers(&[1000], 3)]);
+        let (unsigned, signed): (Vec<u8>, Vec<i8>) =
+            (u8::MIN..=u8::MAX).map(|x| (x, x as i8)).unzip();
+        for to in [DType::I32, DType::F32] {
+            check(Cast { to }.into(), &[Tensor::from_slice(vec![256], &unsigned).unwrap()]);
+            check(Cast { to }.into(), &[Tensor::from_slice(vec![256], &signed).unwrap()]);
         }
     }
 }
