@@ -17,18 +17,21 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Categories of cases, with how many of each there are.
+type Categories = &'static [(&'static str, usize)];
+
 /// The suite's categories with their numbers of cases in the pinned version of ONNX.
-const SUITE: &[(&str, usize)] =
+const SUITE: Categories =
     &[("node", 1884), ("simple", 26), ("pytorch-converted", 82), ("pytorch-operator", 35)];
 
 /// Random graphs, whose inputs have symbolic dimensions as they are.
-const RANDOM: &[(&str, usize)] = &[("differential", 300)];
+const RANDOM: Categories = &[("differential", 300)];
 
 /// Operators of com.microsoft and quantised models, drawn at random.
-const DRAWN: &[(&str, usize)] = &[("microsoft", 517), ("qdq", 98)];
+const DRAWN: Categories = &[("microsoft", 517), ("qdq", 98)];
 
 /// The variants by the folders that they are in, with their categories.
-const VARIANTS: [(Variant, &str, &[&[(&str, usize)]]); 2] = [
+const VARIANTS: [(Variant, &str, &[Categories]); 2] = [
     (Variant::Fixed, "conformance", &[SUITE, RANDOM, DRAWN]),
     (Variant::Symbolic, "conformance-symbolic", &[SUITE]),
 ];
