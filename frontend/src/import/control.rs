@@ -163,6 +163,9 @@ pub(super) fn common_form(x: &Use<'_, '_, '_>, a: V, b: V) -> Result<Option<Form
 /// branches do not share are symbols of the results, which each branch gives its own value.
 fn declare(x: &mut Use<'_, '_, '_>, values: &[V], common: &Common) -> Result<(), Fault> {
     for (number, (&v, ty)) in values.iter().zip(&common.types).enumerate() {
+        let mut raised = x.shape(v);
+        raise(&mut raised, ty.rank());
+        let v = x.reshape(v, raised)?;
         let own = x.shape(v);
         let mut bound = Vec::new();
         for (own, dim) in own.iter().zip(&ty.shape) {
@@ -198,7 +201,11 @@ fn common_types(
     }
     let (mut types, mut own) = (Vec::with_capacity(first.len()), BTreeSet::new());
     for (number, (&a, &b)) in first.iter().zip(second).enumerate() {
-        let (a, b) = (x.ty(a).clone(), x.ty(b).clone());
+        let (mut a, mut b) = (x.ty(a).clone(), x.ty(b).clone());
+        if decides == Decides::Data {
+            let rank = a.rank().max(b.rank());
+            [&mut a, &mut b].into_iter().for_each(|ty| raise(&mut ty.shape, rank));
+        }
         let same_kind = a.dtype == b.dtype && a.rank() == b.rank();
         let mut shape = Vec::with_capacity(a.rank());
         for (a, b) in a.shape.iter().zip(&b.shape) {
@@ -225,6 +232,14 @@ fn common_types(
         types.push(TensorType::new(a.dtype, shape));
     }
     Ok(Common { types, own })
+}
+
+/// One element has as many dimensions as it is needed with: an exporter writes a scalar in one branch
+/// and a vector of one in the other.
+fn raise(shape: &mut Vec<Dim>, rank: usize) {
+    if shape.iter().all(|dim| dim.is(1)) {
+        shape.resize(rank.max(shape.len()), Dim::from(1i64));
+    }
 }
 
 /// What decides which branch is taken, as far as it matters.
