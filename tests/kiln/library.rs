@@ -123,6 +123,22 @@ fn what_does_not_fit_is_refused_with_names_and_types() {
 }
 
 #[test]
+fn every_backend_refuses_indices_outside_of_what_they_index() {
+    let x = Tensor::from_slice(vec![3, 2], &[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    for backend in generators().chain([Backend::Reference]) {
+        let model = compiler(backend).compile(small::lookup()).unwrap();
+        let run =
+            |at: &[i64]| model.run(&[x.clone(), Tensor::from_slice(vec![at.len()], at).unwrap()]);
+        assert_eq!(run(&[2, -3]).unwrap()[0].to_f64(), [4.0, 5.0, 0.0, 1.0], "{backend}");
+        for (at, index) in [([0, 3], 3), ([1, -4], -4)] {
+            let error = run(&at).unwrap_err().to_string();
+            let rule = format!("index {index} (element 1 of the indices) is outside");
+            assert!(error.contains("Gather_y") && error.contains(&rule), "{backend}: {error}");
+        }
+    }
+}
+
+#[test]
 fn everything_wrong_with_a_model_is_reported_at_once() {
     let error = compiler(Backend::Cranelift).compile(small::broken()).unwrap_err();
     let message = error.to_string();

@@ -154,6 +154,21 @@ pub fn picker() -> Vec<u8> {
     )
 }
 
+/// `x: f32[rows, 2], at: i64[count] → y: f32[count, 2]`: rows that an input names.
+pub fn lookup() -> Vec<u8> {
+    let mut at = value("at", &[D::Name("count")]);
+    let kind = at.r#type.as_mut().and_then(|kind| kind.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = kind {
+        tensor.elem_type = Some(DataType::Int64 as i32);
+    }
+    model(
+        vec![value("x", &[D::Name("rows"), D::Size(2)]), at],
+        Vec::new(),
+        vec![node("Gather", "x,at", "y")],
+        vec![value("y", &[D::Name("count"), D::Size(2)])],
+    )
+}
+
 /// A model with three things wrong: an unknown operator, an unknown domain, operands that do not
 /// fit.
 pub fn broken() -> Vec<u8> {

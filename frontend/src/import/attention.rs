@@ -6,6 +6,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use super::sampling::computed_in;
 use super::shape::counted;
 use super::softmax;
 use crate::read::element_type;
@@ -380,11 +381,12 @@ pub(super) fn rotated(
     interleaved: bool,
 ) -> Result<V, Fault> {
     let dtype = x.dtype(v);
-    if matches!(dtype, DType::F16 | DType::BF16) {
+    let wide = computed_in(&[dtype]);
+    if wide != dtype {
         // The products of a sum are not rounded, only the sum is.
-        let wide = x.cast(v, DType::F32)?;
-        let angles = [x.cast(angles[0], DType::F32)?, x.cast(angles[1], DType::F32)?];
-        let result = rotated(x, wide, angles, positions, turned, interleaved)?;
+        let angles = [x.cast(angles[0], wide)?, x.cast(angles[1], wide)?];
+        let v = x.cast(v, wide)?;
+        let result = rotated(x, v, angles, positions, turned, interleaved)?;
         return x.cast(result, dtype);
     }
     let shape = x.shape(v);

@@ -451,7 +451,8 @@ pub(super) fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
         indices = x.with_dim(indices, axis, size)?;
     }
     let tuple = x.shape(indices).pop().and_then(|length| usize::try_from(length.as_const()?).ok());
-    if let Some(sizes) = tuple.and_then(|length| shape.get(batch_dims..batch_dims + length)) {
+    let own = shape.get(batch_dims..).unwrap_or_default();
+    if let Some(sizes) = tuple.and_then(|length| own.get(..length)) {
         x.inside(indices, sizes)?;
     }
     Ok(vec![x.add(op::GatherNd { batch_dims }, &[data, indices])?])

@@ -56,7 +56,8 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
                 None => {
                     // Rounding up never starts a window outside if it is long enough.
                     if stride.saturating_add(after) > extent {
-                        let inside = shape[number + 2].clone() + Dim::from(before - 1);
+                        let inside =
+                            shape[number + 2].clone() + Dim::from(before) - Dim::from(1i64);
                         let most = inside.floor_div(&Dim::from(stride)) + Dim::from(1i64);
                         places[number] = Some(most);
                     }

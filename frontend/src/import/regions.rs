@@ -81,6 +81,23 @@ fn table(x: &mut Use<'_, '_, '_>, regions: V, columns: i64) -> Result<(V, Dim), 
     Ok((regions, ty.shape[0].clone()))
 }
 
+/// Regions `[count, 4]`, the number of the image that each lies in, and how many there are.
+pub(super) fn in_images(
+    x: &mut Use<'_, '_, '_>,
+    regions: V,
+    batch: V,
+    images: &Dim,
+) -> Result<(V, V, Dim), Fault> {
+    let (regions, count) = table(x, regions, 4)?;
+    if x.rank(batch) != 1 {
+        let ty = x.ty(batch);
+        return Err(Fault::malformed(format!("the numbers of images must be a list, not {ty}")));
+    }
+    let batch = x.with_dim(batch, 0, &count)?;
+    x.inside(batch, std::slice::from_ref(images))?;
+    Ok((regions, batch, count))
+}
+
 /// The largest of some counts, at least 0.
 fn largest(x: &mut Use<'_, '_, '_>, counts: V) -> Result<V, Fault> {
     let axes = (0..x.rank(counts)).collect();
@@ -109,12 +126,8 @@ struct Extent {
 
 fn roi_align(x: &mut Use<'_, '_, '_>) -> Results {
     let (image, regions, batch) = (x.input(0)?, x.input(1)?, x.input(2)?);
-    let (regions, count) = table(x, regions, 4)?;
-    if x.rank(batch) != 1 {
-        let ty = x.ty(batch);
-        return Err(Fault::malformed(format!("the numbers of images must be a list, not {ty}")));
-    }
-    let batch = x.with_dim(batch, 0, &count)?;
+    let images = x.shape(image).first().cloned().unwrap_or_default();
+    let (regions, batch, count) = in_images(x, regions, batch, &images)?;
     let maximum = match x.string_or("mode", "avg")? {
         "avg" => false,
         "max" => true,

@@ -325,10 +325,22 @@ fn taken(x: &mut Use<'_, '_, '_>, data: V, axis: usize, start: Dim) -> Result<V,
 /// The first elements of each batch in reverse, as many as its length says.
 fn reverse_sequence(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, lengths) = (x.input(0)?, x.input(1)?);
-    let shape = x.shape(operand);
-    let rank = shape.len();
+    let rank = x.rank(operand);
     let time = x.axis(x.int_or("time_axis", 0)?, rank)?;
     let batch = x.axis(x.int_or("batch_axis", 1)?, rank)?;
+    Ok(vec![reversed(x, operand, lengths, [time, batch])?])
+}
+
+/// A tensor whose batches have their first elements along an axis of time in reverse, as many as
+/// lengths say; what comes after stays.
+pub(super) fn reversed(
+    x: &mut Use<'_, '_, '_>,
+    operand: V,
+    lengths: V,
+    [time, batch]: [usize; 2],
+) -> Result<V, Fault> {
+    let shape = x.shape(operand);
+    let rank = shape.len();
     let lengths = x.cast(lengths, DType::I64)?;
     let lengths = x.with_dim(lengths, 0, &shape[batch])?;
     let lengths = x.along(lengths, batch, rank)?;
@@ -338,5 +350,5 @@ fn reverse_sequence(x: &mut Use<'_, '_, '_>) -> Results {
     let inside = x.binary(BinaryFn::Less, place, lengths)?;
     let from = x.select(inside, mirrored, place)?;
     let from = x.broadcast(from, shape)?;
-    Ok(vec![x.add(op::GatherElements { axis: time }, &[operand, from])?])
+    x.add(op::GatherElements { axis: time }, &[operand, from])
 }

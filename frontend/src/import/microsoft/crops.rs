@@ -6,6 +6,7 @@
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
+use super::super::regions::in_images;
 use super::super::sampling::{self, Corner, Tap, beside_channels, corners, place, rows};
 use super::Results;
 use crate::import::build::V;
@@ -38,18 +39,7 @@ fn crop_and_resize(x: &mut Use<'_, '_, '_>) -> Results {
         let ty = x.ty(image);
         return Err(Fault::malformed(format!("the images must be floats of rank 4, not {ty}")));
     }
-    let regions = x.with_dim(regions, 1, &Dim::from(4i64))?;
-    let ty = x.ty(regions);
-    if !ty.dtype.is_float() || ty.rank() != 2 || !ty.shape[1].is(4) {
-        return Err(Fault::malformed(format!("regions must be rows of 4 floats, but are {ty}")));
-    }
-    if x.rank(batch) != 1 {
-        let ty = x.ty(batch);
-        return Err(Fault::malformed(format!("the numbers of images must be a list, not {ty}")));
-    }
-    let count = x.shape(regions)[0].clone();
-    let batch = x.with_dim(batch, 0, &count)?;
-    x.inside(batch, &shape[..1])?;
+    let (regions, batch, _) = in_images(x, regions, batch, &shape[0])?;
     let sizes = x.dims(x.input(3)?, "the size of a crop")?;
     if sizes.len() != 2 {
         return Err(Fault::malformed(format!("a crop has 2 sizes, not {}", sizes.len())));

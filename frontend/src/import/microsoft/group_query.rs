@@ -7,6 +7,7 @@ use super::super::attention::{by_heads, part, rotated, side_by_side};
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
+use super::super::sampling::computed_in;
 use super::super::shape::counted;
 use super::Results;
 use super::attention::heads;
@@ -242,7 +243,7 @@ fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
     let past = [x.optional(3), x.optional(4)];
     // Halves are kept as such, but attended to in f32.
     let dtype = x.dtype(q);
-    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let wide = computed_in(&[dtype]);
     let quanta = quanta(x, [k, v])?;
     let mut attended = [k, v];
     for (number, slot) in [&mut k, &mut v].into_iter().enumerate() {

@@ -6,12 +6,13 @@ use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::normalisation::{normalized, statistics};
 use super::super::operator::{Entry, microsoft};
+use super::super::sampling::computed_in;
 use super::Results;
 use super::convolution::{channels_first, channels_last};
 use crate::import::attention::part;
 use crate::import::build::V;
 use kiln_ir::op::{self, BinaryFn, UnaryFn};
-use kiln_tensor::{DType, Dim};
+use kiln_tensor::Dim;
 
 pub(super) const OPERATORS: &[Entry] = &[
     microsoft("BiasAdd", bias_add),
@@ -31,7 +32,7 @@ fn skip_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let (beta, bias) = if center { (x.optional(3), x.optional(4)) } else { (None, x.optional(3)) };
     let dtype = x.dtype(operand);
     // Halves are summed and normalised in f32.
-    let wide = if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype };
+    let wide = computed_in(&[dtype]);
     let mut sum = x.cast(operand, wide)?;
     for addend in [Some(skip), bias].into_iter().flatten() {
         let addend = x.cast(addend, wide)?;

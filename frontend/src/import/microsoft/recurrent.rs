@@ -8,6 +8,7 @@ use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
 use super::super::quantisation::{dequantized, dynamically_quantized};
 use super::super::recurrent::{Layer, lstm_layer};
+use super::super::slicing::reversed;
 use super::Results;
 use crate::import::build::V;
 use kiln_ir::op::{self, BinaryFn, Direction};
@@ -99,32 +100,29 @@ fn one_direction(
     }
     let mut rest = layer.operands[6..].iter().copied();
     let lengths = if layer.op.lengths { rest.next() } else { None };
-    let lengths = match lengths {
+    let peepholes = match rest.next() {
+        Some(peepholes) => Some(x.part(peepholes, 0, number, 1i64)?),
+        None => None,
+    };
+    let [w, r, b, state, cell] = own[..] else { return Err(Fault::Silent) };
+    // Sequences of lengths of their own are turned around each in itself.
+    let turned = lengths.filter(|_| reverse);
+    let sequence = match turned {
+        Some(lengths) => reversed(x, sequence, lengths, [0, 1])?,
+        None => sequence,
+    };
+    let reverse = reverse && turned.is_none();
+    let ends = match lengths {
         Some(lengths) => {
             let lengths = x.cast(lengths, DType::I64)?;
             Some(x.along(lengths, 1, 3)?)
         }
         None => None,
     };
-    let peepholes = match rest.next() {
-        Some(peepholes) => Some(x.part(peepholes, 0, number, 1i64)?),
-        None => None,
-    };
-    let [w, r, b, state, cell] = own[..] else { return Err(Fault::Silent) };
-    // Sequences of their own lengths are turned around each in itself.
-    let turned = match lengths {
-        Some(lengths) if reverse => Some(places_from_the_end(x, lengths, &time)?),
-        _ => None,
-    };
-    let sequence = match turned {
-        Some(turned) => rearranged(x, sequence, turned)?,
-        None => sequence,
-    };
-    let reverse = reverse && turned.is_none();
     let trip = x.size(&time, DType::I64)?;
     let last = x.with_number(BinaryFn::Sub, trip, 1.0)?;
     let mut used = vec![sequence, w, r, b, last];
-    used.extend(lengths);
+    used.extend(ends);
     used.extend(peepholes);
     let results = repeat(x, trip, (&[state, cell], &used), Some(&time), |x, step, carried| {
         let at = if reverse { x.binary(BinaryFn::Sub, last, step)? } else { step };
@@ -135,8 +133,8 @@ fn one_direction(
         let dtype = x.dtype(before);
         let zero = x.scalar(dtype, 0.0)?;
         // Beyond its end a sequence has no result, its state stays, and is not rounded with others.
-        let lasts = match lengths {
-            Some(lengths) => Some(x.binary(BinaryFn::Less, at, lengths)?),
+        let lasts = match ends {
+            Some(ends) => Some(x.binary(BinaryFn::Less, at, ends)?),
             None => None,
         };
         let seen = lasts.map_or(Ok(before), |lasts| x.select(lasts, before, zero))?;
@@ -161,29 +159,8 @@ fn one_direction(
         (starts[0], steps[0]) = (time - Dim::from(1i64), -1);
         shown = x.add(op::Slice { starts, sizes, steps }, &[shown])?;
     }
-    if let Some(turned) = turned {
-        let shape = x.shape(shown);
-        let flat = [shape[0].clone(), shape[2].clone(), shape[3].clone()];
-        shown = x.reshape(shown, flat.to_vec())?;
-        shown = rearranged(x, shown, turned)?;
-        shown = x.reshape(shown, shape)?;
+    if let Some(lengths) = turned {
+        shown = reversed(x, shown, lengths, [0, 2])?;
     }
     Ok(vec![shown, state, cell])
-}
-
-/// For each time and batch `[time, batch, 1]` the time as far from the end of the sequence; those
-/// beyond the end stay.
-fn places_from_the_end(x: &mut Use<'_, '_, '_>, lengths: V, time: &Dim) -> Result<V, Fault> {
-    let place = x.counter(time, DType::I64, 0, 3)?;
-    let last = x.with_number(BinaryFn::Sub, lengths, 1.0)?;
-    let mirrored = x.binary(BinaryFn::Sub, last, place)?;
-    let inside = x.binary(BinaryFn::Less, place, lengths)?;
-    x.select(inside, mirrored, place)
-}
-
-/// `[time, batch, features]` with the times of each batch at these places.
-fn rearranged(x: &mut Use<'_, '_, '_>, v: V, places: V) -> Result<V, Fault> {
-    let shape = x.shape(v);
-    let places = x.broadcast(places, shape)?;
-    x.add(op::GatherElements { axis: 0 }, &[v, places])
 }

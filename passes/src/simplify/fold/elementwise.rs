@@ -1,9 +1,9 @@
 //! Arithmetic on constants in single precision, as folding of normalisations into weights needs it,
 //! and on small integers, as weights do that are quantised.
 //!
-//! Invariant: integers wrap as the reference's do, and of floats only functions whose result in single precision, correctly rounded, is what the
-//! reference evaluation gives by rounding a result in double precision (for +, −, ·, /, √ it is:
-//! Figueroa, "When is double rounding innocuous?", 1995).
+//! Invariant: integers wrap as the reference's do. Of floats, only functions whose result in single
+//! precision, correctly rounded, is what the reference evaluation gives by rounding a result in double
+//! precision (for +, −, ·, /, √ it is: Figueroa, "When is double rounding innocuous?", 1995).
 
 use kiln_ir::TensorType;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
@@ -185,6 +185,7 @@ mod tests {
             check(Unary { f }.into(), &[odd(&[1000], 3)]);
         }
     }
+
     #[test]
     fn integers_wrap_and_widen_as_the_reference_has_it() {
         let bits = |x: &Tensor| -> Vec<i32> {
