@@ -202,7 +202,8 @@ fn common_types(
     let (mut types, mut own) = (Vec::with_capacity(first.len()), BTreeSet::new());
     for (number, (&a, &b)) in first.iter().zip(second).enumerate() {
         let (mut a, mut b) = (x.ty(a).clone(), x.ty(b).clone());
-        if decides == Decides::Data {
+        let single = |ty: &TensorType| ty.shape.iter().all(|dim| dim.is(1));
+        if decides == Decides::Data && single(&a) && single(&b) {
             let rank = a.rank().max(b.rank());
             [&mut a, &mut b].into_iter().for_each(|ty| raise(&mut ty.shape, rank));
         }
@@ -234,11 +235,11 @@ fn common_types(
     Ok(Common { types, own })
 }
 
-/// One element has as many dimensions as it is needed with: an exporter writes a scalar in one branch
-/// and a vector of one in the other.
+/// The shape of one element with more dimensions: an exporter writes a scalar in one branch and a
+/// vector of one in the other.
 fn raise(shape: &mut Vec<Dim>, rank: usize) {
-    if shape.iter().all(|dim| dim.is(1)) {
-        shape.resize(rank.max(shape.len()), Dim::from(1i64));
+    if shape.len() < rank {
+        shape.resize(rank, Dim::from(1i64));
     }
 }
 

@@ -111,10 +111,17 @@ fn branches_may_differ_in_sizes_but_not_in_type() {
         let condition = Tensor::from_bytes(DType::Bool, vec![], &[condition]).unwrap();
         assert_eq!(evaluate(&graph, &[condition, x.clone()]).unwrap()[0].sizes(), sizes);
     }
-    let ranks = crate::control::branches(
-        "node Neg x > a\noutput a",
-        "node Size x > s\nnode Cast s > b to=1\noutput b",
-    );
+    let scalar = "node Size x > s\nnode Cast s > b to=1\noutput b";
+    // Of one element, both are what the other is with more dimensions.
+    let flat = "node Flatten x > f axis=0\nnode ReduceMax f > a keepdims=1\noutput a";
+    let graph = crate::control::branches(flat, scalar);
+    let graph = imported(&with(case(text), "y", graph).model).unwrap();
+    for (condition, number) in [(1u8, 1.0), (0, 6.0)] {
+        let condition = Tensor::from_bytes(DType::Bool, vec![], &[condition]).unwrap();
+        let y = evaluate(&graph, &[condition, x.clone()]).unwrap().remove(0);
+        assert_eq!((y.sizes(), y.to_f64()[0]), (&[1, 1][..], number));
+    }
+    let ranks = crate::control::branches("node Neg x > a\noutput a", scalar);
     let report = imported(&with(case(text), "y", ranks).model).unwrap_err();
     assert_eq!(
         report.problems[0].message,
