@@ -1,7 +1,7 @@
 """Models that round to 8 bits as they run, split where they do.
 
-One number that falls to the other side of a half changes all that comes after: ONNX Runtime's own
-waveform of Kokoro-82M moves by 14 % if some weights move by 1e-7. So each rounded tensor is an input
+One number that falls to the other side of a half changes all that comes after (docs/kokoro.md has
+how far). So each rounded tensor is an input
 of the split model, filled with what ONNX Runtime rounded to, and what the model itself rounds to
 there is an output. Between two roundings nothing is left out; errors do not add up from one
 to the next.

@@ -24,10 +24,9 @@ const NEAR_A_HALF: f64 = 2e-3;
 /// spectrum that is: by Parseval's theorem, magnitudes differ by less in the mean.
 const APART: f64 = 1e-3;
 
-/// Not compared: a third of these phases differ. Three quarters of those have an imaginary part of at
-/// most 1e-5, as the real ends of a spectrum and silence have, where rounding decides between −π and
-/// π. The others belong to harmonics whose phase is a long sum in f32; by how much that alone may
-/// move them is not measured.
+/// Not compared: phases of a Fourier transform, a third of which differ. Where both parts are 0 but for
+/// rounding, as at the ends of the spectrum and in silence, rounding decides between −π and π; others
+/// belong to harmonics whose phase is a long sum in f32. docs/kokoro.md has the figures.
 const PHASES: &str = "/decoder/decoder/generator/Concat_3_output_0";
 
 fn main() -> ExitCode {
