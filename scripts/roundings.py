@@ -1,10 +1,9 @@
 """Models that round to 8 bits as they run, split where they do.
 
-One number that falls to the other side of a half changes all that comes after (docs/kokoro.md has
-how far). So each rounded tensor is an input
-of the split model, filled with what ONNX Runtime rounded to, and what the model itself rounds to
-there is an output. Between two roundings nothing is left out; errors do not add up from one
-to the next.
+One number that falls to the other side of a half changes all that comes after (docs/kokoro.md has how
+far). So each rounded tensor is an input of the split model, filled with what ONNX Runtime rounded to,
+and what the model itself rounds to there is an output. Between two roundings nothing is left out;
+errors do not add up from one to the next.
 """
 
 import json
