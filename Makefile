@@ -47,6 +47,7 @@ models: venv
 	$(PYTHON) scripts/reference.py
 	$(PYTHON) scripts/conformance.py
 	$(PYTHON) scripts/contrib_cases.py
+	$(PYTHON) scripts/damaged.py
 	$(PYTHON) scripts/differential.py
 
 # The package has weights and a tokeniser; the graph is written here.

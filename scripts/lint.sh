@@ -13,4 +13,4 @@ step cargo clippy --release --package kiln --package kiln-backends --no-default-
     --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --release --workspace --no-deps
 step target/venv/bin/python scripts/fetch_models.py --check-document
-step target/venv/bin/python scripts/element_types.py --check
+step target/venv/bin/python scripts/schemas.py --check

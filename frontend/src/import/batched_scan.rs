@@ -56,10 +56,10 @@ pub(super) fn scan(x: &mut Use<'_, '_, '_>) -> Results {
         outputs,
     };
     for &v in states {
-        scan.states.push(x.with_dim(v, 0, &batch)?);
+        scan.states.push(x.of_dim(v, 0, &batch, "a state")?);
     }
     for &v in scans {
-        let v = x.with_dim(v, 0, &batch)?;
+        let v = x.of_dim(v, 0, &batch, "an operand")?;
         scan.sequences.push(x.with_dim(v, 1, &length)?);
     }
     if let Some(lengths) = scan.lengths {

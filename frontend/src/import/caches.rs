@@ -37,7 +37,7 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
     let history = filter[2].clone() - Dim::from(1i64);
     let before = vec![shape[0].clone(), filter[0].clone(), history.clone()];
     let past = match x.optional(3) {
-        Some(past) => x.with_dims(past, &before)?,
+        Some(past) => x.of_dims(past, &before, "the state")?,
         None => x.filled(dtype, 0.0, before)?,
     };
     let whole =

@@ -208,6 +208,40 @@ impl Use<'_, '_, '_> {
         self.assume(v, shape)
     }
 
+    /// [`Use::with_dim`], and an error where the value has another size there.
+    pub(super) fn of_dim(
+        &mut self,
+        v: V,
+        axis: usize,
+        wanted: &Dim,
+        what: &str,
+    ) -> Result<V, Fault> {
+        let v = self.with_dim(v, axis, wanted)?;
+        match self.shape(v).get(axis).and_then(Dim::as_const).zip(wanted.as_const()) {
+            Some((size, wanted)) if size != wanted => {
+                let ty = self.ty(v);
+                let message =
+                    format!("dimension {axis} of {what} must be {wanted}, but is {size}: {ty}");
+                Err(Fault::malformed(message))
+            }
+            _ => Ok(v),
+        }
+    }
+
+    /// [`Use::with_dims`], and an error where the value has other sizes.
+    pub(super) fn of_dims(&mut self, v: V, wanted: &[Dim], what: &str) -> Result<V, Fault> {
+        if self.rank(v) != wanted.len() {
+            let (rank, ty) = (wanted.len(), self.ty(v));
+            let message = format!("{what} must have {rank} dimensions, but is {ty}");
+            return Err(Fault::malformed(message));
+        }
+        let v = self.with_dims(v, wanted)?;
+        for (axis, dim) in wanted.iter().enumerate() {
+            self.of_dim(v, axis, dim, what)?;
+        }
+        Ok(v)
+    }
+
     /// A size as a scalar of an element type.
     pub(super) fn size(&mut self, dim: &Dim, dtype: DType) -> Result<V, Fault> {
         let size = self.add(op::SizeOf { dims: vec![dim.clone()], scalar: true }, &[])?;

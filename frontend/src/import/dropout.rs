@@ -36,6 +36,13 @@ fn training(x: &mut Use<'_, '_, '_>) -> Result<Option<V>, Fault> {
 fn dropout(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let (shape, dtype) = (x.shape(operand), x.dtype(operand));
+    if let Some(ratio) = x.optional(1)
+        && x.opset() >= 12
+        && !x.ty(ratio).shape.iter().all(|dim| dim.as_const().is_none_or(|size| size == 1))
+    {
+        let ty = x.ty(ratio);
+        return Err(Fault::malformed(format!("the ratio must be one number, but is {ty}")));
+    }
     let mask_type = if x.opset() < 10 { dtype } else { DType::Bool };
     let Some(training) = training(x)? else {
         if !x.wants(1) {

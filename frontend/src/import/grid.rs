@@ -73,7 +73,7 @@ fn grid_sample(x: &mut Use<'_, '_, '_>) -> Results {
         let (image, grid) = (x.ty(image), x.ty(grid));
         return Err(Fault::malformed(format!("the grid {grid} does not fit the image {image}")));
     }
-    let grid = x.with_dim(grid, 0, &shape[0])?;
+    let grid = x.of_dim(grid, 0, &shape[0], "the grid")?;
     // Coordinates are rounded to single precision unless everything is in double.
     let dtype = sampling::computed_in(&[x.dtype(image), x.dtype(grid)]);
     let grid = x.cast(grid, dtype)?;

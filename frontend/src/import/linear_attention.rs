@@ -75,10 +75,11 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
     let value = heads(x, x.input(2)?, &writers, "the value")?;
     let shape = x.shape(query);
     let (batch, time, depth) = (shape[0].clone(), shape[1].clone(), shape[3].clone());
-    let key = x.with_dims(key, &[batch.clone(), time.clone(), writers.clone(), depth.clone()])?;
+    let of_key = [batch.clone(), time.clone(), writers.clone(), depth.clone()];
+    let key = x.of_dims(key, &of_key, "the key")?;
     let width = x.shape(value)[3].clone();
-    let value =
-        x.with_dims(value, &[batch.clone(), time.clone(), writers.clone(), width.clone()])?;
+    let of_value = [batch.clone(), time.clone(), writers.clone(), width.clone()];
+    let value = x.of_dims(value, &of_value, "the value")?;
     let scale = match x.float_or("scale", 0.0)? {
         scale if scale != 0.0 => x.scalar(DType::F32, scale)?,
         _ => {
@@ -99,7 +100,7 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
             };
             let each = x.shape(decay)[3].clone();
             let shape = [batch.clone(), time.clone(), writers.clone(), each.clone()];
-            let decay = x.with_dims(decay, &shape)?;
+            let decay = x.of_dims(decay, &shape, "the decay")?;
             if !each.is(1) && each != depth {
                 let message = format!("a head decays by {each} numbers, not 1 or {depth}");
                 return Err(Fault::malformed(message));
@@ -119,7 +120,7 @@ fn linear_attention(x: &mut Use<'_, '_, '_>) -> Results {
                 let beta = x.ty(beta);
                 return Err(Fault::malformed(format!("beta {beta} is not one number a head")));
             }
-            Some(x.with_dims(beta, &[batch.clone(), time.clone(), last])?)
+            Some(x.of_dims(beta, &[batch.clone(), time.clone(), last], "beta")?)
         }
         None => None,
     };

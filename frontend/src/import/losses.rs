@@ -34,11 +34,13 @@ fn no_classes(x: &Use<'_, '_, '_>, scores: V) -> Fault {
 fn weights(
     x: &mut Use<'_, '_, '_>,
     labels: V,
+    count: &Dim,
     ignored: Option<V>,
     dtype: DType,
 ) -> Result<Option<V>, Fault> {
     let weights = match x.optional(2) {
         Some(classes) => {
+            let classes = x.of_dims(classes, std::slice::from_ref(count), "the weights")?;
             let classes = x.cast(classes, dtype)?;
             Some(x.add(op::Gather { axis: 0 }, &[classes, labels])?)
         }
@@ -75,7 +77,7 @@ fn negative_log_likelihood(x: &mut Use<'_, '_, '_>, scores: V) -> Result<V, Faul
         None => None,
     };
     x.inside(labels, std::slice::from_ref(&shape[1]))?;
-    let weights = weights(x, labels, ignored, dtype)?;
+    let weights = weights(x, labels, &shape[1], ignored, dtype)?;
     let index = x.reshape(labels, [&[batch.clone(), Dim::from(1i64)], plane].concat())?;
     let chosen = x.add(op::GatherElements { axis: 1 }, &[scores, index])?;
     let chosen = x.reshape(chosen, places)?;

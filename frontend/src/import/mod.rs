@@ -23,7 +23,6 @@ mod deformable;
 mod determinant;
 mod dropout;
 mod einsum;
-mod element_types;
 mod elementwise;
 mod fault;
 mod flex_attention;
@@ -46,10 +45,12 @@ mod node;
 mod normalisation;
 mod operator;
 mod optimisers;
+mod outputs;
 mod places;
 mod pooling;
 mod quantisation;
 mod random;
+mod ranks;
 mod recurrent;
 mod reduction;
 mod regions;
@@ -58,6 +59,7 @@ mod resize;
 mod rounding;
 mod sampling;
 mod scalar;
+mod schema;
 mod selection;
 mod shape;
 mod slicing;
@@ -68,8 +70,8 @@ mod text;
 mod unpooling;
 mod window;
 
-pub use element_types::{Signature, signatures};
 pub use operator::{Operator, operators};
+pub use schema::{Signature, signatures};
 
 use crate::Model;
 use crate::proto::type_proto;
@@ -79,7 +81,7 @@ use build::{Builder, V};
 use fault::Fault;
 use kiln_ir::Graph;
 use node::Use;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The operators of each family.
 fn families() -> Vec<&'static [operator::Entry]> {
@@ -265,11 +267,10 @@ impl<'m> Importer<'m> {
         });
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let site = &node.site;
-        if let Some(signature) = element_types::signature_of(&site.domain, &site.op, site.opset) {
-            let given = inputs.iter().enumerate();
-            for (number, v) in given.filter_map(|(number, v)| Some((number, (*v)?))) {
-                signature.check(number, self.build.ty(v))?;
-            }
+        if let Some(signature) = schema::signature_of(&site.domain, &site.op, site.opset) {
+            let types = inputs.iter().map(|v| v.map(|v| self.build.ty(v)));
+            signature.check(&types.collect::<Vec<_>>(), &node.attributes)?;
+            ranks::check(site, &inputs, &self.build)?;
         }
         let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
         let mut asked = node.outputs.iter().skip(results.len());
@@ -313,21 +314,5 @@ impl<'m> Importer<'m> {
         let inputs = node.inputs.iter().map(describe).collect();
         let site = node.site.clone();
         self.problems.push(Problem { site, inputs, kind, message, help });
-    }
-
-    fn outputs(&mut self, body: &Body<'m>) {
-        let mut names = HashSet::new();
-        for (id, info) in &body.outputs {
-            let site = Site { node: format!("output `{}`", info.name()), ..Site::default() };
-            if !names.insert(info.name()) {
-                let message = "the graph has another output of that name".to_owned();
-                self.problem(site, ProblemKind::Malformed, message, "rename one".to_owned());
-                continue;
-            }
-            let Some(v) = self.value(*id) else { continue };
-            if let Err(Fault::Problem { kind, message, help }) = self.build.output(v, info.name()) {
-                self.problem(site, kind, message, help);
-            }
-        }
     }
 }

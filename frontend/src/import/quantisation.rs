@@ -250,6 +250,11 @@ fn quantized_product(x: &mut Use<'_, '_, '_>) -> Results {
 pub(super) fn quantized_convolution(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, w) = (x.input(0)?, x.input(3)?);
     let rank = x.rank(operand);
+    if rank < 3 || x.rank(w) != rank {
+        let (operand, w) = (x.ty(operand), x.ty(w));
+        let message = format!("{operand} and filters {w} differ in spatial dimensions");
+        return Err(Fault::malformed(message));
+    }
     let mut shifted = [operand, w];
     let mut scales = [operand; 2];
     for (number, slot) in shifted.iter_mut().enumerate() {

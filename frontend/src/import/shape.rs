@@ -223,6 +223,7 @@ fn eye_like(x: &mut Use<'_, '_, '_>) -> Results {
 /// `values` holds what stands elsewhere and at the index; negative indices count from the end.
 fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let (indices, depth, values) = (x.input(0)?, x.input(1)?, x.input(2)?);
+    let values = x.of_dims(values, &[Dim::from(2i64)], "the values")?;
     let rank = x.rank(indices);
     let axis = x.axis(x.int_or("axis", -1)?, rank + 1)?;
     let contents = match x.importer.build.contents(depth) {

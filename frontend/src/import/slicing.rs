@@ -255,6 +255,12 @@ fn split(x: &mut Use<'_, '_, '_>) -> Results {
                 let message = format!("num_outputs is {count}, but there are {outputs} outputs");
                 return Err(Fault::malformed(message));
             }
+            let rest = shape[axis].as_const().map(|size| size % count);
+            if x.opset() < 18 && rest.is_some_and(|rest| rest != 0) {
+                let ty = x.ty(operand);
+                let message = format!("{ty} does not split into {count} equal parts");
+                return Err(Fault::malformed(message));
+            }
             // The last part is the smaller one.
             let part = shape[axis].ceil_div(&Dim::from(outputs));
             let last = shape[axis].clone() - part.clone() * Dim::from(outputs - 1);

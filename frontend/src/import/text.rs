@@ -91,6 +91,10 @@ fn string_normalizer(x: &mut Use<'_, '_, '_>) -> Results {
     };
     let case_sensitive = x.flag("is_case_sensitive", false)?;
     let stop_words = x.strings("stopwords")?;
+    let operand = match x.rank(operand) {
+        2 => x.of_dim(operand, 0, &Dim::from(1i64), "the operand")?,
+        _ => operand,
+    };
     let mut shape = x.shape(operand);
     if !(1..=2).contains(&shape.len()) {
         let ty = x.ty(operand);

@@ -169,7 +169,13 @@ impl Forest {
         let (yes_leaf, no_leaf) = (list("trueleafs")?, list("falseleafs")?);
         let missing = list("missing_value_tracks_true")?;
         let modes = tensor(x, "nodes_modes")?.map(|tensor| tensor.to_i64()).unwrap_or_default();
-        let splits = tensor(x, "nodes_splits")?.map(|tensor| tensor.to_f64()).unwrap_or_default();
+        let splits = tensor(x, "nodes_splits")?;
+        let operand = x.ty(x.input(0)?).clone();
+        if splits.as_ref().is_some_and(|splits| splits.dtype() != operand.dtype) {
+            let message = format!("`nodes_splits` must be of the element type of {operand}");
+            return Err(Fault::malformed(message));
+        }
+        let splits = splits.map(|tensor| tensor.to_f64()).unwrap_or_default();
         let count = features.len();
         let lengths = [count, yes.len(), no.len(), yes_leaf.len(), no_leaf.len(), modes.len()];
         alike(&[&lengths[..], &[splits.len()]].concat(), "nodes")?;

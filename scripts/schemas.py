@@ -1,11 +1,13 @@
-"""Writes frontend/src/import/element_types.txt: the element types that operators take.
+"""Writes frontend/src/import/schemas.txt: what operators take.
 
-    python scripts/element_types.py [--check]
+    python scripts/schemas.py [--check]
 
 From the schemas of the onnx package, and of ONNX Runtime for its own operators. A line `set N …`
-names element types; a line `op DOMAIN NAME SINCE` is what holds from an operator set version on: its
-type parameters, the parameter of each input and of each output (`*` after the last of a list, if
-that stands for any number of them). With --check the file is compared instead of written.
+names element types; a line `op DOMAIN NAME SINCE` is what holds from an operator set version on, in
+parts: its type parameters; the parameter of each input and of each output, followed by `?` if it may
+be left out, or `*` if it stands for any number of them (`~` if those may differ in type); its
+attributes with their types, followed by `!` if they must be given. With --check the file is compared
+instead of written.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 from onnx import defs
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-FILE = Path(__file__).parent.parent / "frontend/src/import/element_types.txt"
+FILE = Path(__file__).parent.parent / "frontend/src/import/schemas.txt"
 NAMES = {
     "bool": "bool", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64",
     "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
@@ -36,15 +38,24 @@ def elements(types):
     return tuple(sorted({NAMES[t] for t in inner if t in NAMES}, key=ORDER.index))
 
 
-def formals(parameters, type_of, option_of, constraints):
+def formals(parameters, type_of, option_of, same_of, constraints):
     names = []
     for parameter in parameters:
         name = type_of(parameter)
         if name not in constraints:
             constraints[name] = elements([name])
-        many = "*" if "Variadic" in str(option_of(parameter)) else ""
-        names.append(clean(name) + many)
+        option = str(option_of(parameter))
+        many = "*" if same_of(parameter) else "~"
+        suffix = many if "Variadic" in option else "?" if "Optional" in option else ""
+        names.append(clean(name) + suffix)
     return " ".join(names)
+
+
+def attributes(schema):
+    """Names and types, as ONNX calls them: `float`, `ints`, `type_proto`."""
+    found = sorted(schema.attributes.items())
+    types = {name: str(attribute.type).rpartition(".")[2].lower() for name, attribute in found}
+    return " ".join(f"{name}:{types[name]}{'!' if attribute.required else ''}" for name, attribute in found)
 
 
 def clean(name):
@@ -73,12 +84,15 @@ def text():
             continue
         constraints = {c.type_param_str: elements(c.allowed_type_strs) for c in schema.type_constraints}
         type_of = (lambda p: p.typeStr) if own else (lambda p: p.type_str)
-        inputs = formals(schema.inputs, type_of, lambda p: p.option, constraints)
-        outputs = formals(schema.outputs, type_of, lambda p: p.option, constraints)
+        same_of = (lambda p: p.isHomogeneous) if own else (lambda p: p.is_homogeneous)
+        inputs, outputs = (
+            formals(parameters, type_of, lambda p: p.option, same_of, constraints)
+            for parameters in (schema.inputs, schema.outputs)
+        )
         used = {clean(p): types for p, types in constraints.items()}
         spelled = " ".join(f"{p}={sets.setdefault(types, len(sets))}" for p, types in used.items())
-        parts = " | ".join([spelled, inputs, outputs])
-        lines.append(f"op {domain} {name} {since} {parts}".replace("  ", " ").rstrip())
+        parts = " | ".join([spelled, inputs, outputs, attributes(schema)])
+        lines.append(f"op {domain} {name} {since} {parts}".replace("  ", " ").rstrip(" |"))
     heads = [f"set {number} {' '.join(types)}".rstrip() for types, number in sets.items()]
     return "\n".join(heads + lines) + "\n"
 
@@ -89,7 +103,7 @@ def main():
     if not parser.parse_args().check:
         FILE.write_text(text())
     elif FILE.read_text() != text():
-        sys.exit(f"{FILE.name} differs from the schemas; scripts/element_types.py writes it anew")
+        sys.exit(f"{FILE.name} differs from the schemas; scripts/schemas.py writes it anew")
 
 
 if __name__ == "__main__":
