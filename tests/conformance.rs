@@ -24,6 +24,9 @@ type Categories = &'static [(&'static str, usize)];
 const SUITE: Categories =
     &[("node", 1884), ("simple", 26), ("pytorch-converted", 82), ("pytorch-operator", 35)];
 
+/// The suite's classifiers with made-up weights.
+const LIGHT: Categories = &[("light", 9)];
+
 /// Random graphs, whose inputs have symbolic dimensions as they are.
 const RANDOM: Categories = &[("differential", 300)];
 
@@ -31,7 +34,8 @@ const RANDOM: Categories = &[("differential", 300)];
 const DRAWN: Categories = &[("microsoft", 517), ("qdq", 98)];
 
 /// The variants by the folders that they are in, with their categories.
-const VARIANTS: [(Variant, &str, &[Categories]); 2] = [
+const VARIANTS: [(Variant, &str, &[Categories]); 3] = [
+    (Variant::Fixed, "models", &[LIGHT]),
     (Variant::Fixed, "conformance", &[SUITE, RANDOM, DRAWN]),
     (Variant::Symbolic, "conformance-symbolic", &[SUITE]),
 ];

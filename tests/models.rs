@@ -13,9 +13,6 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Cases that the reference evaluator takes about a minute for, or more.
-const TOO_SLOW_TO_EVALUATE: &[&str] = &["vgg19", "zfnet512"];
-
 fn main() -> ExitCode {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/models");
     let mut trials = vec![Trial::test("all_cases_are_there", {
@@ -24,9 +21,6 @@ fn main() -> ExitCode {
     })];
     for case in cases(&models.join("light")).into_iter().chain(cases(&models.join("cases"))) {
         for backend in Backend::ALL.into_iter().filter(|backend| backend.is_built_in()) {
-            if backend == Backend::Reference && TOO_SLOW_TO_EVALUATE.contains(&case.name.as_str()) {
-                continue;
-            }
             let case = case.clone();
             let name = format!("{backend}/{}", case.name);
             trials.push(Trial::test(name, move || agrees(&case, backend)));
