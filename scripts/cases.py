@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import MapProto, SequenceProto, TensorProto, numpy_helper
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "target" / "models"
@@ -47,6 +47,25 @@ def write_settings(folder: Path, settings: dict) -> None:
     (folder / "data.json").write_text(json.dumps(settings, sort_keys=True) + "\n")
 
 
+def message_of(value):
+    """The message that holds an array, a dictionary of numbers, or a list of either."""
+    if isinstance(value, dict):
+        number = np.float32 if isinstance(next(iter(value.values())), float) else np.int64
+        message = MapProto(key_type=TensorProto.INT64, values=message_of([np.array(of, number) for of in value.values()]))
+        if isinstance(next(iter(value)), str):
+            message.key_type = TensorProto.STRING
+            message.string_keys.extend(key.encode() for key in value)
+        else:
+            message.keys.extend(value)
+        return message
+    if isinstance(value, list):
+        kind = SequenceProto.MAP if value and isinstance(value[0], dict) else SequenceProto.TENSOR
+        message = SequenceProto(elem_type=kind)
+        (message.map_values if kind == SequenceProto.MAP else message.tensor_values).extend(map(message_of, value))
+        return message
+    return numpy_helper.from_array(value)
+
+
 def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[Tensors, Tensors]],
           beside: list[Path] = []) -> None:
     """Writes a case; `beside` are files that the model refers to. Those are copied, because ONNX
@@ -65,8 +84,7 @@ def write(folder: Path, stamp: str, model: Path | bytes, data_sets: list[tuple[T
         place.mkdir()
         for kind, tensors in [("input", inputs), ("output", outputs)]:
             for index, tensor in enumerate(tensors):
-                data = numpy_helper.from_array(tensor).SerializeToString()
-                (place / f"{kind}_{index}.pb").write_bytes(data)
+                (place / f"{kind}_{index}.pb").write_bytes(message_of(tensor).SerializeToString())
     (partial / "stamp").write_text(stamp)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The com.microsoft operators and quantised models, drawn at random: cases in
-target/conformance/microsoft and target/conformance/qdq.
+"""The operators of com.microsoft and ai.onnx.ml and quantised models, drawn at random: cases in
+target/conformance/microsoft, target/conformance/learning and target/conformance/qdq.
 
 The same operator draws the same models, whatever else is asked for. Beside each model stands
 data.json with the tolerance that its results need; refused.json lists the combinations that were
@@ -19,10 +19,10 @@ import onnxruntime
 from onnx import helper
 
 import cases
-from contrib import attention, blocks, others, products, qdq, quantised
-from contrib.draw import OPERATORS, ROUNDED, Drawn, Operator, Random
+from contrib import attention, blocks, learning, others, products, qdq, quantised
+from contrib.draw import OPERATORS, ROUNDED, Drawn, Operator, Random, type_of
 
-SOURCES = [Path(module.__file__) for module in (attention, blocks, others, products, qdq, quantised, cases)]
+SOURCES = [Path(module.__file__) for module in (attention, blocks, learning, others, products, qdq, quantised, cases)]
 SOURCES += [Path(__file__), Path(__file__).parent / "contrib" / "draw.py"]
 FOLDER = cases.ROOT / "target" / "conformance"
 REFUSALS = (
@@ -59,8 +59,7 @@ def expected(drawn: Drawn) -> list[np.ndarray]:
 def typed(model: onnx.ModelProto, results: list[np.ndarray]) -> bytes:
     """The model with the types that its results turned out to have."""
     for value, result in zip(model.graph.output, results):
-        element = helper.np_dtype_to_tensor_dtype(result.dtype)
-        value.CopyFrom(helper.make_tensor_value_info(value.name, element, result.shape))
+        value.CopyFrom(helper.make_value_info(value.name, type_of(result)))
     return model.SerializeToString(deterministic=True)
 
 
@@ -96,7 +95,9 @@ def main() -> None:
     for operator in OPERATORS.values():
         if arguments.only and operator.name not in arguments.only:
             continue
-        place = FOLDER / ("qdq" if operator.name in qdq.NAMES else "microsoft")
+        kinds = {"qdq": qdq.NAMES, "learning": learning.NAMES}
+        kind = next((kind for kind, names in kinds.items() if operator.name in names), "microsoft")
+        place = FOLDER / kind
         stamp = cases.stamp_of(operator.name, onnxruntime.__version__, *SOURCES)
         folders = [place / f"{operator.name}_{number}" for number in range(operator.count)]
         if all(cases.is_current(folder, stamp) and (folder / "data.json").is_file() for folder in folders):

@@ -1,5 +1,5 @@
 //! ONNX's own backend test suite, on every backend, as it is and with symbolic input dimensions; and
-//! random graphs and operators of com.microsoft, against ONNX Runtime.
+//! random graphs, operators of com.microsoft and ai.onnx.ml, and regressions, against ONNX Runtime.
 //!
 //! Invariant: a case that does not pass is a failure, and so is a suite that is not all there; the
 //! figures in `target/conformance.json` are of all the trials.
@@ -30,11 +30,15 @@ const LIGHT: Categories = &[("light", 9)];
 /// Random graphs, whose inputs have symbolic dimensions as they are.
 const RANDOM: Categories = &[("differential", 300)];
 
-/// Operators of com.microsoft and quantised models, drawn at random.
-const DRAWN: Categories = &[("microsoft", 517), ("qdq", 98)];
+/// Operators of com.microsoft and ai.onnx.ml and quantised models, drawn at random.
+const DRAWN: Categories = &[("learning", 176), ("microsoft", 517), ("qdq", 98)];
+
+/// Models that were run wrongly once, kept with the project.
+const REGRESSIONS: Categories = &[("regressions", 2)];
 
 /// The variants by the folders that they are in, with their categories.
-const VARIANTS: [(Variant, &str, &[Categories]); 3] = [
+const VARIANTS: [(Variant, &str, &[Categories]); 4] = [
+    (Variant::Fixed, "../tests", &[REGRESSIONS]),
     (Variant::Fixed, "models", &[LIGHT]),
     (Variant::Fixed, "conformance", &[SUITE, RANDOM, DRAWN]),
     (Variant::Symbolic, "conformance-symbolic", &[SUITE]),

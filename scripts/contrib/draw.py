@@ -12,6 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 MICROSOFT = "com.microsoft"
+# Operator sets beside ONNX's, and their versions.
+VERSIONS = {MICROSOFT: 1, "ai.onnx.ml": 3}
 OPSET = 21
 
 
@@ -87,15 +89,25 @@ class Random:
 
 def graph_of(nodes, feeds, constants, outputs: list[str], opset: int = OPSET) -> onnx.ModelProto:
     """A model of these nodes; the types of its outputs are left to be filled in."""
-    def element(array):
-        return helper.np_dtype_to_tensor_dtype(array.dtype)
-
-    inputs = [helper.make_tensor_value_info(name, element(array), array.shape) for name, array in feeds.items()]
+    inputs = [helper.make_value_info(name, type_of(value)) for name, value in feeds.items()]
     weights = [tensor_of(name, array) for name, array in constants.items()]
     results = [onnx.ValueInfoProto(name=name) for name in outputs]
     graph = helper.make_graph(nodes, "drawn", inputs, results, weights)
-    domains = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    used = {node.domain for node in nodes} - {""}
+    domains = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, VERSIONS[name]) for name in sorted(used))]
     return helper.make_model(graph, opset_imports=domains, ir_version=10, producer_name="kiln")
+
+
+def type_of(value) -> onnx.TypeProto:
+    """The type of an array; of a dictionary from strings or integers to numbers; of a list."""
+    if isinstance(value, list):
+        return helper.make_sequence_type_proto(type_of(value[0]))
+    if isinstance(value, dict):
+        key, of = next(iter(value.items()))
+        number = TensorProto.FLOAT if isinstance(of, float) else TensorProto.INT64
+        key_type = TensorProto.STRING if isinstance(key, str) else TensorProto.INT64
+        return helper.make_map_type_proto(key_type, helper.make_tensor_type_proto(number, []))
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
 def tensor_of(name: str, array: np.ndarray) -> TensorProto:
@@ -117,7 +129,8 @@ def node(op: str, inputs: list, outputs: int | list[bool] = 1, constant=(), doma
     feeds, constants = {}, {}
     for number, array in enumerate(inputs):
         if array is not None:
-            (constants if number in constant else feeds)[f"x{number}"] = np.asarray(array)
+            value = array if isinstance(array, dict) else np.asarray(array)
+            (constants if number in constant else feeds)[f"x{number}"] = value
     model = graph_of([made], feeds, constants, [name for name in results if name], opset)
     return Drawn(model, feeds)
 
@@ -146,4 +159,4 @@ def draws(name: str, count: int = 8, closeness: Closeness = EXACT):
 
 
 __all__ = ["EXACT", "HALF", "MICROSOFT", "OPERATORS", "OPSET", "QUANTUM", "Closeness", "Drawn",
-           "Operator", "Random", "draws", "graph_of", "ml_dtypes", "node", "tensor_of", "field"]
+           "Operator", "Random", "draws", "graph_of", "ml_dtypes", "node", "tensor_of", "type_of", "field"]

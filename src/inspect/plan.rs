@@ -159,8 +159,9 @@ impl Printer<'_> {
                 format!("bind {symbol} = {}[{element}]", self.buffer(*buffer))
             }
             Step::Call { routine, inputs, outputs, source, .. } => {
-                let buffers = inputs.iter().chain(outputs).map(|buffer| self.buffer(*buffer));
-                let buffers: Vec<String> = buffers.collect();
+                let read = inputs.iter().map(|(buffer, shape)| self.read_as(*buffer, shape));
+                let written = outputs.iter().map(|buffer| self.buffer(*buffer));
+                let buffers: Vec<String> = read.chain(written).collect();
                 format!("call {}({}) for `{source}`", routine.name(), buffers.join(", "))
             }
             Step::CheckEqual { left, right, source } => {
@@ -173,6 +174,16 @@ impl Printer<'_> {
                 self.buffer(repeat.condition),
                 self.buffer(repeat.iteration)
             ),
+        }
+    }
+
+    /// A buffer, and the shape in which it is looked at, if that is not its own.
+    fn read_as(&self, id: BufferId, shape: &[Dim]) -> String {
+        match self.program.buffer(id) {
+            Some(buffer) if buffer.shape != shape => {
+                format!("{} as [{}]", self.buffer(id), list(shape))
+            }
+            _ => self.buffer(id),
         }
     }
 

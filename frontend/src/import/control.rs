@@ -128,7 +128,8 @@ fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) 
         },
         common => common?,
     };
-    let forms = first.iter().zip(second).map(|(&a, &b)| common_form(x, a, b));
+    let elements = |v: V| x.importer.build.elements_of(v);
+    let forms = first.iter().zip(second).map(|(&a, &b)| joined(elements(a), elements(b)));
     let forms = forms.collect::<Result<Vec<_>, _>>()?;
     let mut regions = Vec::with_capacity(2);
     for (level, values) in levels.into_iter().zip(&values) {
@@ -148,9 +149,8 @@ fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) 
     Ok(results)
 }
 
-/// What the elements of a list are whichever branch is taken; `None` if the results are no lists.
-pub(super) fn common_form(x: &Use<'_, '_, '_>, a: V, b: V) -> Result<Option<Form>, Fault> {
-    let (a, b) = (x.importer.build.elements_of(a), x.importer.build.elements_of(b));
+/// What the elements of a list are that is one of two; `None` if they are no lists.
+pub(super) fn joined(a: Option<&Form>, b: Option<&Form>) -> Result<Option<Form>, Fault> {
     match (a, b) {
         (Some(a), Some(b)) => a.joined(b).map(Some).ok_or_else(|| {
             Fault::malformed("lists of elements of different types cannot be one value")
@@ -212,8 +212,6 @@ fn common_types(
         for (a, b) in a.shape.iter().zip(&b.shape) {
             shape.push(match (a.as_const(), b.as_const()) {
                 _ if a == b => Some(a.clone()),
-                (Some(_), None) => Some(a.clone()),
-                (None, Some(_)) => Some(b.clone()),
                 (Some(_), Some(_)) if decides == Decides::Sizes => None,
                 _ => {
                     let size = x.found("either");

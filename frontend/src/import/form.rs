@@ -23,6 +23,13 @@ pub(super) enum Form {
     },
     /// A list of this type, with elements of this form.
     List(DType, Box<Form>),
+    /// What a map holds instead of elements.
+    Entries {
+        /// Element type of the keys.
+        keys: DType,
+        /// Form of a value.
+        of: Box<Form>,
+    },
 }
 
 /// What is known of the shapes of elements.
@@ -37,6 +44,14 @@ pub(super) enum Shape {
 }
 
 impl Form {
+    /// The element type of a tensor that is, or holds, such a value.
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Form::Tensor { dtype, .. } | Form::List(dtype, _) => *dtype,
+            Form::Entries { .. } => DType::Map,
+        }
+    }
+
     /// The form of a list that has elements of both forms; `None` if it cannot.
     pub(super) fn joined(&self, other: &Form) -> Option<Form> {
         match (self, other) {
@@ -47,6 +62,11 @@ impl Form {
                 if dtype == other =>
             {
                 Some(Form::Tensor { dtype: *dtype, shape: shape.joined(with) })
+            }
+            (Form::Entries { keys, of }, Form::Entries { keys: other, of: with })
+                if keys == other =>
+            {
+                Some(Form::Entries { keys: *keys, of: Box::new(of.joined(with)?) })
             }
             _ => None,
         }
@@ -60,9 +80,7 @@ impl Form {
         };
         Ok(match &ty.value {
             Some(type_proto::Value::TensorType(tensor)) => {
-                let dtype = element_type(tensor.elem_type());
-                let dtype =
-                    dtype.map_err(|error| Fault::unsupported(error.to_string(), error.help()))?;
+                let dtype = declared_type(tensor.elem_type())?;
                 let size = |value: &Option<dimension::Value>| match value {
                     Some(dimension::Value::DimValue(size)) => Some(*size),
                     _ => None,
@@ -79,7 +97,9 @@ impl Form {
                 Form::List(DType::Optional, nested(of.elem_type.as_deref())?)
             }
             Some(type_proto::Value::MapType(of)) => {
-                Form::List(DType::Map, nested(of.value_type.as_deref())?)
+                let keys = declared_type(of.key_type())?;
+                let of = nested(of.value_type.as_deref())?;
+                Form::List(DType::Map, Box::new(Form::Entries { keys, of }))
             }
             _ => {
                 return Err(Fault::unsupported(
@@ -89,6 +109,10 @@ impl Form {
             }
         })
     }
+}
+
+fn declared_type(number: i32) -> Result<DType, Fault> {
+    element_type(number).map_err(|error| Fault::unsupported(error.to_string(), error.help()))
 }
 
 impl Shape {
@@ -139,6 +163,7 @@ impl Use<'_, '_, '_> {
         let (dtype, shape) = match form {
             Form::List(dtype, _) => return Ok(TensorType::new(*dtype, Vec::new())),
             Form::Tensor { dtype, shape } => (*dtype, shape),
+            Form::Entries { .. } => return Err(Fault::malformed("a map has no elements")),
         };
         let sizes = match (shape, rank) {
             (Shape::Ranked(sizes), _) => sizes.clone(),

@@ -3,9 +3,10 @@
 //! Invariant: a list is a scalar of its type, so that branches and loops hand it on like any value.
 
 use super::build::V;
-use super::control::{body, captures, results};
+use super::control::{body, captures};
 use super::fault::Fault;
 use super::form::{Form, Shape};
+use super::loops::in_iteration;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::read::element_type;
@@ -62,7 +63,7 @@ pub(super) fn element(
     let made = x.call1(Routine::Element, &[list, place], ty)?;
     Ok(match form {
         Form::List(_, of) => x.holding(made, *of),
-        Form::Tensor { .. } => made,
+        Form::Tensor { .. } | Form::Entries { .. } => made,
     })
 }
 
@@ -127,7 +128,8 @@ fn concat_from_sequence(x: &mut Use<'_, '_, '_>) -> Results {
     let new_axis = x.flag("new_axis", false)?;
     let axis = x.int("axis")?.ok_or_else(|| Fault::malformed("attribute `axis` is missing"))?;
     let form = x.elements_form(list)?;
-    let rank = x.importer.declared_rank(x.node.outputs[0]).map(|rank| rank - usize::from(new_axis));
+    let declared = x.importer.declared_rank(x.node.outputs[0]);
+    let rank = declared.and_then(|rank| rank.checked_sub(usize::from(new_axis)));
     let mut ty = x.element_type_of(&form, rank)?;
     let place = x.axis(axis, ty.rank() + usize::from(new_axis))?;
     let joined = x.found("joined");
@@ -247,7 +249,7 @@ fn sequence_map(x: &mut Use<'_, '_, '_>) -> Results {
             };
             x.importer.define(*id, Some(v));
         }
-        let values = results(x, body)?;
+        let values = in_iteration(x, iteration, body)?;
         x.importer.build.output(again, "condition")?;
         let mut forms = Vec::with_capacity(values.len());
         for (number, (&v, &list)) in values.iter().zip(&lists).enumerate() {

@@ -3,7 +3,7 @@
 //! Invariant: a value that goes from one iteration to the next keeps its type.
 
 use super::build::V;
-use super::control::{body, captures, common_form, one_element, results};
+use super::control::{body, captures, joined, one_element, results};
 use super::fault::Fault;
 use super::form::Form;
 use super::node::Use;
@@ -13,21 +13,21 @@ use kiln_ir::TensorType;
 use kiln_ir::op;
 use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim, Tensor};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Results = Result<Vec<V>, Fault>;
 
 pub(super) const OPERATORS: &[Entry] = &[onnx("Loop", 1, loop_), onnx("Scan", 8, scan)];
 
-/// A result of a loop's body that goes into the next iteration, in the type that it started with;
-/// `None` if its sizes change, or may.
-pub(super) fn carried(
-    x: &mut Use<'_, '_, '_>,
+/// The axes of a result of a loop's body that goes into the next iteration in which it has another
+/// size than it started with, or may have.
+fn changing_axes(
+    x: &Use<'_, '_, '_>,
     number: usize,
     v: V,
     initial: V,
-) -> Result<Option<V>, Fault> {
-    let (before, after) = (x.ty(initial).clone(), x.ty(v).clone());
+) -> Result<BTreeSet<usize>, Fault> {
+    let (before, after) = (x.ty(initial), x.ty(v));
     if before.dtype != after.dtype || before.rank() != after.rank() {
         return Err(Fault::unsupported(
             format!(
@@ -37,12 +37,19 @@ pub(super) fn carried(
             "unroll the loop when exporting the model",
         ));
     }
-    let own = |a: &Dim, b: &Dim| a != b && a.as_symbol().is_some() && b.as_symbol().is_some();
-    let mut pairs = before.shape.iter().zip(&after.shape);
-    if pairs.any(|(a, b)| own(a, b) || !x.facts().may_meet(a, b)) {
+    let pairs = before.shape.iter().zip(&after.shape).enumerate();
+    Ok(pairs.filter(|(_, (a, b))| a != b).map(|(axis, _)| axis).collect())
+}
+
+/// A result that goes into the next iteration in the type that it started with, since the operator
+/// says that it does; `None` if it cannot.
+fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<Option<V>, Fault> {
+    let axes = changing_axes(x, number, v, initial)?;
+    let (before, after) = (x.shape(initial), x.shape(v));
+    if axes.iter().any(|&axis| !x.facts().may_meet(&before[axis], &after[axis])) {
         return Ok(None);
     }
-    x.assume(v, before.shape).map(Some)
+    x.assume(v, before).map(Some)
 }
 
 /// A state of a scan, whose shape the standard keeps as it is.
@@ -57,8 +64,9 @@ pub(super) fn state(
     carried(x, number, v, initial)
 }
 
-/// Values whose sizes change from one iteration to the next go in a list of one.
-type Boxed = BTreeSet<usize>;
+/// Values whose sizes change from one iteration to the next go in a list of one; along which axes
+/// they do.
+type Boxed = BTreeMap<usize, BTreeSet<usize>>;
 
 fn boxed(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
     let form = x.form(v);
@@ -67,8 +75,16 @@ fn boxed(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
     Ok(x.holding(made, form))
 }
 
-fn unboxed(x: &mut Use<'_, '_, '_>, list: V, like: &TensorType) -> Result<V, Fault> {
-    let shape = like.shape.iter().map(|_| x.found("carried")).collect();
+fn unboxed(
+    x: &mut Use<'_, '_, '_>,
+    list: V,
+    like: &TensorType,
+    axes: &BTreeSet<usize>,
+) -> Result<V, Fault> {
+    let mut shape = like.shape.clone();
+    for &axis in axes {
+        shape[axis] = x.found("carried");
+    }
     let first = x.scalar(DType::I64, 0.0)?;
     x.call1(Routine::Element, &[list, first], TensorType::new(like.dtype, shape))
 }
@@ -99,19 +115,23 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let captured = captures(x, &[body]);
     let mut changing = Boxed::new();
-    let (graph, held, Outcome { goes_on, forms, certain, .. }) = loop {
+    let lists = initial.iter().map(|&v| x.importer.build.elements_of(v).cloned());
+    let mut forms: Vec<Option<Form>> = lists.collect();
+    // Each time the body is told less of what it is given, until all that it gives fits that.
+    let (graph, held, Outcome { goes_on, certain, .. }) = loop {
         let mut held = initial.clone();
-        for &number in &changing {
+        for &number in changing.keys() {
             held[number] = boxed(x, initial[number])?;
         }
         x.importer.build.enter("body");
-        let made = loop_body(x, body, (&initial, &held), &captured, &changing);
+        let made = loop_body(x, body, (&initial, &held), &captured, (&changing, &forms));
         let graph = x.importer.build.leave();
         let outcome = made?;
-        if outcome.changing.is_empty() {
+        if outcome.changing.is_empty() && outcome.forms == forms {
             break (graph, held, outcome);
         }
-        changing.extend(outcome.changing);
+        changing.extend(outcome.changing.clone());
+        forms = outcome.forms;
     };
     let scan = body.outputs.len() - 1 - initial.len();
     let begins = x.importer.build.contents(condition);
@@ -132,9 +152,9 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
             let first = x.scalar(DType::I64, 0.0)?;
             results[number] = super::list::element(x, results[number], first, None)?;
         }
-        if changing.contains(&number) {
+        if let Some(axes) = changing.get(&number) {
             let like = x.ty(initial[number]).clone();
-            results[number] = unboxed(x, results[number], &like)?;
+            results[number] = unboxed(x, results[number], &like, axes)?;
         }
     }
     Ok(results)
@@ -150,10 +170,10 @@ pub(super) fn in_iteration<'m>(x: &mut Use<'_, '_, 'm>, number: V, body: &Body<'
 
 /// What importing a loop's body tells.
 struct Outcome {
-    /// Carried values that must be boxed, and are not yet.
+    /// Carried values that must be boxed, along more axes than they are.
     changing: Boxed,
     /// Optional values of which the body makes certain ones.
-    certain: Boxed,
+    certain: BTreeSet<usize>,
     /// Whether the body never ends the loop.
     goes_on: bool,
     /// What carried lists hold.
@@ -165,7 +185,7 @@ fn loop_body<'m>(
     body: &Body<'m>,
     (initial, held): (&[V], &[V]),
     captured: &[V],
-    boxes: &Boxed,
+    (boxes, lists): (&Boxed, &[Option<Form>]),
 ) -> Result<Outcome, Fault> {
     let scalar = |dtype| TensorType::new(dtype, Vec::new());
     let mut inputs = Vec::with_capacity(body.inputs.len());
@@ -176,20 +196,22 @@ fn loop_body<'m>(
             _ => x.ty(held[number - 2]).clone(),
         };
         let v = x.importer.build.graph_input(info.name(), ty)?;
-        if let Some(form) =
-            number.checked_sub(2).and_then(|n| x.importer.build.elements_of(held[n]))
-        {
-            let form = form.clone();
-            x.holding(v, form);
+        if let Some(number) = number.checked_sub(2) {
+            let form = lists[number].clone();
+            if let Some(form) = form.or_else(|| x.importer.build.elements_of(held[number]).cloned())
+            {
+                x.holding(v, form);
+            }
         }
         inputs.push(v);
     }
     captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
     for (number, ((id, _), &input)) in body.inputs.iter().zip(&inputs).enumerate() {
-        let v = match number.checked_sub(2).filter(|number| boxes.contains(number)) {
-            Some(number) => {
+        let own = number.checked_sub(2);
+        let v = match own.and_then(|number| Some((number, boxes.get(&number)?))) {
+            Some((number, axes)) => {
                 let like = x.ty(initial[number]).clone();
-                unboxed(x, input, &like)?
+                unboxed(x, input, &like, axes)?
             }
             None => input,
         };
@@ -200,7 +222,7 @@ fn loop_body<'m>(
     let contents = x.importer.build.contents(again);
     let goes_on =
         again == inputs[1] || contents.is_some_and(|truth| truth[0].as_integer() == Some(1));
-    let (changing, certain) = (Boxed::new(), Boxed::new());
+    let (changing, certain) = (Boxed::new(), BTreeSet::new());
     let mut outcome = Outcome { changing, certain, goes_on, forms: Vec::new() };
     let mut outputs = vec![again];
     for (number, (&v, &initial)) in results[1..].iter().zip(initial).enumerate() {
@@ -215,17 +237,14 @@ fn loop_body<'m>(
             }
             _ => v,
         };
-        outcome.forms.push(common_form(x, initial, v)?);
-        outputs.push(match boxes.contains(&number) {
-            true => boxed(x, v)?,
-            false => match carried(x, number, v, initial)? {
-                Some(v) => v,
-                None => {
-                    outcome.changing.insert(number);
-                    v
-                }
-            },
-        });
+        outcome.forms.push(joined(lists[number].as_ref(), x.importer.build.elements_of(v))?);
+        let mut axes = changing_axes(x, number, v, initial)?;
+        let held = boxes.get(&number);
+        if !held.map_or(axes.is_empty(), |held| axes.is_subset(held)) {
+            axes.extend(held.into_iter().flatten());
+            outcome.changing.insert(number, axes);
+        }
+        outputs.push(if held.is_some() { boxed(x, v)? } else { v });
     }
     outputs.extend(&results[1 + initial.len()..]);
     for (number, v) in outputs.into_iter().enumerate() {

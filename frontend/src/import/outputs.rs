@@ -40,9 +40,7 @@ impl<'m> Importer<'m> {
             value => value.is_some(),
         };
         if let Some(declared) = info.r#type.as_ref().filter(told) {
-            let dtype = match Form::declared(declared)? {
-                Form::Tensor { dtype, .. } | Form::List(dtype, _) => dtype,
-            };
+            let dtype = Form::declared(declared)?.dtype();
             if dtype != ty.dtype {
                 return Err(Fault::malformed(format!("it is declared {dtype}, but is {ty}")));
             }

@@ -7,6 +7,7 @@ use super::{OpError, Operation, Run};
 use crate::graph::{Graph, TensorType};
 use kiln_tensor::{DType, Dim, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// `condition bool[], captured… → ` the results of the first body if the condition holds, else of
 /// the second. Both bodies take the captured values and have results of equal types.
@@ -212,8 +213,15 @@ fn truth(condition: &Tensor) -> Result<bool, OpError> {
 /// Tensors of one type along a new first dimension.
 fn stack(tensors: &[Tensor], ty: &TensorType, run: &Run) -> Result<Tensor, OpError> {
     let Some(first) = tensors.first() else {
+        // Sizes that only the body tells, which did not run: nothing has them, so they are 0.
+        let mut symbols = BTreeSet::new();
+        ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+        let mut values = run.symbols().clone();
+        for symbol in symbols {
+            values.entry(symbol).or_insert(0);
+        }
         let sizes = ty.shape.iter().map(|dim| {
-            let size = usize::try_from(dim.evaluate(run.symbols())?).ok();
+            let size = usize::try_from(dim.evaluate(&values)?).ok();
             size.ok_or_else(|| OpError::new(format!("dimension `{dim}` is negative")))
         });
         let sizes = [vec![0], sizes.collect::<Result<Vec<usize>, _>>()?].concat();

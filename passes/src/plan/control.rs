@@ -139,6 +139,7 @@ impl Planner {
             body: block,
             scans: stacked.into_iter().zip(elements).collect(),
             count: op.scan_length.as_symbol().cloned().filter(|_| op.scan > 0),
+            source: node.source.as_deref().unwrap_or("Loop").to_owned(),
         })));
         Ok(())
     }

@@ -48,7 +48,8 @@ impl Walk {
                 operands.iter().for_each(|(buffer, _)| self.touch(*buffer, own, own));
             }
             Step::Call { inputs, outputs, .. } => {
-                inputs.iter().chain(outputs).for_each(|buffer| self.touch(*buffer, own, own));
+                let read = inputs.iter().map(|(buffer, _)| buffer);
+                read.chain(outputs).for_each(|buffer| self.touch(*buffer, own, own));
             }
             Step::Sizes { buffer, .. } | Step::Bind { buffer, .. } => {
                 self.touch(*buffer, own, own);

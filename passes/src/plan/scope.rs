@@ -157,8 +157,10 @@ impl Planner {
         routine: &Routine,
         steps: &mut Vec<Step>,
     ) -> Result<(), PlanError> {
-        let inputs = node.inputs.iter().map(|&input| self.value_buffer(scope, input));
-        let inputs = inputs.collect::<Result<_, _>>()?;
+        let inputs = node.inputs.iter().map(|&input| {
+            Ok((self.value_buffer(scope, input)?, scope.graph.ty(input).shape.clone()))
+        });
+        let inputs = inputs.collect::<Result<_, PlanError>>()?;
         let outputs = node.outputs.iter().map(|&output| self.shaped_target(scope, output));
         let outputs = outputs.collect();
         let binds = scope.introduced(node).into_iter().collect();

@@ -254,9 +254,9 @@ impl<'p> Host<'p> {
                 self.place();
             }
             Step::Call { routine, inputs, outputs, binds, .. } => {
-                let operand = |id: &BufferId| {
+                let operand = |(id, shape): &(BufferId, Vec<Dim>)| {
                     let buffer = &self.plan.program.buffers[id.0 as usize];
-                    let sizes = self.sizes(&buffer.shape);
+                    let sizes = self.sizes(shape);
                     Tensor::from_bytes(buffer.dtype, sizes, &self.bytes(*id)).unwrap()
                 };
                 let operands: Vec<Tensor> = inputs.iter().map(operand).collect();

@@ -66,8 +66,12 @@ fn steps(plan: &Plan, block: &[Step], depth: usize, number: &mut usize, text: &m
                 let _ = writeln!(text, "bind {symbol} to {}[{element}]", of(plan, *buffer));
             }
             Step::Call { routine, inputs, outputs, .. } => {
-                let names: Vec<String> =
-                    inputs.iter().chain(outputs).map(|id| of(plan, *id)).collect();
+                let names: Vec<String> = inputs
+                    .iter()
+                    .map(|(id, _)| id)
+                    .chain(outputs)
+                    .map(|id| of(plan, *id))
+                    .collect();
                 let _ = writeln!(text, "{} {}", routine.name(), names.join(", "));
             }
             Step::CheckEqual { left, right, source } => {

@@ -146,8 +146,9 @@ pub enum Step {
     Call {
         /// The routine.
         routine: Routine,
-        /// Its operands.
-        inputs: Vec<BufferId>,
+        /// Its operands: what buffers hold, each as a tensor of a shape, since a reshape is only
+        /// another way of looking at a buffer.
+        inputs: Vec<(BufferId, Vec<Dim>)>,
         /// Buffers for its results.
         outputs: Vec<BufferId>,
         /// Symbols that get their values from sizes of the results, in whose shapes each stands
@@ -194,6 +195,8 @@ pub struct LoopStep {
     pub scans: Vec<(BufferId, BufferId)>,
     /// Symbol that is bound to the number of iterations that ran.
     pub count: Option<Symbol>,
+    /// Node of the model.
+    pub source: String,
 }
 
 /// Whether a launch overwrites all of an operand.

@@ -252,7 +252,10 @@ impl Uses<'_> {
                 self.element(*buffer, dtype, (*element as usize).saturating_add(1))
             }
             Step::Call { inputs, outputs, binds, routine: _, source: _ } => {
-                inputs.iter().try_for_each(|id| self.read(*id).map(drop))?;
+                for (id, shape) in inputs {
+                    self.read(*id)?;
+                    self.checker.dims(shape)?;
+                }
                 let mut alone = BTreeSet::new();
                 for id in outputs {
                     alone.extend(self.write(*id)?.shape.iter().filter_map(Dim::as_symbol));

@@ -1,12 +1,13 @@
 //! Routines: operations whose result has no kernel form, because its size is found on the way or
-//! because its elements are objects. Selections, sorting, suppression, lists, text,
-//! images.
+//! because its elements are objects. Selections, sorting, suppression, lists, maps,
+//! text, images.
 //!
 //! Invariant: a routine is a pure function of host tensors; it checks whatever it is given, since
 //! what it is given may be a damaged file's.
 
 mod images;
 mod list;
+mod map;
 mod ngrams;
 mod normalise;
 mod number;
@@ -112,6 +113,18 @@ pub enum Routine {
         /// Whether parts keep the axis; their size must be 1 if not.
         keep: bool,
     },
+    /// `keys[c], values[n, c] → sequence[]`: a map from the keys for each row.
+    Maps,
+    /// `map[] → values[n]`: the values in the order of their keys.
+    Values {
+        /// Their type.
+        of: DType,
+    },
+    /// `map[], keys → values`: the value of each key, or zero.
+    LookUp {
+        /// The type of values.
+        of: DType,
+    },
     /// `a string, b string → string`: strings joined element by element, of equal shapes.
     ConcatStrings,
     /// `x string → parts string[…, n], counts i64`: strings cut at a delimiter.
@@ -166,6 +179,9 @@ impl Routine {
             Routine::Erase => "erase",
             Routine::Join { .. } => "join",
             Routine::Split { .. } => "split",
+            Routine::Maps => "maps",
+            Routine::Values { .. } => "values",
+            Routine::LookUp { .. } => "look_up",
             Routine::ConcatStrings => "concat_strings",
             Routine::SplitStrings { .. } => "split_strings",
             Routine::NormaliseStrings(_) => "normalise_strings",
@@ -201,6 +217,9 @@ impl Routine {
             Routine::Split { axis, keep } => {
                 one(list::split(take(operands)?, *axis, *keep, objects)?)
             }
+            Routine::Maps => one(map::maps(take(operands)?, objects)?),
+            Routine::Values { of } => one(map::values(take(operands)?, *of)?),
+            Routine::LookUp { of } => one(map::look_up(take(operands)?, *of)?),
             Routine::ConcatStrings => one(text::concat(take(operands)?, objects)?),
             Routine::SplitStrings { delimiter, most } => {
                 text::split(take(operands)?, delimiter, *most, objects)

@@ -4,7 +4,7 @@
 //! that its sizes tell have their values before its buffer is looked for.
 
 use super::RunError;
-use super::plan::sizes_of;
+use super::plan::{sizes, sizes_of};
 use super::prepare::Call;
 use super::run::Run;
 use kiln_program::BufferId;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Run<'_, '_> {
     pub(super) fn call(&mut self, call: &Call) -> Result<(), RunError> {
         let failed = |error: RoutineError| RunError::Routine { node: call.source.clone(), error };
-        let operands = call.inputs.iter().map(|&id| self.tensor(id));
+        let operands = call.inputs.iter().map(|(id, shape)| self.tensor(*id, shape));
         let operands = operands.collect::<Result<Vec<_>, _>>()?;
         let results = call.routine.run(&operands, &self.objects).map_err(failed)?;
         self.count_objects()?;
@@ -54,9 +54,9 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// The contents of a buffer as a host tensor.
-    fn tensor(&self, id: BufferId) -> Result<Tensor, RunError> {
-        let sizes = sizes_of(self.model.program(), id, &self.symbols)?;
+    /// The contents of a buffer as a host tensor of a shape.
+    fn tensor(&self, id: BufferId, shape: &[Dim]) -> Result<Tensor, RunError> {
+        let sizes = sizes(shape, &self.symbols, || format!("buffer {}", id.0))?;
         let Some(buffer) = self.model.program().buffer(id) else {
             return Err(RunError::ImpossibleSize { place: "call".into(), value: "none".into() });
         };

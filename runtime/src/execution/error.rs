@@ -99,6 +99,16 @@ pub enum RunError {
         /// Its value.
         right_value: i64,
     },
+    /// Iterations of a loop that gave results of different shapes.
+    #[error("node `{node}`: iterations gave shapes {first:?} and {other:?}, which do not stack")]
+    Stack {
+        /// The node.
+        node: String,
+        /// Shape in the first iteration.
+        first: Vec<usize>,
+        /// Another one.
+        other: Vec<usize>,
+    },
     /// A copy between buffers of different sizes, or a scan that does not fill its buffer.
     #[error("{place}: {from} bytes do not fill {to} bytes")]
     Bytes {

@@ -9,6 +9,7 @@ mod error;
 mod inputs;
 mod plan;
 mod prepare;
+mod repeat;
 mod run;
 mod trace;
 

@@ -128,13 +128,22 @@ pub(super) fn sizes_of(
     let Some(buffer) = program.buffer(id) else {
         return Err(RunError::ImpossibleSize { place: place(), value: "unknown".to_owned() });
     };
+    sizes(&buffer.shape, symbols, place)
+}
+
+/// The sizes of a shape that belongs to `place`.
+pub(super) fn sizes(
+    shape: &[Dim],
+    symbols: &SymbolValues,
+    place: impl Fn() -> String,
+) -> Result<Vec<usize>, RunError> {
     let size = |dim: &Dim| {
-        let value = evaluate(dim, symbols, place)?;
+        let value = evaluate(dim, symbols, &place)?;
         let value_text = || format!("{dim} = {value}");
         usize::try_from(value)
             .map_err(|_| RunError::ImpossibleSize { place: place(), value: value_text() })
     };
-    buffer.shape.iter().map(size).collect()
+    shape.iter().map(size).collect()
 }
 
 /// The value of a size that belongs to `place`.

@@ -57,7 +57,7 @@ pub(super) struct LaunchDims {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) routine: Routine,
-    pub(super) inputs: Vec<BufferId>,
+    pub(super) inputs: Vec<(BufferId, Vec<Dim>)>,
     pub(super) outputs: Vec<BufferId>,
     pub(super) binds: Vec<Symbol>,
     pub(super) source: String,

@@ -11,7 +11,7 @@ use super::{PlacedFor, RunError, RunOptions, Session, inputs};
 use crate::loader::KernelFunction;
 use crate::model::LoadedModel;
 use crate::threads::Share;
-use kiln_program::{BufferId, Location, LoopStep};
+use kiln_program::{BufferId, Location};
 use kiln_tensor::{DType, Dim, Objects, Symbol, SymbolValues, Tensor};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Run<'r, 'o> {
     /// Kept for its memory.
     pointers: Vec<*mut u8>,
     /// Iterations of all loops so far.
-    iterations: u64,
+    pub(super) iterations: u64,
     /// What handles stand for.
     pub(super) objects: Arc<Objects>,
     /// Bytes of them that were counted.
@@ -208,44 +208,6 @@ impl<'r, 'o> Run<'r, 'o> {
         })
     }
 
-    fn repeat(&mut self, step: &LoopStep, body: &[Op]) -> Result<(), RunError> {
-        let trip = self.integer(step.trip, 0)?;
-        let mut scans: Vec<Vec<u8>> = step.scans.iter().map(|_| Vec::new()).collect();
-        let mut iteration = 0i64;
-        while iteration < trip && self.truth(step.condition)? {
-            if self.iterations >= self.session.loop_limit {
-                return Err(RunError::LoopLimit(self.session.loop_limit));
-            }
-            self.iterations += 1;
-            self.write(step.iteration, &iteration.to_le_bytes())?;
-            self.steps(body)?;
-            for (scan, (_, element)) in scans.iter_mut().zip(&step.scans) {
-                self.append(scan, *element)?;
-            }
-            iteration += 1;
-        }
-        if let Some(count) = &step.count {
-            self.bind(count, iteration)?;
-        }
-        for (scan, (stacked, _)) in scans.iter().zip(&step.scans) {
-            self.write(*stacked, scan)?;
-        }
-        Ok(())
-    }
-
-    /// Adds the bytes of a buffer to what a loop has stacked.
-    fn append(&mut self, scan: &mut Vec<u8>, element: BufferId) -> Result<(), RunError> {
-        let length = self.view(element)?.bytes;
-        self.session.used.arena = self.session.used.arena.saturating_add(length as u64);
-        self.check_memory()?;
-        scan.try_reserve(length).map_err(|error| crate::arena::ArenaError::Memory {
-            bytes: length as u64,
-            reason: error.to_string(),
-        })?;
-        scan.extend_from_slice(self.bytes(element)?);
-        Ok(())
-    }
-
     /// Gives a symbol its value, and memory to the buffers whose sizes are then known.
     pub(super) fn bind(&mut self, symbol: &Symbol, value: i64) -> Result<(), RunError> {
         if let Some(&bound) = self.plan.symbols.get(symbol) {
@@ -407,7 +369,7 @@ impl<'r, 'o> Run<'r, 'o> {
         })
     }
 
-    fn integer(&self, id: BufferId, number: usize) -> Result<i64, RunError> {
+    pub(super) fn integer(&self, id: BufferId, number: usize) -> Result<i64, RunError> {
         let dtype = self.model.program().buffer(id).map_or(DType::I64, |buffer| buffer.dtype);
         Ok(match dtype {
             DType::I8 => i8::from_le_bytes(self.element(id, number)?).into(),
@@ -421,7 +383,7 @@ impl<'r, 'o> Run<'r, 'o> {
         })
     }
 
-    fn truth(&self, id: BufferId) -> Result<bool, RunError> {
+    pub(super) fn truth(&self, id: BufferId) -> Result<bool, RunError> {
         Ok(self.element::<1>(id, 0)? != [0])
     }
 

@@ -313,6 +313,7 @@ fn counting(limit: &str, trip: BufferId, b: &mut Builder) -> BufferId {
         body: vec![add(x, next, "3", "1"), Step::Copy { from: next, to: x }, less()],
         scans: vec![(stacked, next)],
         count: Some(Symbol::new("count")),
+        source: "loop".into(),
     })));
     iteration
 }

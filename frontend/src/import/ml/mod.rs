@@ -9,6 +9,7 @@ mod features;
 mod forest;
 mod labels;
 mod linear;
+mod maps;
 mod scores;
 mod support_vectors;
 mod trees;
@@ -22,6 +23,7 @@ pub(super) fn families() -> Vec<&'static [Entry]> {
         features::OPERATORS,
         labels::OPERATORS,
         linear::OPERATORS,
+        maps::OPERATORS,
         support_vectors::OPERATORS,
         trees::OPERATORS,
     ]
