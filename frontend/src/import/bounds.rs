@@ -1,16 +1,19 @@
 //! Decisions about dimensions, from what is known of their symbols and of the sizes that occur.
 //!
 //! Invariant: a decision holds whenever the model runs without an error; where it takes sizes of
-//! at least 1, that becomes a bound of the graph, which is checked when the model runs.
+//! at least 1, that becomes a bound of the graph, which is checked when the model runs. What a run
+//! finds is not taken so: there may be nothing.
 
-use kiln_tensor::{Atom, Dim, SymbolTable};
-use std::collections::BTreeMap;
+use kiln_tensor::{Atom, Dim, Symbol, SymbolTable};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of dimensions.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// Bounds of symbols.
     pub(super) symbols: SymbolTable,
+    /// Those among them that a run finds; a run that finds nothing is none of its errors.
+    pub(super) found: BTreeSet<Symbol>,
     /// The least value of expressions without a constant term, as sizes of tensors tell it.
     pub(super) least: BTreeMap<Dim, i64>,
 }
@@ -96,11 +99,11 @@ impl Facts {
         raised.equal(a, b) != Some(false)
     }
 
-    /// Takes the symbols not to be 0.
+    /// Takes the symbols not to be 0 that inputs have.
     fn raise(&mut self, dims: &[&Dim]) {
-        let mut involved = Default::default();
+        let mut involved = BTreeSet::new();
         dims.iter().for_each(|dim| dim.collect_symbols(&mut involved));
-        for symbol in involved {
+        for symbol in involved.difference(&self.found.clone()).cloned() {
             let bounds = self.symbols.entry(symbol).or_default();
             bounds.min = bounds.min.max(1);
         }
@@ -184,5 +187,7 @@ mod tests {
         assert!(!facts.symbols.contains_key(&kiln_tensor::Symbol::new("n")));
         assert!(facts.at_least_of_sizes(&dim("n"), &dim("1")));
         assert_eq!(facts.at_least(&dim("n"), &dim("1")), Some(true));
+        facts.found.insert(Symbol::new("found"));
+        assert!(!facts.at_least_of_sizes(&dim("found"), &dim("1")));
     }
 }

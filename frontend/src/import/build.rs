@@ -164,6 +164,13 @@ impl Builder {
         symbol
     }
 
+    /// A new symbol for a size that a run finds.
+    pub(super) fn found_symbol(&mut self, name: &str, bounds: Bounds) -> Symbol {
+        let symbol = self.fresh_symbol(name, bounds);
+        self.facts.found.insert(symbol.clone());
+        symbol
+    }
+
     /// The symbols that stand for the elements of a value, if it was bound in view.
     pub(super) fn symbols_of(&self, v: V, within: Bounds) -> Option<Vec<Dim>> {
         let mut known = self.levels.iter().flat_map(|level| &level.bound);

@@ -101,7 +101,7 @@ impl Use<'_, '_, '_> {
         let data = self.cast(v, DType::I64)?;
         let data = self.reshape(data, vec![Dim::from(count)])?;
         let name = self.importer.build.name_of(v).unwrap_or("size").to_owned();
-        let symbols = (0..count).map(|_| self.importer.build.fresh_symbol(&name, bounds));
+        let symbols = (0..count).map(|_| self.importer.build.found_symbol(&name, bounds));
         let symbols: Vec<Dim> = symbols.map(Dim::symbol).collect();
         let bind = op::Bind { symbols: symbols.clone() };
         self.importer.build.add_node(bind, &[data], Vec::new())?;

@@ -266,13 +266,17 @@ fn local_response(x: &mut Use<'_, '_, '_>) -> Results {
         (0..rank).map(|axis| if axis == 1 { value } else { other }).collect()
     };
     let padding = |value: usize| channels(value, 0).iter().map(|&value| value as i64).collect();
+    // Beyond the other channels there is nothing, however large the window is.
+    let others = x.ty(operand).shape[1].as_const().and_then(|count| usize::try_from(count).ok());
+    let others = others.map_or(usize::MAX, |count| count.saturating_sub(1));
+    let (before, after) = (((size - 1) / 2).min(others), (size / 2).min(others));
     let window = op::WindowReduce {
         f: WindowFn::Sum,
-        window: channels(size, 1),
+        window: channels(before + after + 1, 1),
         strides: vec![1; rank],
         dilations: vec![1; rank],
-        before: padding((size - 1) / 2),
-        after: padding(size / 2),
+        before: padding(before),
+        after: padding(after),
     };
     let sum = x.add(window, &[square])?;
     let scaled = x.with_number(BinaryFn::Mul, sum, alpha / size as f64)?;

@@ -48,7 +48,7 @@ impl Use<'_, '_, '_> {
 
     /// A size that a routine finds.
     pub(super) fn found(&mut self, name: &str) -> Dim {
-        Dim::symbol(self.importer.build.fresh_symbol(name, Bounds::default()))
+        Dim::symbol(self.importer.build.found_symbol(name, Bounds::default()))
     }
 
     /// Coordinates of what is not zero, `i64[rank, n]`.

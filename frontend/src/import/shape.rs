@@ -53,9 +53,16 @@ fn constant(x: &mut Use<'_, '_, '_>) -> Results {
         ("value_ints", Attribute::Ints(values)) => {
             made(Tensor::from_slice(vec![values.len()], values))?
         }
+        ("value_string", Attribute::String(_)) => {
+            made(Tensor::from_strings(Vec::new(), &[x.string_or(name, "")?]))?
+        }
+        ("value_strings", Attribute::Strings(_)) => {
+            let texts = x.strings(name)?;
+            made(Tensor::from_strings(vec![texts.len()], &texts))?
+        }
         (name, _) => {
             let message = format!("a constant by attribute `{name}` is not supported");
-            return Err(Fault::unsupported(message, "store it as a dense tensor of numbers"));
+            return Err(Fault::unsupported(message, "store it as a dense tensor"));
         }
     };
     Ok(vec![x.constant(tensor)])

@@ -96,6 +96,7 @@ impl Ngrams {
             _ => return Err(RoutineError::new("needs one or two dimensions")),
         };
         let (entries, width) = (self.entries()?, self.width());
+        let longest = entries.keys().map(Vec::len).max().unwrap_or(0);
         let mut sizes = x.sizes().to_vec();
         sizes[x.sizes().len() - 1] = width;
         let mut result = Tensor::zeros(DType::F32, sizes)?;
@@ -104,7 +105,7 @@ impl Ngrams {
         for row in 0..rows {
             seen.fill(0);
             let items = &items[row * columns..(row + 1) * columns];
-            for length in self.least..=self.most {
+            for length in self.least..=self.most.min(longest) {
                 // The distance of neighbours does not matter to one element alone.
                 let skips = if length == 1 { 0 } else { self.skips };
                 for distance in 1..=skips.saturating_add(1).min(columns.max(1)) {

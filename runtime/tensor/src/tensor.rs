@@ -22,8 +22,8 @@ pub enum TensorError {
         /// Bytes that were given.
         actual: usize,
     },
-    /// The shape needs more memory than there is.
-    #[error("there is no memory for a tensor of {dtype} with shape {sizes:?}")]
+    /// The shape needs more memory than there is, or goes through nothing too often.
+    #[error("shape {sizes:?} is too large for a tensor of {dtype}")]
     TooLarge {
         /// Element type.
         dtype: DType,
@@ -59,14 +59,18 @@ pub struct Tensor {
     objects: Option<Arc<Objects>>,
 }
 
+/// What the other sizes of a tensor without elements may multiply to: whatever goes through all but
+/// the empty dimension comes to an end.
+const MOST_OF_NOTHING: usize = 1 << 32;
+
 impl Tensor {
     /// Bytes that a tensor of this type and shape takes; an error if that overflows.
     pub fn byte_length(dtype: DType, sizes: &[usize]) -> Result<usize, TensorError> {
-        // A zero-sized dimension makes the tensor empty whatever the others are.
-        let elements = if sizes.contains(&0) {
-            Some(0)
-        } else {
-            sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
+        let mut others = sizes.iter().filter(|&&size| size != 0);
+        let others = others.try_fold(1usize, |product, &size| product.checked_mul(size));
+        let elements = match sizes.contains(&0) {
+            true => others.filter(|&others| others <= MOST_OF_NOTHING).map(|_| 0),
+            false => others,
         };
         elements
             .and_then(|elements| elements.checked_mul(dtype.size()))
