@@ -3,6 +3,8 @@
 //! Invariant: whatever can be refused by looking at the words alone is refused here, as misuse.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use miette::{Result, miette};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Compiles ONNX models to machine code and runs them.
@@ -55,6 +57,19 @@ pub struct CommonArguments {
     pub report: ReportArguments,
 }
 
+impl CommonArguments {
+    /// The sizes that dimensions are fixed to; an error if one is given two.
+    pub fn fixed_dims(&self) -> Result<BTreeMap<String, u64>> {
+        let mut dims = BTreeMap::new();
+        for (name, size) in &self.dims {
+            if let Some(other) = dims.insert(name.clone(), *size).filter(|other| other != size) {
+                return Err(miette!("dimension `{name}` is fixed to {other} and to {size}"));
+            }
+        }
+        Ok(dims)
+    }
+}
+
 /// Where the machine-readable report goes.
 #[derive(Args, Clone, Debug)]
 pub struct ReportArguments {
@@ -78,7 +93,12 @@ pub enum BackendArgument {
 #[derive(Args, Clone, Debug)]
 pub struct InputArguments {
     /// An input tensor from an .npy or .pb file; may be given several times
-    #[arg(long = "input", value_name = "NAME=FILE", value_parser = parse_input)]
+    #[arg(
+        long = "input",
+        value_name = "NAME=FILE",
+        value_parser = parse_input,
+        conflicts_with = "folder"
+    )]
     pub inputs: Vec<(String, PathBuf)>,
     /// A folder with input_0.pb, input_1.pb … in the model's order
     #[arg(long = "inputs", value_name = "DIR")]

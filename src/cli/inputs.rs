@@ -43,11 +43,14 @@ pub fn gather(
         let position = infos.iter().position(|info| info.name == *name).ok_or_else(|| {
             miette!(help = input_list(infos), "the model has no input named `{name}`")
         })?;
-        given[position] = Some(tensor_file::read(file).map_err(|e| miette!("{e}"))?);
+        let tensor = tensor_file::read(file).map_err(|e| miette!("{e}"))?;
+        if given[position].replace(tensor).is_some() {
+            return Err(miette!("input `{name}` is given twice"));
+        }
     }
     let mut sizes = SymbolValues::new();
-    for (name, size) in &common.dims {
-        sizes.insert(Symbol::new(name), i64::try_from(*size).unwrap_or(i64::MAX));
+    for (name, size) in common.fixed_dims()? {
+        sizes.insert(Symbol::new(&name), i64::try_from(size).unwrap_or(i64::MAX));
     }
     for (info, tensor) in infos.iter().zip(&given) {
         if let Some(tensor) = tensor {
@@ -60,6 +63,13 @@ pub fn gather(
     for (index, (slot, info)) in given.into_iter().zip(infos).enumerate() {
         let tensor = match slot {
             Some(tensor) => tensor,
+            None if info.dtype.is_list() => {
+                let (name, dtype) = (&info.name, info.dtype);
+                return Err(miette!(
+                    help = format!("give it with --input {name}=FILE.pb or --inputs DIR"),
+                    "input `{name}` was not given, and no {dtype} is made up"
+                ));
+            }
             None => {
                 let shape = info
                     .sizes(&mut sizes, |axis| if axis == 0 { ITEMS } else { LENGTH })

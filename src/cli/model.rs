@@ -32,7 +32,7 @@ pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Co
         Target::named(common.target.as_deref().unwrap_or("host")).map_err(failure::report)?;
     let options = CompileOptions {
         backend: backend(common),
-        dims: common.dims.iter().cloned().collect(),
+        dims: common.fixed_dims()?,
         threads: common.threads.map_or(0, |threads| threads as usize),
     };
     let progress = Arc::clone(progress);

@@ -129,6 +129,13 @@ fn inputs_come_from_files_folders_or_chance() {
     let bad = folder.write("bad.npy", b"\x93NUMPY\x01\x00");
     fails(1, &["run", &model, "--input", &format!("x={bad}")], &["bad.npy"]);
     fails(1, &["run", &model, "--inputs", &folder.path("")], &["there is no input_0.pb"]);
+
+    let file = format!("x={given}/output_0.npy");
+    let twice = ["run", &model, "--input", &file, "--input", &file];
+    fails(1, &twice, &["input `x` is given twice"]);
+    fails(2, &["run", &model, "--input", &file, "--inputs", &given], &["cannot be used with"]);
+    let sizes = ["run", &model, "--dim", "batch=2", "--dim", "batch=3"];
+    fails(1, &sizes, &["dimension `batch` is fixed to 2 and to 3"]);
 }
 
 #[test]

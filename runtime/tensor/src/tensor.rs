@@ -22,12 +22,18 @@ pub enum TensorError {
         /// Bytes that were given.
         actual: usize,
     },
-    /// The shape needs more memory than there is, or goes through nothing too often.
-    #[error("shape {sizes:?} is too large for a tensor of {dtype}")]
+    /// The shape needs more memory than there is.
+    #[error("there is no memory for a tensor of {dtype} with shape {sizes:?}")]
     TooLarge {
         /// Element type.
         dtype: DType,
         /// Shape.
+        sizes: Vec<usize>,
+    },
+    /// A shape without elements whose other sizes are too many to go through.
+    #[error("shape {sizes:?} has no elements, and more than 2^32 places for none")]
+    TooMuchOfNothing {
+        /// Sizes.
         sizes: Vec<usize>,
     },
     /// Asked for elements of another type.
@@ -69,7 +75,10 @@ impl Tensor {
         let mut others = sizes.iter().filter(|&&size| size != 0);
         let others = others.try_fold(1usize, |product, &size| product.checked_mul(size));
         let elements = match sizes.contains(&0) {
-            true => others.filter(|&others| others <= MOST_OF_NOTHING).map(|_| 0),
+            true if others.is_none_or(|others| others > MOST_OF_NOTHING) => {
+                return Err(TensorError::TooMuchOfNothing { sizes: sizes.to_vec() });
+            }
+            true => Some(0),
             false => others,
         };
         elements
@@ -301,7 +310,9 @@ mod tests {
     fn lengths_are_checked() {
         assert!(Tensor::from_slice(vec![2, 2], &[1f32, 2.0, 3.0]).is_err());
         assert!(Tensor::zeros(DType::F32, vec![usize::MAX, 2]).is_err());
-        assert_eq!(Tensor::zeros(DType::F32, vec![usize::MAX, 0, 2]).unwrap().len(), 0);
+        assert_eq!(Tensor::zeros(DType::F32, vec![1 << 31, 0, 2]).unwrap().len(), 0);
+        assert!(Tensor::zeros(DType::F32, vec![1 << 31, 0, 3]).is_err());
+        assert!(Tensor::zeros(DType::F32, vec![usize::MAX, 0, 2]).is_err());
     }
 
     #[test]
