@@ -31,6 +31,9 @@ fn batch_normalization(x: &mut Use<'_, '_, '_>) -> Results {
     let mut parameters = Vec::with_capacity(4);
     for number in 1..5 {
         let v = x.input(number)?;
+        if x.opset() >= 9 {
+            x.of_rank(v, 1, &format!("input {number}"))?;
+        }
         parameters.push(if each_place { v } else { x.with_dim(v, 0, &shape[1])? });
     }
     let [scale, bias, mean, variance] = parameters[..] else { return Err(Fault::Silent) };

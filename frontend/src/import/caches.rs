@@ -28,6 +28,9 @@ fn causal_conv(x: &mut Use<'_, '_, '_>) -> Results {
              [channels, 1, length] for them"
         )));
     }
+    if let Some(bias) = x.optional(2) {
+        x.of_rank(bias, 1, "the bias")?;
+    }
     let silu = match x.string_or("activation", "none")? {
         "none" => false,
         "silu" | "swish" => true,
@@ -119,7 +122,7 @@ fn tensor_scatter(x: &mut Use<'_, '_, '_>) -> Results {
     let length = x.size(&shape[axis], DType::I64)?;
     let mut number = match x.optional(2) {
         Some(first) => {
-            let first = x.with_dims(first, &shape[..1])?;
+            let first = x.of_dims(first, &shape[..1], "the first places")?;
             let first = x.cast(first, DType::I64)?;
             let first = x.along(first, 0, 2)?;
             x.binary(BinaryFn::Sub, place, first)?

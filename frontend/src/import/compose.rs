@@ -217,28 +217,49 @@ impl Use<'_, '_, '_> {
         what: &str,
     ) -> Result<V, Fault> {
         let v = self.with_dim(v, axis, wanted)?;
-        match self.shape(v).get(axis).and_then(Dim::as_const).zip(wanted.as_const()) {
+        self.refuse_another(v, axis, wanted, what)?;
+        Ok(v)
+    }
+
+    fn refuse_another(&self, v: V, axis: usize, wanted: &Dim, what: &str) -> Result<(), Fault> {
+        let ty = self.ty(v);
+        match ty.shape.get(axis).and_then(Dim::as_const).zip(wanted.as_const()) {
             Some((size, wanted)) if size != wanted => {
-                let ty = self.ty(v);
                 let message =
                     format!("dimension {axis} of {what} must be {wanted}, but is {size}: {ty}");
                 Err(Fault::malformed(message))
             }
-            _ => Ok(v),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error unless the value has this many dimensions.
+    pub(super) fn of_rank(&self, v: V, rank: usize, what: &str) -> Result<(), Fault> {
+        let ty = self.ty(v);
+        if ty.rank() == rank {
+            return Ok(());
+        }
+        let plural = if rank == 1 { "" } else { "s" };
+        let message = format!("{what} must have {rank} dimension{plural}, but is {ty}");
+        Err(Fault::malformed(message))
+    }
+
+    /// An error if the value is a scalar.
+    pub(super) fn of_some_rank(&self, v: V, what: &str) -> Result<(), Fault> {
+        match self.rank(v) {
+            0 => {
+                Err(Fault::malformed(format!("{what} must not be a scalar, but is {}", self.ty(v))))
+            }
+            _ => Ok(()),
         }
     }
 
     /// [`Use::with_dims`], and an error where the value has other sizes.
     pub(super) fn of_dims(&mut self, v: V, wanted: &[Dim], what: &str) -> Result<V, Fault> {
-        if self.rank(v) != wanted.len() {
-            let (rank, ty) = (wanted.len(), self.ty(v));
-            let message = format!("{what} must have {rank} dimensions, but is {ty}");
-            return Err(Fault::malformed(message));
-        }
+        self.of_rank(v, wanted.len(), what)?;
         let v = self.with_dims(v, wanted)?;
-        for (axis, dim) in wanted.iter().enumerate() {
-            self.of_dim(v, axis, dim, what)?;
-        }
+        let mut dims = wanted.iter().enumerate();
+        dims.try_for_each(|(axis, dim)| self.refuse_another(v, axis, dim, what))?;
         Ok(v)
     }
 

@@ -96,9 +96,11 @@ fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
         let shape = x.ints("shape")?.ok_or_else(|| Fault::malformed("`shape` is missing"))?;
         shape.iter().map(|&size| Dim::from(size)).collect()
     } else {
-        match x.input(1)? {
-            target if x.is_known(target) => x.dims(target, "the shape to reshape to")?,
-            target => late_shape(x, operand, target, allow_zero)?,
+        let target = x.input(1)?;
+        x.of_rank(target, 1, "the shape to reshape to")?;
+        match x.is_known(target) {
+            true => x.dims(target, "the shape to reshape to")?,
+            false => late_shape(x, operand, target, allow_zero)?,
         }
     };
     if !Dim::is_small_product(&target) {
@@ -278,6 +280,7 @@ fn unsqueeze(x: &mut Use<'_, '_, '_>) -> Results {
 /// Stretches both ways: a dimension of 1 in the target keeps the operand's.
 fn expand(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, target) = (x.input(0)?, x.input(1)?);
+    x.of_rank(target, 1, "the shape to expand to")?;
     let known = x.is_known(target);
     let mut target = x.dims(target, "the shape to expand to")?;
     let own = x.shape(operand);

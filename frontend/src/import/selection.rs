@@ -68,6 +68,7 @@ fn compress(x: &mut Use<'_, '_, '_>) -> Results {
         let ty = x.ty(condition);
         return Err(Fault::malformed(format!("the condition must be bool[n], but is {ty}")));
     }
+    x.of_some_rank(operand, "the operand")?;
     let axis = match x.int("axis")? {
         Some(axis) => x.axis(axis, x.rank(operand))?,
         None => {

@@ -87,6 +87,7 @@ fn size(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn constant_of_shape(x: &mut Use<'_, '_, '_>) -> Results {
     let target = x.input(0)?;
+    x.of_rank(target, 1, "the shape of the constant")?;
     let shape = x.dims(target, "the shape of the constant")?;
     if let Some(dim) = shape.iter().find(|dim| dim.as_const().is_some_and(|size| size < 0)) {
         return Err(Fault::malformed(format!("the constant's shape has a dimension of {dim}")));
@@ -213,6 +214,7 @@ pub(super) fn trilu(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn eye_like(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
+    x.of_rank(operand, 2, "the operand")?;
     let dtype = match x.int("dtype")? {
         None => x.dtype(operand),
         Some(number) => i32::try_from(number)
@@ -230,6 +232,7 @@ fn eye_like(x: &mut Use<'_, '_, '_>) -> Results {
 /// `values` holds what stands elsewhere and at the index; negative indices count from the end.
 fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let (indices, depth, values) = (x.input(0)?, x.input(1)?, x.input(2)?);
+    x.of_some_rank(indices, "the indices")?;
     let values = x.of_dims(values, &[Dim::from(2i64)], "the values")?;
     let rank = x.rank(indices);
     let axis = x.axis(x.int_or("axis", -1)?, rank + 1)?;

@@ -334,6 +334,7 @@ fn reverse_sequence(x: &mut Use<'_, '_, '_>) -> Results {
     let rank = x.rank(operand);
     let time = x.axis(x.int_or("time_axis", 0)?, rank)?;
     let batch = x.axis(x.int_or("batch_axis", 1)?, rank)?;
+    x.of_rank(lengths, 1, "the lengths")?;
     Ok(vec![reversed(x, operand, lengths, [time, batch])?])
 }
 

@@ -87,7 +87,7 @@ fn uses_that_break_the_rules() {
         ("node Pad x,i > y mode='none'", "mode `none` is not known"),
         ("node Relu x,x > y", "takes at most 1 inputs, 2 are given"),
         ("node Relu x > y slope=1", "has no attribute `slope` in this version"),
-        ("node Expand x,k > y", "input 1 must have 1 dimensions, but is i64[]"),
+        ("node Expand x,k > y", "the shape to expand to must have 1 dimension, but is i64[]"),
         (
             "node MaxPool x > y kernel_shape=[2]",
             "the operand must have batch, channels and spatial dimensions",
@@ -361,6 +361,11 @@ fn uses_of_vision_and_signal_operators_that_break_the_rules() {
         ("node CenterCropPad x,i > y", "2 sizes are given for 4 axes"),
         ("node Det x > y", "f32[1, 2, 4, 3] does not hold square matrices of floats"),
         ("node TfIdfVectorizer x > y", "attribute `max_gram_length` is missing"),
+        (
+            "node TfIdfVectorizer i > y mode='TF' min_gram_length=1 max_gram_length=3 \
+             max_skip_count=0 ngram_counts=[0] ngram_indexes=[0] pool_int64s=[1]",
+            "`max_gram_length` is 3, but `ngram_counts` ends at 1",
+        ),
     ] {
         let text = format!(
             "case rules opset 20\ninput x f32[1,2,4,3] wave\nconst v f32[3] wave\nconst three \
@@ -468,6 +473,18 @@ fn an_output_of_another_type_than_declared() {
     tensor.elem_type = Some(7);
     model.graph.as_mut().unwrap().output[0] = declared;
     assert_eq!(report(&model, &[]), ["malformed: output `y`: it is declared i64, but is f32[2]"]);
+}
+
+#[test]
+fn a_declared_rank_that_a_new_axis_does_not_leave_room_for() {
+    let text = "case joined opset 17\nnode SequenceEmpty > s\n\
+                node ConcatFromSequence s > y axis=0 new_axis=1\noutput y";
+    let mut model = case(text).model;
+    let scalar = case("case scalar opset 17\ninput y f32[] 1\nnode Neg y > z\noutput z").model;
+    let scalar = scalar.graph.unwrap().input.remove(0);
+    model.graph.as_mut().unwrap().output[0] = scalar;
+    let unknown = "how many dimensions the elements of the sequence have is not known";
+    assert_eq!(report(&model, &[]), [format!("unsupported-use: y: {unknown}")]);
 }
 
 #[test]

@@ -162,6 +162,7 @@ fn multi_head_attention(x: &mut Use<'_, '_, '_>) -> Results {
     let count = heads(x, "num_heads")?;
     let mut operands = unpacked(x)?;
     if let Some(bias) = x.optional(3) {
+        x.of_rank(bias, 1, "the bias")?;
         let mut start = Dim::from(0i64);
         for slot in &mut operands {
             let width = x.shape(*slot).last().cloned().unwrap_or_default();

@@ -32,6 +32,9 @@ fn embed_layer_normalization(x: &mut Use<'_, '_, '_>) -> Results {
     let table = x.input(3)?;
     let positions = rows(x, table, places)?;
     let mut sum = x.binary(BinaryFn::Add, words, positions)?;
+    if let Some(segments) = x.optional(1) {
+        x.of_rank(segments, 2, "the segments")?;
+    }
     if let (Some(segments), Some(table)) = (x.optional(1), x.optional(4)) {
         let segments = rows(x, table, segments)?;
         sum = x.binary(BinaryFn::Add, sum, segments)?;

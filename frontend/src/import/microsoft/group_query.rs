@@ -241,6 +241,7 @@ fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
         k = rotated(x, k, tables, Some(positions), turned, interleaved)?;
     }
     let past = [x.optional(3), x.optional(4)];
+    past.into_iter().flatten().try_for_each(|past| x.of_rank(past, 4, "the past"))?;
     // Halves are kept as such, but attended to in f32.
     let dtype = x.dtype(q);
     let wide = computed_in(&[dtype]);

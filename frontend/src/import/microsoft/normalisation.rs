@@ -30,6 +30,7 @@ pub(super) const OPERATORS: &[Entry] = &[
 fn skip_normalization(x: &mut Use<'_, '_, '_>, center: bool) -> Results {
     let (operand, skip, gamma) = (x.input(0)?, x.input(1)?, x.input(2)?);
     let (beta, bias) = if center { (x.optional(3), x.optional(4)) } else { (None, x.optional(3)) };
+    x.of_some_rank(operand, "the operand")?;
     let dtype = x.dtype(operand);
     // Halves are summed and normalised in f32.
     let wide = computed_in(&[dtype]);
@@ -119,10 +120,10 @@ fn bias_add(x: &mut Use<'_, '_, '_>) -> Results {
 /// The first half of the sum times the activated second half.
 fn bias_split_gelu(x: &mut Use<'_, '_, '_>) -> Results {
     let (operand, bias) = (x.input(0)?, x.input(1)?);
+    x.of_rank(operand, 3, "the operand")?;
+    x.of_rank(bias, 1, "the bias")?;
     let sum = x.binary(BinaryFn::Add, operand, bias)?;
-    let Some(width) = x.shape(sum).last().cloned() else {
-        return Err(Fault::malformed("a scalar cannot be split"));
-    };
+    let width = x.shape(sum)[2].clone();
     let half = width.floor_div(&Dim::from(2i64));
     let left = part(x, sum, Dim::from(0i64), half.clone(), 1)?;
     let right = part(x, sum, half.clone(), half, 1)?;

@@ -144,6 +144,7 @@ fn regress(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn ensemble(x: &mut Use<'_, '_, '_>) -> Results {
     let forest = Forest::by_numbers(x)?;
+    x.of_rank(x.input(0)?, 2, "the operand")?;
     let aggregate = match x.int_or("aggregate_function", 1)? {
         0 => Aggregate::Average,
         1 => Aggregate::Sum,
