@@ -5,13 +5,12 @@
 //! that states stay as they were there and outputs are 0.
 
 use super::build::V;
-use super::control::{body, captures};
+use super::control::{body, captures, results};
 use super::fault::Fault;
-use super::loops::{each_of, in_iteration, state as state_of};
+use super::loops::{each_of, in_iteration, repeat};
 use super::node::Use;
 use crate::resolve::Body;
 use kiln_ir::op::{self, BinaryFn};
-use kiln_ir::{Graph, TensorType};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -25,7 +24,6 @@ struct Scan<'r, 'm> {
     sequences: Vec<V>,
     backwards: Vec<i64>,
     length: Dim,
-    outputs: usize,
 }
 
 pub(super) fn scan(x: &mut Use<'_, '_, '_>) -> Results {
@@ -36,10 +34,9 @@ pub(super) fn scan(x: &mut Use<'_, '_, '_>) -> Results {
     let scanned = scanned.filter(|count| (1..=operands.len()).contains(count));
     let scanned = scanned.ok_or_else(|| Fault::malformed("num_scan_inputs does not fit"))?;
     let (states, scans) = operands.split_at(operands.len() - scanned);
-    let outputs = body.outputs.len().checked_sub(states.len());
-    let (Some(outputs), true) = (outputs, body.inputs.len() == operands.len()) else {
+    if body.outputs.len() < states.len() || body.inputs.len() != operands.len() {
         return Err(Fault::malformed("the body does not fit the operands"));
-    };
+    }
     let ranks = |least: usize, values: &[V]| values.iter().all(|&v| x.rank(v) >= least);
     if !ranks(1, states) || !ranks(2, scans) {
         return Err(Fault::malformed("an operand has no batch, or no dimension to scan"));
@@ -53,7 +50,6 @@ pub(super) fn scan(x: &mut Use<'_, '_, '_>) -> Results {
         sequences: Vec::with_capacity(scanned),
         backwards,
         length: length.clone(),
-        outputs,
     };
     for &v in states {
         scan.states.push(x.of_dim(v, 0, &batch, "a state")?);
@@ -66,47 +62,16 @@ pub(super) fn scan(x: &mut Use<'_, '_, '_>) -> Results {
         let lengths = x.cast(lengths, DType::I64)?;
         scan.lengths = Some(x.with_dim(lengths, 0, &batch)?);
     }
-    let mut captured = captures(x, &[body]);
     let own = scan.states.iter().chain(&scan.sequences).copied().chain(scan.lengths);
-    for v in own.collect::<Vec<_>>() {
-        if !x.importer.build.is_known(v) && !captured.contains(&v) {
-            captured.push(v);
-        }
-    }
+    let used = captures(x, &[body]).into_iter().chain(own).collect::<Vec<V>>();
     let trip = x.add(op::SizeOf { dims: vec![batch.clone()], scalar: true }, &[])?;
-    let truth = x.scalar(DType::Bool, 1.0)?;
-    x.importer.build.enter("batches");
-    let made = of_batch(x, &scan, &captured);
-    let graph = x.importer.build.leave();
-    made?;
-    let count = scan.states.len() + outputs;
-    let op = op::Loop { carried: 0, scan: count, scan_length: batch };
-    x.importer.build.add_node(op, &[vec![trip, truth], captured].concat(), vec![graph])
+    repeat(x, trip, (&[], &used), Some(&batch), |x, number, _| {
+        Ok((Vec::new(), in_iteration(x, number, |x| of_batch(x, &scan, number))?))
+    })
 }
 
-/// The inputs that every loop's body has.
-fn counters(x: &mut Use<'_, '_, '_>) -> Result<(V, V), Fault> {
-    let scalar = |dtype| TensorType::new(dtype, Vec::new());
-    let number = x.importer.build.graph_input("number", scalar(DType::I64))?;
-    Ok((number, x.importer.build.graph_input("condition", scalar(DType::Bool))?))
-}
-
-/// The body of the loop over batches.
-fn of_batch<'m>(x: &mut Use<'_, '_, 'm>, scan: &Scan<'_, 'm>, captured: &[V]) -> Result<(), Fault> {
-    let (batch, again) = counters(x)?;
-    captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
-    x.importer.iterations.push(batch);
-    let made = batch_of(x, scan, batch, again);
-    x.importer.iterations.pop();
-    made
-}
-
-fn batch_of<'m>(
-    x: &mut Use<'_, '_, 'm>,
-    scan: &Scan<'_, 'm>,
-    batch: V,
-    again: V,
-) -> Result<(), Fault> {
+/// What is made of one batch.
+fn of_batch<'m>(x: &mut Use<'_, '_, 'm>, scan: &Scan<'_, 'm>, batch: V) -> Results {
     let mut own = |v: V| x.add(op::Gather { axis: 0 }, &[v, batch]);
     let mut states = Vec::with_capacity(scan.states.len());
     for &v in &scan.states {
@@ -120,61 +85,30 @@ fn batch_of<'m>(
         Some(lengths) => Some(own(lengths)?),
         None => None,
     };
-    let mut inner = captures(x, &[scan.body]);
-    for v in sequences.iter().copied().chain(end) {
-        if !x.importer.build.is_known(v) && !inner.contains(&v) {
-            inner.push(v);
-        }
-    }
+    let own = sequences.iter().copied().chain(end);
+    let used = captures(x, &[scan.body]).into_iter().chain(own).collect::<Vec<V>>();
     let trip = x.add(op::SizeOf { dims: vec![scan.length.clone()], scalar: true }, &[])?;
-    let truth = x.scalar(DType::Bool, 1.0)?;
-    let graph = of_element(x, scan, (&states, &sequences), end, &inner)?;
-    let (carried, length) = (states.len(), scan.length.clone());
-    let op = op::Loop { carried, scan: scan.outputs, scan_length: length };
-    let operands = [vec![trip, truth], states, inner].concat();
-    let results = x.importer.build.add_node(op, &operands, vec![graph])?;
-    x.importer.build.output(again, "again")?;
-    for (number, v) in results.into_iter().enumerate() {
-        x.importer.build.output(v, &format!("result_{number}"))?;
-    }
-    Ok(())
+    repeat(x, trip, (&states, &used), Some(&scan.length), |x, number, before| {
+        of_element(x, scan, number, (before, &sequences), end)
+    })
 }
 
-/// The graph that is run for each element of a batch.
+/// The states after an element of a batch, and what is stacked of it.
 fn of_element<'m>(
     x: &mut Use<'_, '_, 'm>,
     scan: &Scan<'_, 'm>,
-    (states, sequences): (&[V], &[V]),
+    number: V,
+    (before, sequences): (&[V], &[V]),
     end: Option<V>,
-    captured: &[V],
-) -> Result<Graph, Fault> {
-    x.importer.build.enter("elements");
-    let made = element(x, scan, (states, sequences), end, captured);
-    let graph = x.importer.build.leave();
-    made.map(|()| graph)
-}
-
-fn element<'m>(
-    x: &mut Use<'_, '_, 'm>,
-    scan: &Scan<'_, 'm>,
-    (states, sequences): (&[V], &[V]),
-    end: Option<V>,
-    captured: &[V],
-) -> Result<(), Fault> {
-    let (number, again) = counters(x)?;
-    let mut before = Vec::with_capacity(states.len());
-    for ((id, info), &state) in scan.body.inputs.iter().zip(states) {
-        let ty = x.ty(state).clone();
-        let v = x.importer.build.graph_input(info.name(), ty)?;
+) -> Result<(Vec<V>, Vec<V>), Fault> {
+    for ((id, _), &v) in scan.body.inputs.iter().zip(before) {
         x.importer.define(*id, Some(v));
-        before.push(v);
     }
-    captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
     let inside = match end {
         Some(end) => Some(x.binary(BinaryFn::Less, number, end)?),
         None => None,
     };
-    for (scanned, (id, _)) in scan.body.inputs[states.len()..].iter().enumerate() {
+    for (scanned, (id, _)) in scan.body.inputs[before.len()..].iter().enumerate() {
         let mut place = number;
         if scan.backwards[scanned] != 0 {
             // From the batch's own end.
@@ -190,24 +124,20 @@ fn element<'m>(
         let slice = x.add(op::Gather { axis: 0 }, &[sequences[scanned], place])?;
         x.importer.define(*id, Some(slice));
     }
-    let made = in_iteration(x, number, scan.body)?;
-    x.importer.build.output(again, "again")?;
-    for (number, &v) in made.iter().enumerate() {
-        let (v, otherwise) = match states.get(number) {
+    let mut made = in_iteration(x, number, |x| results(x, scan.body))?;
+    for (number, slot) in made.iter_mut().enumerate() {
+        let otherwise = match before.get(number) {
             Some(&state) => {
-                let changes = || {
-                    let message = format!("value {number} of the scan changes its shape");
-                    Fault::unsupported(message, "unroll the scan when exporting the model")
-                };
-                (state_of(x, number, v, state)?.ok_or_else(changes)?, before[number])
+                let shape = x.shape(state);
+                *slot = x.with_dims(*slot, &shape)?;
+                state
             }
-            None => (v, x.scalar(x.dtype(v), 0.0)?),
+            None => x.scalar(x.dtype(*slot), 0.0)?,
         };
-        let v = match inside {
-            Some(inside) => x.select(inside, v, otherwise)?,
-            None => v,
-        };
-        x.importer.build.output(v, &format!("result_{number}"))?;
+        if let Some(inside) = inside {
+            *slot = x.select(inside, *slot, otherwise)?;
+        }
     }
-    Ok(())
+    let stacked = made.split_off(before.len().min(made.len()));
+    Ok((made, stacked))
 }

@@ -103,7 +103,8 @@ impl Facts {
     fn raise(&mut self, dims: &[&Dim]) {
         let mut involved = BTreeSet::new();
         dims.iter().for_each(|dim| dim.collect_symbols(&mut involved));
-        for symbol in involved.difference(&self.found.clone()).cloned() {
+        involved.retain(|symbol| !self.found.contains(symbol));
+        for symbol in involved {
             let bounds = self.symbols.entry(symbol).or_default();
             bounds.min = bounds.min.max(1);
         }

@@ -151,12 +151,7 @@ fn either<'m>(x: &mut Use<'_, '_, 'm>, condition: V, branches: &[&Body<'m>; 2]) 
 
 /// What the elements of a list are that is one of two; `None` if they are no lists.
 pub(super) fn joined(a: Option<&Form>, b: Option<&Form>) -> Result<Option<Form>, Fault> {
-    match (a, b) {
-        (Some(a), Some(b)) => a.joined(b).map(Some).ok_or_else(|| {
-            Fault::malformed("lists of elements of different types cannot be one value")
-        }),
-        _ => Ok(None),
-    }
+    a.zip(b).map(|(a, b)| a.joined(b)).transpose()
 }
 
 /// Makes the values the results of the graph in hand, said to have these types. Sizes that the

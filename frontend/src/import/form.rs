@@ -52,24 +52,27 @@ impl Form {
         }
     }
 
-    /// The form of a list that has elements of both forms; `None` if it cannot.
-    pub(super) fn joined(&self, other: &Form) -> Option<Form> {
-        match (self, other) {
+    /// The form of a list that has elements of both forms.
+    pub(super) fn joined(&self, other: &Form) -> Result<Form, Fault> {
+        Ok(match (self, other) {
             (Form::List(a, x), Form::List(b, y)) if a == b => {
-                Some(Form::List(*a, Box::new(x.joined(y)?)))
+                Form::List(*a, Box::new(x.joined(y)?))
             }
             (Form::Tensor { dtype, shape }, Form::Tensor { dtype: other, shape: with })
                 if dtype == other =>
             {
-                Some(Form::Tensor { dtype: *dtype, shape: shape.joined(with) })
+                Form::Tensor { dtype: *dtype, shape: shape.joined(with) }
             }
             (Form::Entries { keys, of }, Form::Entries { keys: other, of: with })
                 if keys == other =>
             {
-                Some(Form::Entries { keys: *keys, of: Box::new(of.joined(with)?) })
+                Form::Entries { keys: *keys, of: Box::new(of.joined(with)?) }
             }
-            _ => None,
-        }
+            _ => {
+                let message = "the elements of a sequence must have one element type";
+                return Err(Fault::malformed(message));
+            }
+        })
     }
 
     /// The form that a declared type stands for.

@@ -3,10 +3,10 @@
 //! Invariant: a list is a scalar of its type, so that branches and loops hand it on like any value.
 
 use super::build::V;
-use super::control::{body, captures};
+use super::control::{body, captures, results};
 use super::fault::Fault;
 use super::form::{Form, Shape};
-use super::loops::in_iteration;
+use super::loops::{in_iteration, repeat};
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::read::element_type;
@@ -67,18 +67,11 @@ pub(super) fn element(
     })
 }
 
-/// Forms of elements of one list.
-fn joined(a: &Form, b: &Form) -> Result<Form, Fault> {
-    a.joined(b).ok_or_else(|| {
-        Fault::malformed("the elements of a sequence must have one element type".to_owned())
-    })
-}
-
 fn sequence_construct(x: &mut Use<'_, '_, '_>) -> Results {
     let values = x.all_inputs()?;
     let mut forms = values.iter().map(|&v| x.form(v));
     let first = forms.next().ok_or_else(|| Fault::malformed("a sequence needs an element"))?;
-    let form = forms.try_fold(first, |all, form| joined(&all, &form))?;
+    let form = forms.try_fold(first, |all, form| all.joined(&form))?;
     Ok(vec![list(x, DType::Sequence, &values, form)?])
 }
 
@@ -108,7 +101,7 @@ fn place(x: &mut Use<'_, '_, '_>, number: usize, absent: impl Fn(V) -> Option<i6
 
 fn sequence_insert(x: &mut Use<'_, '_, '_>) -> Results {
     let (list, value) = (x.input(0)?, x.input(1)?);
-    let form = joined(&x.elements_form(list)?, &x.form(value))?;
+    let form = x.elements_form(list)?.joined(&x.form(value))?;
     let place = place(x, 2, |_| None)?;
     let operands = [list, value, place[0]];
     let made = x.call1(Routine::Insert, &operands, list_type(DType::Sequence))?;
@@ -219,29 +212,14 @@ fn sequence_map(x: &mut Use<'_, '_, '_>) -> Results {
         return Err(Fault::malformed("the body does not fit the operands"));
     }
     let trip = length(x, first)?;
-    let condition = x.scalar(DType::Bool, 1.0)?;
     let empty = Form::Tensor { dtype: DType::F32, shape: Shape::Empty };
     let mut initial = Vec::with_capacity(body.outputs.len());
     for _ in &body.outputs {
         initial.push(list(x, DType::Sequence, &[], empty.clone())?);
     }
-    let mut captured = captures(x, &[body]);
-    for &v in &operands {
-        if !x.importer.build.is_known(v) && !captured.contains(&v) {
-            captured.push(v);
-        }
-    }
-    x.importer.build.enter("body");
-    let made = (|| {
-        let scalar = |dtype| TensorType::new(dtype, Vec::new());
-        let iteration = x.importer.build.graph_input("iteration", scalar(DType::I64))?;
-        let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
-        let mut lists = Vec::with_capacity(initial.len());
-        for number in 0..initial.len() {
-            let name = format!("list_{number}");
-            lists.push(x.importer.build.graph_input(&name, scalar(DType::Sequence))?);
-        }
-        captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
+    let used = [captures(x, &[body]), operands.clone()].concat();
+    let mut forms = Vec::with_capacity(initial.len());
+    let made = repeat(x, trip, (&initial, &used), None, |x, iteration, lists| {
         for ((id, _), &v) in body.inputs.iter().zip(&operands) {
             let v = match x.dtype(v) {
                 DType::Sequence => element(x, v, iteration, None)?,
@@ -249,21 +227,14 @@ fn sequence_map(x: &mut Use<'_, '_, '_>) -> Results {
             };
             x.importer.define(*id, Some(v));
         }
-        let values = in_iteration(x, iteration, body)?;
-        x.importer.build.output(again, "condition")?;
-        let mut forms = Vec::with_capacity(values.len());
-        for (number, (&v, &list)) in values.iter().zip(&lists).enumerate() {
+        let values = in_iteration(x, iteration, |x| results(x, body))?;
+        let mut longer = Vec::with_capacity(values.len());
+        for (&v, &list) in values.iter().zip(lists) {
             forms.push(x.form(v));
             let operands = [list, v, iteration];
-            let longer = x.call1(Routine::Insert, &operands, list_type(DType::Sequence))?;
-            x.importer.build.output(longer, &format!("result_{number}"))?;
+            longer.push(x.call1(Routine::Insert, &operands, list_type(DType::Sequence))?);
         }
-        Ok::<_, Fault>(forms)
-    })();
-    let graph = x.importer.build.leave();
-    let forms = made?;
-    let op = op::Loop { carried: initial.len(), scan: 0, scan_length: Dim::default() };
-    let operands = [vec![trip, condition], initial, captured].concat();
-    let made = x.importer.build.add_node(op, &operands, vec![graph])?;
+        Ok((longer, Vec::new()))
+    })?;
     Ok(made.into_iter().zip(forms).map(|(v, form)| x.holding(v, form)).collect())
 }

@@ -52,18 +52,6 @@ fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<O
     x.assume(v, before).map(Some)
 }
 
-/// A state of a scan, whose shape the standard keeps as it is.
-pub(super) fn state(
-    x: &mut Use<'_, '_, '_>,
-    number: usize,
-    v: V,
-    initial: V,
-) -> Result<Option<V>, Fault> {
-    let shape = x.shape(initial);
-    let v = x.with_dims(v, &shape)?;
-    carried(x, number, v, initial)
-}
-
 /// Values whose sizes change from one iteration to the next go in a list of one; along which axes
 /// they do.
 type Boxed = BTreeMap<usize, BTreeSet<usize>>;
@@ -118,7 +106,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     let lists = initial.iter().map(|&v| x.importer.build.elements_of(v).cloned());
     let mut forms: Vec<Option<Form>> = lists.collect();
     // Each time the body is told less of what it is given, until all that it gives fits that.
-    let (graph, held, Outcome { goes_on, certain, .. }) = loop {
+    let (graph, held, goes_on, certain) = loop {
         let mut held = initial.clone();
         for &number in changing.keys() {
             held[number] = boxed(x, initial[number])?;
@@ -128,9 +116,9 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
         let graph = x.importer.build.leave();
         let outcome = made?;
         if outcome.changing.is_empty() && outcome.forms == forms {
-            break (graph, held, outcome);
+            break (graph, held, outcome.goes_on, outcome.certain);
         }
-        changing.extend(outcome.changing.clone());
+        changing.extend(outcome.changing);
         forms = outcome.forms;
     };
     let scan = body.outputs.len() - 1 - initial.len();
@@ -160,12 +148,16 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(results)
 }
 
-/// The results of a body that runs once for each value of `number`.
-pub(super) fn in_iteration<'m>(x: &mut Use<'_, '_, 'm>, number: V, body: &Body<'m>) -> Results {
+/// What `made` gives, which runs once for each value of `number`.
+pub(super) fn in_iteration<'i, 'r, 'm, T>(
+    x: &mut Use<'i, 'r, 'm>,
+    number: V,
+    made: impl FnOnce(&mut Use<'i, 'r, 'm>) -> T,
+) -> T {
     x.importer.iterations.push(number);
-    let results = results(x, body);
+    let made = made(x);
     x.importer.iterations.pop();
-    results
+    made
 }
 
 /// What importing a loop's body tells.
@@ -217,7 +209,7 @@ fn loop_body<'m>(
         };
         x.importer.define(*id, Some(v));
     }
-    let results = in_iteration(x, inputs[0], body)?;
+    let results = in_iteration(x, inputs[0], |x| results(x, body))?;
     let again = one_element(x, results[0], DType::Bool, "the condition of the body")?;
     let contents = x.importer.build.contents(again);
     let goes_on =
@@ -317,7 +309,8 @@ fn step_body<'i, 'r, 'm>(
     let (values, stacked) = step(x, iteration, &values)?;
     x.importer.build.output(again, "condition")?;
     for (number, (&v, &initial)) in values.iter().zip(initial).enumerate() {
-        let changes = || Fault::malformed(format!("value {number} of the loop changes its shape"));
+        let message = format!("value {number} changes its shape from one iteration to the next");
+        let changes = || Fault::malformed(message);
         let v = carried(x, number, v, initial)?.ok_or_else(changes)?;
         x.importer.build.output(v, &format!("carried_{number}"))?;
     }
@@ -362,21 +355,26 @@ fn scan(x: &mut Use<'_, '_, '_>) -> Results {
     for (&v, &axis) in scans.iter().zip(&axes) {
         sequences.push(x.with_dim(v, axis, &length)?);
     }
-    let mut captured = captures(x, &[body]);
-    for &v in &sequences {
-        if !x.importer.build.is_known(v) && !captured.contains(&v) {
-            captured.push(v);
-        }
-    }
+    let used = [captures(x, &[body]), sequences.clone()].concat();
     let trip = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
-    let truth = x.scalar(DType::Bool, 1.0)?;
-    x.importer.build.enter("body");
-    let made = scan_body(x, body, (initial, &sequences), (&axes, &backwards), (&length, &captured));
-    let graph = x.importer.build.leave();
-    made?;
-    let op = op::Loop { carried: initial.len(), scan: outputs, scan_length: length };
-    let operands = [vec![trip, truth], initial.to_vec(), captured].concat();
-    let mut results = x.importer.build.add_node(op, &operands, vec![graph])?;
+    let mut results = repeat(x, trip, (initial, &used), Some(&length), |x, iteration, states| {
+        for ((id, _), &v) in body.inputs.iter().zip(states) {
+            x.importer.define(*id, Some(v));
+        }
+        for (number, (id, _)) in body.inputs[states.len()..].iter().enumerate() {
+            let mut place = iteration;
+            if backwards[number] != 0 {
+                let last = length.clone() - Dim::from(1i64);
+                let last = x.add(op::SizeOf { dims: vec![last], scalar: true }, &[])?;
+                place = x.binary(op::BinaryFn::Sub, last, iteration)?;
+            }
+            let slice = x.add(op::Gather { axis: axes[number] }, &[sequences[number], place])?;
+            x.importer.define(*id, Some(slice));
+        }
+        let mut made = in_iteration(x, iteration, |x| results(x, body))?;
+        let stacked = made.split_off(states.len().min(made.len()));
+        Ok((made, stacked))
+    })?;
     let axes = each_of(x, "scan_output_axes", outputs)?;
     let backwards = each_of(x, "scan_output_directions", outputs)?;
     for (number, result) in results[initial.len()..].iter_mut().enumerate() {
@@ -394,44 +392,4 @@ fn scan(x: &mut Use<'_, '_, '_>) -> Results {
         *result = x.transpose(*result, perm)?;
     }
     Ok(results)
-}
-
-fn scan_body<'m>(
-    x: &mut Use<'_, '_, 'm>,
-    body: &Body<'m>,
-    (initial, sequences): (&[V], &[V]),
-    (axes, backwards): (&[usize], &[i64]),
-    (length, captured): (&Dim, &[V]),
-) -> Result<(), Fault> {
-    let scalar = |dtype| TensorType::new(dtype, Vec::new());
-    let iteration = x.importer.build.graph_input("iteration", scalar(DType::I64))?;
-    let again = x.importer.build.graph_input("condition", scalar(DType::Bool))?;
-    for ((id, info), &v) in body.inputs.iter().zip(initial) {
-        let ty = x.ty(v).clone();
-        let v = x.importer.build.graph_input(info.name(), ty)?;
-        x.importer.define(*id, Some(v));
-    }
-    captured.iter().try_for_each(|&v| x.importer.build.capture(v))?;
-    for (number, (id, _)) in body.inputs[initial.len()..].iter().enumerate() {
-        let mut place = iteration;
-        if backwards[number] != 0 {
-            let last = length.clone() - Dim::from(1i64);
-            let last = x.add(op::SizeOf { dims: vec![last], scalar: true }, &[])?;
-            place = x.binary(op::BinaryFn::Sub, last, iteration)?;
-        }
-        let slice = x.add(op::Gather { axis: axes[number] }, &[sequences[number], place])?;
-        x.importer.define(*id, Some(slice));
-    }
-    let results = in_iteration(x, iteration, body)?;
-    x.importer.build.output(again, "condition")?;
-    for (number, &v) in results.iter().enumerate() {
-        let v = match initial.get(number) {
-            Some(&initial) => state(x, number, v, initial)?.ok_or_else(|| {
-                Fault::malformed(format!("state {number} of the scan changes its shape"))
-            })?,
-            None => v,
-        };
-        x.importer.build.output(v, &format!("result_{number}"))?;
-    }
-    Ok(())
 }

@@ -146,6 +146,11 @@ fn tf_idf_vectorizer(x: &mut Use<'_, '_, '_>) -> Results {
         pool,
         weights: x.floats("weights")?.unwrap_or_default().to_vec(),
     };
+    if ngrams.most > ngrams.starts.len() {
+        let (most, known) = (ngrams.most, ngrams.starts.len());
+        let message = format!("`max_gram_length` is {most}, but `ngram_counts` ends at {known}");
+        return Err(Fault::malformed(message));
+    }
     let mut shape = x.shape(operand);
     match shape.last_mut() {
         Some(last) if x.rank(operand) <= 2 => *last = Dim::from(ngrams.width()),

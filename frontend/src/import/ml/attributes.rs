@@ -74,6 +74,16 @@ pub(super) fn texts(x: &mut Use<'_, '_, '_>, values: &[String]) -> Result<V, Fau
     Ok(x.constant(tensor.map_err(|error| Fault::malformed(error.to_string()))?))
 }
 
+/// A constant of the strings of one attribute or, without any, the whole numbers of another.
+pub(super) fn either(x: &mut Use<'_, '_, '_>, strings: &str, ints: &str) -> Result<V, Fault> {
+    let strings = x.strings(strings)?;
+    if !strings.is_empty() {
+        return texts(x, &strings);
+    }
+    let ints = integers(x, ints)?;
+    places(x, &ints)
+}
+
 /// A constant of whole numbers.
 pub(super) fn places(x: &mut Use<'_, '_, '_>, values: &[i64]) -> Result<V, Fault> {
     let tensor = Tensor::from_slice(vec![values.len()], values);

@@ -7,7 +7,7 @@ use super::super::build::V;
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
-use super::attributes::{alike, integers, numbers, places, table, tensor, texts};
+use super::attributes::{alike, either, integers, numbers, places, table, tensor, texts};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
@@ -25,12 +25,9 @@ pub(super) struct Labels {
 impl Labels {
     /// Those of attribute `classlabels_strings`, or else of `ints`.
     pub(super) fn of(x: &mut Use<'_, '_, '_>, ints: &str) -> Result<Labels, Fault> {
-        let strings = x.strings("classlabels_strings")?;
-        if !strings.is_empty() {
-            return Ok(Labels { table: texts(x, &strings)?, count: strings.len() });
-        }
-        let ints = integers(x, ints)?;
-        Ok(Labels { table: places(x, &ints)?, count: ints.len() })
+        let table = either(x, "classlabels_strings", ints)?;
+        let count = x.ty(table).elements().as_const().and_then(|count| usize::try_from(count).ok());
+        Ok(Labels { table, count: count.unwrap_or(0) })
     }
 
     /// The label of each class number.

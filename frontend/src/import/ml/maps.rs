@@ -10,7 +10,7 @@ use super::super::form::{Form, Shape};
 use super::super::node::Use;
 use super::super::operator::{Entry, ml};
 use super::super::text;
-use super::attributes::{integers, places, rows, texts};
+use super::attributes::{either, rows};
 use kiln_ir::TensorType;
 use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim};
@@ -20,19 +20,18 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] =
     &[ml("CastMap", 1, cast_map), ml("DictVectorizer", 1, vectorize), ml("ZipMap", 1, zip_map)];
 
-/// The list that one of two attributes holds, strings or integers, as a constant.
-fn either(x: &mut Use<'_, '_, '_>, strings: &str, ints: &str) -> Result<V, Fault> {
-    let (texts_, numbers) = (x.strings(strings)?, integers(x, ints)?);
-    match (texts_.is_empty(), numbers.is_empty()) {
-        (false, true) => texts(x, &texts_),
-        (true, false) => places(x, &numbers),
-        _ => Err(Fault::malformed(format!("either `{strings}` or `{ints}` must be given"))),
+/// The keys that one of two attributes holds.
+fn keys(x: &mut Use<'_, '_, '_>, strings: &str, ints: &str) -> Result<V, Fault> {
+    let keys = either(x, strings, ints)?;
+    match x.ty(keys).elements().is(0) {
+        true => Err(Fault::malformed(format!("`{strings}` or `{ints}` must be given"))),
+        false => Ok(keys),
     }
 }
 
 /// Scores as a map from labels for each row.
 fn zip_map(x: &mut Use<'_, '_, '_>) -> Results {
-    let labels = either(x, "classlabels_strings", "classlabels_int64s")?;
+    let labels = keys(x, "classlabels_strings", "classlabels_int64s")?;
     let scores = rows(x, false)?;
     let count = x.shape(labels)[0].clone();
     let scores = x.of_dim(scores, 1, &count, "the scores")?;
@@ -74,7 +73,7 @@ fn looked_up(x: &mut Use<'_, '_, '_>, map: V, keys: V) -> Result<V, Fault> {
 
 /// The value of each word of a vocabulary.
 fn vectorize(x: &mut Use<'_, '_, '_>) -> Results {
-    let vocabulary = either(x, "string_vocabulary", "int64_vocabulary")?;
+    let vocabulary = keys(x, "string_vocabulary", "int64_vocabulary")?;
     let map = x.input(0)?;
     Ok(vec![looked_up(x, map, vocabulary)?])
 }
