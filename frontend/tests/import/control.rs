@@ -240,6 +240,22 @@ fn a_value_grows_in_a_loop() {
 }
 
 #[test]
+fn each_element_of_a_sequence_draws_its_own_numbers() {
+    let text = "case draws opset 17
+                input x f32[2] 1 2
+                const sizes i64[2] 1 1
+                node SplitToSequence x,sizes > parts
+                node SequenceMap parts > drawn
+                node ConcatFromSequence drawn > y axis=0
+                output y";
+    let text_body = "input part f32[1] 0\nnode RandomNormalLike part > r\noutput r";
+    let case = with(case(text), "drawn", vec![body("body", text_body)]);
+    let graph = imported(&case.model).unwrap_or_else(|report| panic!("{report}"));
+    let y = evaluate(&graph, &case.operands).unwrap()[0].to_f64();
+    assert!(y.len() == 2 && y[0] != y[1], "{y:?}");
+}
+
+#[test]
 fn scans_take_slices_in_either_direction() {
     let text = "case scan opset 17
                 input x f32[n=3,2] 1 2 3 4 5 6

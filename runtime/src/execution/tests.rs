@@ -341,6 +341,37 @@ fn loops_stop_by_condition_or_count_and_stack_what_they_made() {
 }
 
 #[test]
+fn iterations_stack_if_they_have_one_shape_and_none_stack_to_nothing() {
+    let mut b = Builder::new();
+    let trip = b.input(DType::I64, "");
+    let condition = b.input(DType::Bool, "");
+    let iteration = b.arena(DType::I64, "");
+    let element = b.arena(DType::I64, "k");
+    let stacked = b.output(DType::I64, "count, k");
+    let k = Symbol::new("k");
+    b.step(Step::Loop(Box::new(LoopStep {
+        trip,
+        condition,
+        iteration,
+        body: vec![Step::Bind { symbol: k, buffer: iteration, element: 0 }],
+        scans: vec![(stacked, element)],
+        count: Some(Symbol::new("count")),
+        source: "repeats".into(),
+    })));
+    let mut session = b.session(1);
+    let mut run = |trip: i64| {
+        session.run(&[
+            Tensor::scalar(trip).unwrap(),
+            Tensor::from_bytes(DType::Bool, vec![], &[1]).unwrap(),
+        ])
+    };
+    assert_eq!(run(0).unwrap()[0].sizes(), [0, 0]);
+    assert_eq!(run(1).unwrap()[0].sizes(), [1, 0]);
+    let node = "repeats".to_owned();
+    assert_eq!(run(2), Err(RunError::Stack { node, first: vec![0], other: vec![1] }));
+}
+
+#[test]
 fn endless_loops_end() {
     let mut b = Builder::new();
     let trip = b.input(DType::I64, "");
