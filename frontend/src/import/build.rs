@@ -332,9 +332,20 @@ impl Builder {
             let operands: Vec<Operand<'_>> =
                 with_types.map(|(contents, &ty)| Operand { ty, contents }).collect();
             if let Some(contents) = contents::apply(&op, &operands, &ty, &self.facts) {
-                return Ok(self.known(ty, contents));
+                if !ty.dtype.is_float() || !contents.iter().any(Scalar::is_rounded) {
+                    return Ok(self.known(ty, contents));
+                }
+                // As data it is what this operation rounds to, and no fraction.
+                let made = self.add_one(op, inputs)?;
+                self.values[made.0].contents = Some(contents);
+                return Ok(made);
             }
         }
+        self.add_one(op, inputs)
+    }
+
+    /// The result of a node of the graph that has one.
+    fn add_one(&mut self, op: Op, inputs: &[V]) -> Result<V, Fault> {
         let made = self.add_node(op, inputs, Vec::new())?;
         made.first().copied().ok_or(Fault::Silent)
     }

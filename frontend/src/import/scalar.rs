@@ -160,6 +160,10 @@ impl Scalar {
                     None => Self::combined(f, a, b, dtype, facts)?,
                 },
                 (x, y) => {
+                    let is_product = matches!(f, BinaryFn::Mul | BinaryFn::Div);
+                    if is_product && (a.rounds_again(y) || b.rounds_again(x)) {
+                        return None;
+                    }
                     let (a, b) = (a.beside_a_size(x, dtype)?, b.beside_a_size(y, dtype)?);
                     Self::combined(f, &a, &b, dtype, facts)?
                 }
@@ -169,6 +173,20 @@ impl Scalar {
         };
         let small = made.parts().is_none_or(|(num, den)| num.is_small() && den.is_small());
         small.then_some(made)
+    }
+
+    /// Whether a product or quotient has rounded the number, and another one with this constant, if
+    /// it is one, would: after two roundings `⌊n·0.7·10⌋` is 62 for 9, not 63.
+    fn rounds_again(&self, constant: Option<f64>) -> bool {
+        self.is_rounded() && constant.is_some_and(|constant| !is_power_of_two(constant))
+    }
+
+    /// Whether the number depends on symbols and a float may only be near to it.
+    pub(super) fn is_rounded(&self) -> bool {
+        self.parts().is_some_and(|(num, den)| match den.as_const() {
+            Some(den) => num.as_const().is_none() && !is_power_of_two(den as f64),
+            None => true,
+        })
     }
 
     /// The number, of which `constant` is the value if it has one, as it meets one that depends on
@@ -272,6 +290,10 @@ impl Scalar {
             _ => None,
         }
     }
+}
+
+fn is_power_of_two(value: f64) -> bool {
+    value.abs().log2().fract() == 0.0
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

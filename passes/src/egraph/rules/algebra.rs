@@ -30,13 +30,10 @@ pub(super) fn rules() -> Vec<Rule> {
             let negative = unary(g, UnaryFn::Neg, m.class("c")?)?;
             add(g, m.class("x")?, negative)
         }),
-        // x/c = x·(1/c), where 1/c is a normal number; not of one element, which gains nothing and
-        // is often a scale by which much is rounded
+        // x/c = x·(1/c), where 1/c is a normal number
         rounding("divide-by-constant", "(div ?x ?c:const)", |g, m| {
             let c = m.class("c")?;
-            if ty(g, m.class("x")?).elements().is(1) {
-                return None;
-            }
+            several(g, m.class("x")?)?;
             g[c].data.value.as_ref().filter(|value| invertible(value))?;
             let inverse = unary(g, UnaryFn::Reciprocal, c)?;
             mul(g, m.class("x")?, inverse)
@@ -75,12 +72,14 @@ pub(super) fn rules() -> Vec<Rule> {
         // (x·a)·b = x·(a·b)
         rounding("merge-factors", "(mul (mul ?x ?a:const) ?b:const)", |g, m| {
             float(g, m.class("x")?)?;
+            several(g, m.class("x")?)?;
             let both = mul(g, m.class("a")?, m.class("b")?)?;
             mul(g, m.class("x")?, both)
         }),
         // (x + a) + b = x + (a + b)
         rounding("merge-terms", "(add (add ?x ?a:const) ?b:const)", |g, m| {
             float(g, m.class("x")?)?;
+            several(g, m.class("x")?)?;
             let both = add(g, m.class("a")?, m.class("b")?)?;
             add(g, m.class("x")?, both)
         }),
@@ -133,6 +132,11 @@ pub(super) fn rules() -> Vec<Rule> {
         // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
         rounding("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
     ]
+}
+
+/// Not of one element: that gains nothing, and is often a scale by which much is rounded, or a size.
+fn several(egraph: &TensorGraph, id: Id) -> Option<()> {
+    (!ty(egraph, id).elements().is(1)).then_some(())
 }
 
 fn float(egraph: &TensorGraph, id: Id) -> Option<()> {
