@@ -73,14 +73,10 @@ pub enum TensorFileError {
     },
 }
 
-/// Reads a tensor; the format follows from the file name's ending.
-pub fn read(path: &Path) -> Result<Tensor, TensorFileError> {
-    read_as(path, DType::F32)
-}
-
-/// [`read`] of a value that is known to be of this type: nothing in a `.pb` file tells a sequence,
-/// an optional or a map from a tensor.
-pub fn read_as(path: &Path, dtype: DType) -> Result<Tensor, TensorFileError> {
+/// Reads a value; the format follows from the file name's ending. The element type is that of the
+/// place it is for: nothing in a `.pb` file tells a sequence, an optional or a map from a tensor,
+/// whatever the type of that is.
+pub fn read(path: &Path, dtype: DType) -> Result<Tensor, TensorFileError> {
     let format =
         TensorFormat::of(path).ok_or_else(|| TensorFileError::UnknownFormat(path.to_owned()))?;
     let bytes = fs::read(path).map_err(|error| io_error(path, error))?;

@@ -122,7 +122,7 @@ pub fn numbered_values(
 
 /// A value in a file, in the message that the type of its port asks for.
 fn value(path: &Path, port: &TensorInfo) -> Result<Tensor, String> {
-    tensor_file::read_as(path, port.dtype).map_err(|error| error.to_string())
+    tensor_file::read(path, port.dtype).map_err(|error| error.to_string())
 }
 
 impl Case {

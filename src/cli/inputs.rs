@@ -43,7 +43,8 @@ pub fn gather(
         let position = infos.iter().position(|info| info.name == *name).ok_or_else(|| {
             miette!(help = input_list(infos), "the model has no input named `{name}`")
         })?;
-        let tensor = tensor_file::read(file).map_err(|e| miette!("{e}"))?;
+        let dtype = infos[position].dtype;
+        let tensor = tensor_file::read(file, dtype).map_err(|e| miette!("{e}"))?;
         if given[position].replace(tensor).is_some() {
             return Err(miette!("input `{name}` is given twice"));
         }

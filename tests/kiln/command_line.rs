@@ -5,6 +5,7 @@
 //! for misuse.
 
 use crate::small;
+use kiln::{DType, Tensor};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,19 @@ fn inputs_come_from_files_folders_or_chance() {
     fails(2, &["run", &model, "--input", &file, "--inputs", &given], &["cannot be used with"]);
     let sizes = ["run", &model, "--dim", "batch=2", "--dim", "batch=3"];
     fails(1, &sizes, &["dimension `batch` is fixed to 2 and to 3"]);
+}
+
+#[test]
+fn a_sequence_is_read_from_a_file_and_not_made_up() {
+    let folder = Folder::new();
+    let model = folder.write("length.onnx", &small::length());
+    fails(1, &["run", &model], &["input `s` was not given", "--input s=FILE.pb"]);
+    let elements = [[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]];
+    let elements = elements.map(|values| Tensor::from_slice(vec![2], &values).unwrap());
+    let list = Tensor::from_list(DType::Sequence, &elements).unwrap();
+    let file = folder.write("s.pb", &kiln_frontend::tensor_to_proto("s", &list));
+    let said = succeeds(&["run", &model, "--input", &format!("s={file}")]);
+    assert!(said.contains("y: i64[]") && said.contains('3'), "{said}");
 }
 
 #[test]

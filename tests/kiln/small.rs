@@ -50,6 +50,16 @@ pub fn floats(name: &str, sizes: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
+/// The declaration of a tensor of 64-bit integers.
+pub fn integers(name: &str, shape: &[D]) -> ValueInfoProto {
+    let mut info = value(name, shape);
+    let kind = info.r#type.as_mut().and_then(|kind| kind.value.as_mut());
+    if let Some(type_proto::Value::TensorType(tensor)) = kind {
+        tensor.elem_type = Some(DataType::Int64 as i32);
+    }
+    info
+}
+
 /// The declaration of a tensor of 32-bit floats.
 pub fn value(name: &str, shape: &[D]) -> ValueInfoProto {
     let dims = shape.iter().map(|dim| tensor_shape_proto::Dimension {
@@ -156,17 +166,25 @@ pub fn picker() -> Vec<u8> {
 
 /// `x: f32[rows, 2], at: i64[count] → y: f32[count, 2]`: rows that an input names.
 pub fn lookup() -> Vec<u8> {
-    let mut at = value("at", &[D::Name("count")]);
-    let kind = at.r#type.as_mut().and_then(|kind| kind.value.as_mut());
-    if let Some(type_proto::Value::TensorType(tensor)) = kind {
-        tensor.elem_type = Some(DataType::Int64 as i32);
-    }
     model(
-        vec![value("x", &[D::Name("rows"), D::Size(2)]), at],
+        vec![value("x", &[D::Name("rows"), D::Size(2)]), integers("at", &[D::Name("count")])],
         Vec::new(),
         vec![node("Gather", "x,at", "y")],
         vec![value("y", &[D::Name("count"), D::Size(2)])],
     )
+}
+
+/// `s: sequence of f32[2] → y: i64[]`: how many elements it has.
+pub fn length() -> Vec<u8> {
+    let mut s = value("s", &[D::Size(2)]);
+    let element = s.r#type.take().map(Box::new);
+    let sequence = type_proto::Sequence { elem_type: element };
+    s.r#type = Some(TypeProto {
+        value: Some(type_proto::Value::SequenceType(Box::new(sequence))),
+        ..Default::default()
+    });
+    let length = node("SequenceLength", "s", "y");
+    model(vec![s], Vec::new(), vec![length], vec![integers("y", &[])])
 }
 
 /// A model with three things wrong: an unknown operator, an unknown domain, operands that do not

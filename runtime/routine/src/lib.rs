@@ -117,7 +117,9 @@ pub enum Routine {
     Maps,
     /// `map[] → values[n]`: the values in the order of their keys.
     Values {
-        /// Their type.
+        /// Type of the keys.
+        keys: DType,
+        /// Type of the values.
         of: DType,
     },
     /// `map[], keys → values`: the value of each key, or zero.
@@ -218,7 +220,7 @@ impl Routine {
                 one(list::split(take(operands)?, *axis, *keep, objects)?)
             }
             Routine::Maps => one(map::maps(take(operands)?, objects)?),
-            Routine::Values { of } => one(map::values(take(operands)?, *of)?),
+            Routine::Values { keys, of } => one(map::values(take(operands)?, *keys, *of)?),
             Routine::LookUp { of } => one(map::look_up(take(operands)?, *of)?),
             Routine::ConcatStrings => one(text::concat(take(operands)?, objects)?),
             Routine::SplitStrings { delimiter, most } => {

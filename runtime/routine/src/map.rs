@@ -69,8 +69,8 @@ pub(crate) fn maps(
 }
 
 /// `map[] → values[n]`: its values, in the order of their keys.
-pub(crate) fn values([map]: &[Tensor; 1], of: DType) -> Result<Tensor, RoutineError> {
-    let (places, values) = entries(map)?;
+pub(crate) fn values([map]: &[Tensor; 1], keys: DType, of: DType) -> Result<Tensor, RoutineError> {
+    let (places, values) = entries(map, keys)?;
     let values: Vec<Option<&Tensor>> = places.into_values().map(|at| values.get(at)).collect();
     joined(&values, of, vec![values.len()])
 }
@@ -78,7 +78,7 @@ pub(crate) fn values([map]: &[Tensor; 1], of: DType) -> Result<Tensor, RoutineEr
 /// `map[], keys → values`: the value of each key, of the shape of the keys; zero, or the empty
 /// string, where there is none.
 pub(crate) fn look_up([map, wanted]: &[Tensor; 2], of: DType) -> Result<Tensor, RoutineError> {
-    let (places, values) = entries(map)?;
+    let (places, values) = entries(map, wanted.dtype())?;
     let found = keys(wanted)?;
     let found: Vec<Option<&Tensor>> =
         found.iter().map(|key| values.get(*places.get(key)?)).collect();
@@ -88,7 +88,7 @@ pub(crate) fn look_up([map, wanted]: &[Tensor; 2], of: DType) -> Result<Tensor, 
 /// Where the value of each key stands, and the values.
 type Entries = (BTreeMap<Key, usize>, Arc<[Tensor]>);
 
-fn entries(map: &Tensor) -> Result<Entries, RoutineError> {
+fn entries(map: &Tensor, dtype: DType) -> Result<Entries, RoutineError> {
     let parts = map.list()?;
     let [keys, values] = &parts[..] else {
         return Err(RoutineError::new("a map must have keys and values"));
@@ -97,6 +97,11 @@ fn entries(map: &Tensor) -> Result<Entries, RoutineError> {
     if keys.sizes() != [values.len()] {
         let (count, keys) = (values.len(), shown(keys));
         return Err(RoutineError::new(format!("a map has {count} values, but keys {keys}")));
+    }
+    // Without any, a file does not tell of what type they are.
+    if keys.dtype() != dtype && !values.is_empty() {
+        let message = format!("the map must have keys of {dtype}, but they are {}", keys.dtype());
+        return Err(RoutineError::new(message));
     }
     Ok((places(keys)?, values))
 }
@@ -132,29 +137,31 @@ fn joined(
 mod tests {
     use super::*;
 
-    fn text(values: &[&str]) -> Tensor {
+    fn strings(values: &[&str]) -> Tensor {
         Tensor::from_strings(vec![values.len()], values).unwrap()
     }
 
     #[test]
     fn what_is_put_in_is_found_by_its_key() {
         let objects = Arc::new(Objects::default());
-        let keys = objects.adopt(&text(&["b", "a", "b"])).unwrap();
+        let keys = objects.adopt(&strings(&["b", "a", "b"])).unwrap();
         let rows = Tensor::from_slice(vec![2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let made = maps(&[keys, rows], &objects).unwrap().list().unwrap();
         let each = |f: &dyn Fn(&Tensor) -> Tensor| -> Vec<Vec<f64>> {
             made.iter().map(|map| f(map).to_f64()).collect()
         };
-        let of = DType::F32;
+        let (text, of) = (DType::String, DType::F32);
         assert_eq!(
-            each(&|map| values(std::slice::from_ref(map).try_into().unwrap(), of).unwrap()),
+            each(&|map| values(std::slice::from_ref(map).try_into().unwrap(), text, of).unwrap()),
             [[2.0, 3.0], [5.0, 6.0]]
         );
-        let asked = text(&["b", "c", "a", "b"]);
+        let asked = strings(&["b", "c", "a", "b"]);
         let found = |map: &Tensor| look_up(&[map.clone(), asked.clone()], of).unwrap();
         assert_eq!(each(&found), [[3.0, 0.0, 2.0, 3.0], [6.0, 0.0, 5.0, 6.0]]);
-        assert!(values(&[made[0].clone()], DType::F64).is_err());
+        assert!(values(&[made[0].clone()], text, DType::F64).is_err());
         assert!(look_up(&[made[0].clone(), Tensor::scalar(1.0f32).unwrap()], of).is_err());
+        assert!(look_up(&[made[0].clone(), Tensor::scalar(1i64).unwrap()], of).is_err());
+        assert!(values(&[made[0].clone()], DType::I64, of).is_err());
     }
 
     #[test]
@@ -165,8 +172,8 @@ mod tests {
         assert!(maps(&[keys.clone(), row], &objects).is_err());
         let short = Tensor::from_list(DType::Sequence, &[Tensor::scalar(1f32).unwrap()]).unwrap();
         let map = Tensor::from_list(DType::Map, &[keys.clone(), short]).unwrap();
-        assert!(values(&[map], DType::F32).is_err());
+        assert!(values(&[map], DType::I64, DType::F32).is_err());
         let map = Tensor::from_list(DType::Map, &[keys]).unwrap();
-        assert!(values(&[map], DType::F32).is_err());
+        assert!(values(&[map], DType::I64, DType::F32).is_err());
     }
 }

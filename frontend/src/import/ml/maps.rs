@@ -81,7 +81,7 @@ fn vectorize(x: &mut Use<'_, '_, '_>) -> Results {
 /// Values in the order of their keys, or each at the place that its key says.
 fn cast_map(x: &mut Use<'_, '_, '_>) -> Results {
     let map = x.input(0)?;
-    let (_, of) = map_type(x, map)?;
+    let (keys, of) = map_type(x, map)?;
     let to = match x.string_or("cast_to", "TO_FLOAT")? {
         "TO_FLOAT" => DType::F32,
         "TO_STRING" => DType::String,
@@ -92,7 +92,7 @@ fn cast_map(x: &mut Use<'_, '_, '_>) -> Results {
         "DENSE" => {
             let count = x.found("entries");
             let result = TensorType::new(of, vec![count.clone()]);
-            let values = x.call1(Routine::Values { of }, &[map], result)?;
+            let values = x.call1(Routine::Values { keys, of }, &[map], result)?;
             x.reshape(values, vec![Dim::from(1i64), count])?
         }
         "SPARSE" => {
