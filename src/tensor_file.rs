@@ -252,7 +252,7 @@ mod tests {
             let path = folder.path().join("x.npy");
             let tensor = Tensor::from_f64(dtype, vec![2, 3], &[0., 1., 1., 0., 1., 0.]).unwrap();
             write(&path, TensorFormat::Npy, "x", &tensor).unwrap();
-            assert_eq!(read(&path).unwrap(), tensor);
+            assert_eq!(read(&path, DType::F32).unwrap(), tensor);
         }
         let bf16 = Tensor::zeros(DType::BF16, vec![1]).unwrap();
         let refused = write(&folder.path().join("y.npy"), TensorFormat::Npy, "y", &bf16);
@@ -275,8 +275,14 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         for length in 0..bytes.len() {
             fs::write(&path, &bytes[..length]).unwrap();
-            assert!(matches!(read(&path), Err(TensorFileError::Malformed { .. })), "{length}");
+            assert!(
+                matches!(read(&path, DType::F32), Err(TensorFileError::Malformed { .. })),
+                "{length}"
+            );
         }
-        assert!(matches!(read(Path::new("x.txt")), Err(TensorFileError::UnknownFormat(_))));
+        assert!(matches!(
+            read(Path::new("x.txt"), DType::F32),
+            Err(TensorFileError::UnknownFormat(_))
+        ));
     }
 }
