@@ -22,9 +22,10 @@ step() {
 cargo_test() { cargo --config scripts/checked.toml test --release --no-fail-fast "$@"; }
 
 step "formatting, clippy, documentation" scripts/lint.sh
-step "tests" cargo_test --workspace
+# First, so that what is left in target/release is the command with all of its backends.
 step "tests without LLVM" cargo_test --package kiln --package kiln-backends \
     --no-default-features --features kiln/images -- --skip reference/
+step "tests" cargo_test --workspace
 step "the sentence-embedding network against its definition" \
     target/venv/bin/python scripts/minilm_check.py target/models/files/minilm/model.safetensors
 

@@ -133,7 +133,8 @@ OPERATORS = [
     unary("Selu", attributes={"alpha": number(1, 2), "gamma": number(1, 2)}),
     unary("Celu", ("float32",), since=12, attributes={"alpha": number(0.5, 2)}),
     unary("HardSigmoid", attributes={"alpha": number(0.125, 1), "beta": number(0, 1)}),
-    unary("HardSwish", since=14),
+    # ONNX Runtime has the constants of this one and of Gelu in single precision, whatever the operand is in.
+    unary("HardSwish", ("float32",), since=14),
     unary("Sigmoid", weight=2),
     unary("Tanh", weight=2),
     unary("Softplus", need=SMALL),
@@ -149,7 +150,7 @@ OPERATORS = [
     unary("Asinh", need=FINITE, since=9), unary("Acosh", need=AT_LEAST_ONE, since=9),
     unary("Atanh", need=INSIDE_ONE, since=9),
     unary("Erf", since=9),
-    unary("Gelu", since=20, attributes={"approximate": lambda draw: draw.pick(["none", "tanh"])}),
+    unary("Gelu", ("float32",), since=20, attributes={"approximate": lambda draw: draw.pick(["none", "tanh"])}),
     unary("Mish", since=18, need=SMALL),
     unary("Swish", since=24, attributes={"alpha": number(-1, 2)}),
     unary("Floor", need=EXACT, rounds=False), unary("Ceil", need=EXACT, rounds=False),

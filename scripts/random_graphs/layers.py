@@ -79,7 +79,10 @@ def window(draw: Draw, spatial: tuple[int, ...], dilated: bool, most: int = 3) -
             if attributes["auto_pad"].startswith("SAME"):
                 attributes.pop("dilations", None)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, attributes.get("dilations", [1] * rank))]
-    if "pads" not in attributes and any(r > size for r, size in zip(reach, spatial)):
+    pads = attributes.get("pads", [0] * (2 * rank))
+    padded = [size + before + after for size, before, after in zip(spatial, pads, pads[rank:])]
+    # By the standard's formula one that is larger has no place; ONNX Runtime rounds towards one.
+    if any(r > size for r, size in zip(reach, padded)):
         raise Unfit
     return attributes
 
@@ -290,6 +293,9 @@ def grid_sample(draw: Draw) -> Node:
     attributes = {"mode": draw.pick(modes)} | draw.maybe({
         "padding_mode": lambda: draw.pick(["zeros", "border", "reflection"]), "align_corners": lambda: draw.integer(0, 1),
     })
+    if attributes["mode"].endswith("cubic") and attributes.get("padding_mode") == "border":
+        # ONNX moves the place to the border, as Kiln does; ONNX Runtime only what it is made of.
+        raise Unfit
     return Node([x.name, draw.leaf(grid.astype(np.float32)).name], attributes)
 
 

@@ -99,6 +99,32 @@ impl Facts {
         raised.equal(a, b) != Some(false)
     }
 
+    /// Whether of two meeting sizes one may be 1 and the other not. Of an input's own size that meets
+    /// a constant, and of two expressions, it is taken that they are equal: nearly always they are,
+    /// and what follows can only be told then.
+    pub(super) fn may_stretch(&self, a: &Dim, b: &Dim) -> bool {
+        let own = |dim: &Dim| dim.as_symbol().is_some();
+        let two = Dim::from(2i64);
+        let open = |a: &Dim, b: &Dim| match (a.as_const(), b.as_const()) {
+            (Some(_), _) => false,
+            (None, Some(size)) => {
+                size > 1 && !self.is_given(a) && self.at_least(a, &two) != Some(true)
+            }
+            (None, None) => self.is_found(a) || is_left(a),
+        };
+        a != b && ((own(a) && own(b)) || open(a, b) || open(b, a))
+    }
+
+    /// Whether a size is an input's own.
+    fn is_given(&self, dim: &Dim) -> bool {
+        dim.as_symbol().is_some_and(|symbol| !self.found.contains(symbol))
+    }
+
+    /// Whether a size is one that a run finds.
+    pub(super) fn is_found(&self, dim: &Dim) -> bool {
+        dim.as_symbol().is_some_and(|symbol| self.found.contains(symbol))
+    }
+
     /// Takes the symbols not to be 0 that inputs have.
     fn raise(&mut self, dims: &[&Dim]) {
         let mut involved = BTreeSet::new();
@@ -124,6 +150,12 @@ impl Facts {
         }
         holds
     }
+}
+
+/// Whether a dimension is a quotient by what is not known. Those by a constant are of windows.
+fn is_left(dim: &Dim) -> bool {
+    let [(monomial, 1)] = dim.terms() else { return false };
+    matches!(&monomial[..], [Atom::FloorDiv(_, divisor)] if divisor.as_const().is_none())
 }
 
 /// How many quotients of one expression are looked at together.

@@ -7,7 +7,7 @@ use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
 use kiln_ir::op::{self, BinaryFn, Op, UnaryFn};
-use kiln_tensor::{Atom, DType, Dim, Tensor};
+use kiln_tensor::{DType, Dim, Tensor};
 
 impl Use<'_, '_, '_> {
     /// Adds an operation with one result.
@@ -97,16 +97,15 @@ impl Use<'_, '_, '_> {
         self.reshape(x, shape)
     }
 
-    /// Operands whose shapes broadcast. Of two different sizes that are inputs' own or data, each
-    /// may be 1 when the model runs and is stretched then; others that cannot be shown to be equal
-    /// are said to be.
+    /// Operands whose shapes broadcast. Of sizes that may be 1 when the model runs each is stretched
+    /// then; others that cannot be shown to be equal are said to be.
     pub(super) fn aligned(&mut self, operands: &[V]) -> Result<Vec<V>, Fault> {
         let shapes: Vec<Vec<Dim>> = operands.iter().map(|&v| self.shape(v)).collect();
         let rank = shapes.iter().map(Vec::len).max().unwrap_or(0);
         let mut target = vec![Dim::from(1i64); rank];
         for shape in &shapes {
             for (slot, dim) in target.iter_mut().rev().zip(shape.iter().rev()) {
-                if may_stretch(slot, dim) {
+                if self.facts().may_stretch(slot, dim) {
                     *slot = self.stretched_size(&slot.clone(), dim)?;
                 } else if slot.is(1) || (!dim.is(1) && simpler(dim, slot)) {
                     *slot = dim.clone();
@@ -117,7 +116,7 @@ impl Use<'_, '_, '_> {
         for (&v, shape) in operands.iter().zip(shapes) {
             let (mut v, offset) = (v, rank - shape.len());
             for (axis, dim) in shape.iter().enumerate() {
-                if may_stretch(dim, &target[offset + axis]) {
+                if self.facts().may_stretch(dim, &target[offset + axis]) {
                     v = self.stretch(v, axis, &target[offset + axis].clone())?;
                 }
             }
@@ -315,20 +314,6 @@ impl Use<'_, '_, '_> {
         let value = self.scalar(dtype, value)?;
         self.broadcast(value, shape)
     }
-}
-
-/// Whether of two meeting sizes one may be 1 and the other not: both are of an input's own or data,
-/// or one is what -1 in a reshape leaves.
-pub(super) fn may_stretch(a: &Dim, b: &Dim) -> bool {
-    let own = |dim: &Dim| dim.as_symbol().is_some();
-    let left_of = |a: &Dim, b: &Dim| is_left(a) && b.as_const().is_none_or(|value| value > 1);
-    a != b && ((own(a) && own(b)) || left_of(a, b) || left_of(b, a))
-}
-
-/// Whether a dimension is a quotient by what is not known. Those by a constant are of windows.
-fn is_left(dim: &Dim) -> bool {
-    let [(monomial, 1)] = dim.terms() else { return false };
-    matches!(&monomial[..], [Atom::FloorDiv(_, divisor)] if divisor.as_const().is_none())
 }
 
 /// Whether a dimension says more than another: a constant most, then what has fewer terms.

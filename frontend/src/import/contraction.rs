@@ -4,7 +4,6 @@
 //! layout that they have.
 
 use super::build::V;
-use super::compose::may_stretch;
 use super::fault::Fault;
 use super::legacy;
 use super::node::Use;
@@ -52,7 +51,7 @@ impl Use<'_, '_, '_> {
         for back in 1..=batch[0].min(batch[1]) {
             let axes = batch.map(|count| count - back);
             let (left, right) = (self.shape(a)[axes[0]].clone(), self.shape(b)[axes[1]].clone());
-            if may_stretch(&left, &right) {
+            if self.facts().may_stretch(&left, &right) {
                 let size = self.stretched_size(&left, &right)?;
                 a = self.stretch(a, axes[0], &size)?;
                 b = self.stretch(b, axes[1], &size)?;

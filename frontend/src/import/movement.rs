@@ -205,7 +205,7 @@ fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
     let shape = x.shape(operand);
     let axes = match axes(x, 13, 1)? {
         Axes::Known(axes) => x.axes(&axes, shape.len())?,
-        Axes::Absent => (0..shape.len()).filter(|&axis| shape[axis].is(1)).collect(),
+        Axes::Absent => ones(x, &shape)?,
         Axes::Data(axes) => return late_squeeze(x, operand, axes),
     };
     if let Some(&axis) = axes.iter().find(|&&axis| shape[axis].as_const().is_some_and(|n| n != 1)) {
@@ -215,6 +215,19 @@ fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
     let kept = shape.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
     let shape = kept.map(|(_, dim)| dim).collect();
     Ok(vec![x.reshape(operand, shape)?])
+}
+
+/// The axes of size 1. The rank of what is left is known now, so that no other may be 1 when the model
+/// runs.
+fn ones(x: &mut Use<'_, '_, '_>, shape: &[Dim]) -> Result<Vec<usize>, Fault> {
+    let (one, two) = (Dim::from(1i64), Dim::from(2i64));
+    for dim in shape.iter().filter(|dim| dim.as_const().is_none()) {
+        if x.facts().at_least(dim, &two) != Some(true) {
+            let beside = (dim.clone() - one.clone()).maximum(&(one.clone() - dim.clone()));
+            x.check(beside.minimum(&one), one.clone())?;
+        }
+    }
+    Ok((0..shape.len()).filter(|&axis| shape[axis].is(1)).collect())
 }
 
 /// The sizes of the dimensions that stay, in their order.
@@ -295,7 +308,10 @@ fn expand(x: &mut Use<'_, '_, '_>) -> Results {
             target[offset + axis] = dim;
         } else if dim.is(1) || dim == slot {
             continue;
-        } else if known && x.facts().at_least(&slot, &Dim::from(2i64)) == Some(true) {
+        } else if known
+            && !x.facts().is_found(&dim)
+            && x.facts().at_least(&slot, &Dim::from(2i64)) == Some(true)
+        {
             operand = x.with_dim(operand, axis, &slot)?;
         } else {
             let size = x.stretched_size(&dim, &slot)?;
