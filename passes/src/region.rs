@@ -80,10 +80,14 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
     let mut open: Vec<NodeId> = Vec::new();
     let mut segment = 0;
     let mut runs: Vec<Result<Vec<NodeId>, NodeId>> = Vec::new();
+    let uses = graph.uses();
     for (next, id) in ordered {
         let opaque = is_opaque(graph.node(id));
-        if (next != segment || opaque || open.len() >= MAX_NODES) && !open.is_empty() {
+        if (next != segment || opaque) && !open.is_empty() {
             runs.push(Ok(std::mem::take(&mut open)));
+        } else if open.len() >= MAX_NODES {
+            let rest = open.split_off(narrowest(graph, &open, &uses));
+            runs.push(Ok(std::mem::replace(&mut open, rest)));
         }
         segment = next;
         if opaque { runs.push(Err(id)) } else { open.push(id) }
@@ -91,7 +95,6 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
     if !open.is_empty() {
         runs.push(Ok(open));
     }
-    let uses = graph.uses();
     for run in runs {
         parts.push(match run {
             Ok(nodes) => Part::Region(Box::new(region(graph, &nodes, &uses)?)),
@@ -99,6 +102,39 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
         });
     }
     Ok(parts)
+}
+
+/// Where in the second half of a run of nodes the fewest bytes an element cross, the last of several
+/// such places: what crosses is stored in memory.
+fn narrowest(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> usize {
+    let place: BTreeMap<NodeId, usize> =
+        nodes.iter().enumerate().map(|(at, &id)| (id, at)).collect();
+    // By how much the bytes before a node differ from those before the one before it.
+    let mut changes = vec![0i64; nodes.len() + 1];
+    for (at, &id) in nodes.iter().enumerate() {
+        for &output in &graph.node(id).outputs {
+            let bytes = graph.ty(output).dtype.size() as i64;
+            let users = uses[output.0 as usize].iter();
+            let last = users.map(|user| place.get(user).copied().unwrap_or(nodes.len())).max();
+            let last = last.unwrap_or(at);
+            if last > at {
+                changes[at + 1] += bytes;
+                if let Some(change) = changes.get_mut(last + 1) {
+                    *change -= bytes;
+                }
+            }
+        }
+    }
+    let mut crossing = 0;
+    let bytes: Vec<i64> = changes
+        .into_iter()
+        .map(|change| {
+            crossing += change;
+            crossing
+        })
+        .collect();
+    let least = (nodes.len() / 2..=nodes.len()).rev().min_by_key(|&at| bytes[at]);
+    least.filter(|&at| at > 0).unwrap_or(nodes.len())
 }
 
 /// Some nodes as a graph of their own.

@@ -167,6 +167,25 @@ def average_pool(g: Random, chain: Chain) -> Drawn:
     return chain.finish(v, 0.05)
 
 
+@quantised("MaxPool", count=4)
+def max_pool(g: Random, chain: Chain) -> Drawn:
+    x = chain.operand(g.size(1, 2), g.size(1, 5), *g.sizes(2, 4, 9))
+    v = chain.add("MaxPool", x, kernel_shape=[2, 3], strides=g.sizes(2, 1, 2), ceil_mode=g.pick(0, 1),
+                  pads=g.sizes(4, 0, 1) if g.maybe() else None, dilations=[1, g.size(1, 2)])
+    return chain.finish(v, 0.05)
+
+
+@quantised("ConvTranspose")
+def conv_transpose(g: Random, chain: Chain) -> Drawn:
+    channels, filters, kernel = g.size(1, 4), g.size(1, 5), g.sizes(2, 1, 3)
+    scale = g.number(0.01, 0.1)
+    x = chain.operand(1, channels, *g.sizes(2, 2, 6), scale=scale)
+    w, by_weight = chain.weights([channels, filters, *kernel], 1, filters)
+    bias = [chain.bias(filters, scale, by_weight)] if g.maybe() else []
+    v = chain.add("ConvTranspose", x, w, *bias, kernel_shape=kernel, strides=g.sizes(2, 1, 2))
+    return chain.finish(v, 0.01 * (channels * float(np.prod(kernel))) ** 0.5)
+
+
 @quantised("GlobalAveragePool", count=4)
 def global_average_pool(g: Random, chain: Chain) -> Drawn:
     return chain.finish(chain.add("GlobalAveragePool", chain.operand(g.size(1, 2), g.size(1, 9), *g.sizes(2, 1, 9))), 0.02)

@@ -65,7 +65,8 @@ pub(super) fn apply(
     facts: &Facts,
 ) -> Option<Contents> {
     let count = usize::try_from(result.elements().as_const()?).ok()?;
-    if count > MOST_ELEMENTS || result.static_sizes().is_none() {
+    let mut types = operands.iter().map(|operand| operand.ty).chain([result]);
+    if count > MOST_ELEMENTS || result.static_sizes().is_none() || types.any(is_data) {
         return None;
     }
     if let Op::SizeOf(size_of) = op {
@@ -116,6 +117,13 @@ pub(super) fn apply(
         Op::Reduce(reduce) => reduced(reduce, operands[0], count, facts),
         _ => moved(op, operands),
     }
+}
+
+/// Whether no shape is computed with a value of this type, however small: a matrix of floats or of small
+/// integers is a weight, which is better kept as it is in the model.
+fn is_data(ty: &TensorType) -> bool {
+    let small = ty.dtype.integer_range().is_some() && ty.dtype.bits() <= 16;
+    ty.rank() > 1 && ty.dtype != DType::Bool && (ty.dtype.is_float() || small)
 }
 
 /// Whether the work is in proportion to operands and results, whatever the attributes say.

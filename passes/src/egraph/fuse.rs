@@ -9,14 +9,14 @@
 //! be taken in.
 
 use super::body::{Body, Plain, label};
-use super::fused::{Kind, kind, parts};
+use super::fused::{Kind, is_small_integer, kind, parts};
 use super::language::{TensorGraph, TensorNode, Uses, add_fused};
 use super::rule::{Class, Rewrite, Rule, Theme, join};
 use egg::{Id, Language};
 use kiln_ir::Graph;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_tensor::Dim;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a body takes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +64,16 @@ pub fn rules() -> Vec<Rule> {
 #[derive(Debug)]
 pub(super) struct Step {
     growth: Growth,
-    forced: bool,
     body: Body,
+}
+
+/// An operation that a body may take in.
+struct Taken {
+    /// The input that it computes.
+    input: Id,
+    kind: Kind,
+    /// Whether this can only save work.
+    forced: bool,
 }
 
 impl Growth {
@@ -141,7 +149,11 @@ impl Surroundings {
         Surroundings { plain: Plain::of(egraph), uses }
     }
 
-    /// The ways for the body of a node to grow: the first that can only save work, or else all.
+    /// The ways for the body of a node to grow: as far as that can only save work, or else by any one
+    /// operation.
+    ///
+    /// No body is as long as a model. Where small integers stand between two operations is a good
+    /// place to end one, so it grows up to those first, and that is a way of its own.
     fn steps(&self, egraph: &TensorGraph, class: Id, node: &TensorNode) -> Vec<Step> {
         let alone = self.plain.op(egraph, class).is_none_or(|op| kind(op) == Kind::Alone);
         if alone || egraph.analysis.op(node.op).is_none() {
@@ -149,60 +161,119 @@ impl Surroundings {
         }
         let cut: Vec<Id> = node.children().iter().map(|&child| egraph.find(child)).collect();
         let Some(body) = self.plain.body(egraph, class, &cut) else { return Vec::new() };
+        let (mut ways, mut longest) = (Vec::new(), None);
+        loop {
+            let body = longest.as_ref().map_or(&body, |step: &Step| &step.body);
+            let (forced, free): (Vec<Taken>, Vec<Taken>) =
+                self.takes(egraph, class, body).into_iter().partition(|taken| taken.forced);
+            let (small, wide): (Vec<Taken>, Vec<Taken>) = forced
+                .into_iter()
+                .partition(|taken| is_small_integer(egraph[taken.input].data.ty.dtype));
+            let wide = self.longer(egraph, class, body, &wide);
+            let up_to_integers = wide.is_none();
+            match wide.or_else(|| self.longer(egraph, class, body, &small)) {
+                Some(next) => {
+                    let before = longest.replace(next);
+                    ways.extend(before.filter(|_| up_to_integers));
+                }
+                None if longest.is_none() => {
+                    let each = free.chunks(1);
+                    return each.filter_map(|one| self.step(egraph, class, body, one)).collect();
+                }
+                None => {
+                    ways.extend(longest);
+                    return ways;
+                }
+            }
+        }
+    }
+
+    /// What a body may take in, of each of its inputs once.
+    fn takes(&self, egraph: &TensorGraph, class: Id, body: &Body) -> Vec<Taken> {
         if body.members.len() >= MAX_MEMBERS {
             return Vec::new();
         }
-        let mut steps = Vec::new();
-        let mut tried = BTreeSet::new();
-        for &input in &body.inputs {
-            if !tried.insert(input) {
-                continue;
-            }
-            let Some(step) = self.step(egraph, class, &body, input) else { continue };
-            if step.forced {
-                return vec![step];
-            }
-            steps.push(step);
-        }
-        steps
+        let inputs = body.inputs.iter().enumerate();
+        let once = inputs.filter(|&(number, input)| !body.inputs[..number].contains(input));
+        once.filter_map(|(_, &input)| self.taken(egraph, class, body, input)).collect()
     }
 
-    /// The body with the operation that computes one of its inputs, if it may take that in.
-    fn step(&self, egraph: &TensorGraph, class: Id, body: &Body, input: Id) -> Option<Step> {
-        let node = self.plain.node(egraph, input)?;
-        let op = egraph.analysis.op(node.op)?;
-        let taken = kind(op);
+    /// The body with all of these operations, or else with one of them.
+    fn longer(
+        &self,
+        egraph: &TensorGraph,
+        class: Id,
+        body: &Body,
+        several: &[Taken],
+    ) -> Option<Step> {
+        let all = self.step(egraph, class, body, several);
+        all.or_else(|| several.chunks(1).find_map(|one| self.step(egraph, class, body, one)))
+    }
+
+    /// The operation that computes an input of a body, if that may take it in.
+    fn taken(&self, egraph: &TensorGraph, class: Id, body: &Body, input: Id) -> Option<Taken> {
+        let op = egraph.analysis.op(self.plain.node(egraph, input)?.op)?;
+        let kind = kind(op);
         let inside = self.used_only_by(input, &body.members);
-        let allowed = match taken {
+        let allowed = match kind {
             Kind::Leaf => true,
             Kind::Streaming | Kind::Anchored => inside,
-            Kind::Movement | Kind::Pointwise => inside || is_cheap(op),
+            Kind::Movement | Kind::Pointwise => {
+                inside || is_cheap(op) && !self.narrows(egraph, input, op)
+            }
             Kind::Alone => false,
         };
         if !allowed || self.repeats_work(egraph, body, class, input, op) {
             return None;
         }
-        let mut cut: Vec<Id> = body.inputs.iter().copied().filter(|&id| id != input).collect();
-        cut.extend(node.children().iter().map(|&child| egraph.find(child)));
+        let forced =
+            kind == Kind::Leaf || (inside && matches!(kind, Kind::Pointwise | Kind::Movement));
+        Some(Taken { input, kind, forced })
+    }
+
+    /// The body with the operations that compute some of its inputs.
+    fn step(
+        &self,
+        egraph: &TensorGraph,
+        class: Id,
+        body: &Body,
+        several: &[Taken],
+    ) -> Option<Step> {
+        let first = several.first()?;
+        let is_taken = |id: &Id| several.iter().any(|taken| taken.input == *id);
+        let mut cut: Vec<Id> = body.inputs.iter().copied().filter(|id| !is_taken(id)).collect();
+        for taken in several {
+            let node = self.plain.node(egraph, taken.input)?;
+            cut.extend(node.children().iter().map(|&child| egraph.find(child)));
+        }
         let grown = self.plain.body(egraph, class, &cut)?;
+        if several.len() > 1 && grown.members.len() > MAX_MEMBERS {
+            return None;
+        }
         let parts = parts(&grown.graph).ok()?;
         if evaluations(&grown.graph) > MOST_EVALUATIONS {
             return None;
         }
         let had_core = body.members.iter().any(|&member| self.is_core(egraph, member));
-        let growth = match taken {
+        let growth = match first.kind {
             Kind::Streaming | Kind::Anchored => Growth::Epilogue,
             Kind::Movement => Growth::Movement,
             _ if had_core && parts.prologue.len() > self.prologue_length(body) => Growth::Prologue,
             _ => Growth::Elementwise,
         };
-        let forced =
-            taken == Kind::Leaf || (inside && matches!(taken, Kind::Pointwise | Kind::Movement));
-        Some(Step { growth, forced, body: grown })
+        Some(Step { growth, body: grown })
     }
 
     fn prologue_length(&self, body: &Body) -> usize {
         parts(&body.graph).map_or(0, |parts| parts.prologue.len())
+    }
+
+    /// Whether an operation's result has smaller elements than its operand: more would be read to
+    /// compute it again than to read it.
+    fn narrows(&self, egraph: &TensorGraph, class: Id, op: &Op) -> bool {
+        let size = |id: Id| egraph[egraph.find(id)].data.ty.dtype.size();
+        let node = self.plain.node(egraph, class).filter(|_| matches!(op, Op::Cast(_)));
+        node.is_some_and(|node| node.children().iter().any(|&child| size(child) > size(class)))
     }
 
     fn is_core(&self, egraph: &TensorGraph, class: Id) -> bool {

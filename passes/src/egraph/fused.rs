@@ -13,8 +13,8 @@
 //! - at most one **core**, which is either
 //!   - *streaming*: `Reduce`, `ArgReduce`, `Softmax`, `Normalize` (reads each element of operand 0
 //!     a bounded number of times, in order), or
-//!   - *anchored*: `Contract`, `Conv`, `ConvTranspose`, `Attention`, `WindowReduce` (reads its
-//!     operands many times).
+//!   - *anchored*: `Contract`, `Conv`, `ConvTranspose`, `Attention`, `WindowReduce`, `Resize` (reads
+//!     its operands many times).
 //!
 //! Every input is used, and every node leads to the result. A constant of more than one element is
 //! an input. A `Reshape` that stands alone in the graph is a view of its operand's buffer: it costs
@@ -29,15 +29,16 @@
 //!   pointwise and movement nodes (pull indices back). Under every other operand, and under all
 //!   operands of an anchored core, it is only `Transpose`, `Slice` and `Broadcast` chains of a body
 //!   input or leaf, and any `Reshape` there adds or drops dimensions of size 1: affine index maps,
-//!   nothing computed twice. A product of small integers may widen what it reads, and take a zero
-//!   point off: they are read four times as fast as what they become;
-//! - the **epilogue**, pointwise nodes that depend on the core. Each has exactly the shape of the
-//!   core's result, so that element `i` of the result needs element `i` of the core and no other;
+//!   nothing computed twice. A core over small integers (a product, a pooling, a resize) may widen
+//!   what it reads, and take a zero point off: they are read faster than what they become;
+//! - the **epilogue**, pointwise nodes that depend on the core, and reshapes that add or drop
+//!   dimensions of size 1. Each has the shape of the core's result but for those, so that element `i`
+//!   of the result needs element `i` of the core and no other;
 //! - the **side**, pointwise, movement and leaf nodes that the epilogue uses but that neither depend
 //!   on the core nor are in its prologue (a node in both is prologue, and may be evaluated in both);
 //! - the **tail**, a chain of `Transpose` and merging `Reshape` after all of the epilogue: the write
 //!   index stays affine in the axes of the core's result. A merging `Reshape` joins neighbouring
-//!   dimensions or adds and drops dimensions of size 1; it splits none.
+//!   dimensions; it splits none.
 
 use kiln_ir::op::{BinaryFn, Cast, Op, PadMode};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
@@ -80,7 +81,8 @@ pub fn kind(op: &Op) -> Kind {
         | Op::Conv(_)
         | Op::ConvTranspose(_)
         | Op::Attention(_)
-        | Op::WindowReduce(_) => Kind::Anchored,
+        | Op::WindowReduce(_)
+        | Op::Resize(_) => Kind::Anchored,
         _ => Kind::Alone,
     }
 }
@@ -92,7 +94,7 @@ pub struct Parts {
     pub core: Option<NodeId>,
     /// What the core depends on.
     pub prologue: Vec<NodeId>,
-    /// Pointwise nodes that depend on the core; all nodes of a body without a core.
+    /// What computes element by element from the core's result; all nodes of a body without a core.
     pub epilogue: Vec<NodeId>,
     /// What the epilogue uses besides the core.
     pub side: Vec<NodeId>,
@@ -179,9 +181,9 @@ pub fn parts(body: &Graph) -> Result<Parts, NotFusible> {
             continue;
         }
         mark(&mut after, output);
-        let in_place = kind(&node.op) == Kind::Pointwise
+        let in_place = (kind(&node.op) == Kind::Pointwise || moves_only_ones(body, node))
             && !moved
-            && body.ty(output).shape == body.ty(core.outputs[0]).shape;
+            && long(&body.ty(output).shape).eq(long(&body.ty(core.outputs[0]).shape));
         if in_place {
             parts.epilogue.push(id);
         } else if keeps_writes_affine(body, node) {
@@ -221,7 +223,7 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
     let streaming = kind(&core.op) == Kind::Streaming;
     for (position, &operand) in core.inputs.iter().enumerate() {
         let computes = streaming && position == 0;
-        let widens = matches!(core.op, Op::Contract(_) | Op::Conv(_));
+        let widens = reads_integers(&core.op);
         // A node may be reached under one operand freely and under another strictly, so each walk
         // has its own marks.
         let mut seen = vec![false; body.nodes().len()];
@@ -261,17 +263,33 @@ pub(crate) fn is_widening(body: &Graph, node: &Node) -> bool {
     }
 }
 
+/// Whether a core may widen small integers as it reads them.
+fn reads_integers(core: &Op) -> bool {
+    matches!(
+        core,
+        Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::WindowReduce(_) | Op::Resize(_)
+    )
+}
+
 /// Whether a conversion makes a number of 32 or 64 bits of a small integer.
 pub(crate) fn widens(cast: &Cast, from: DType) -> bool {
-    matches!(from, DType::I8 | DType::U8) && matches!(cast.to, DType::I32 | DType::F32 | DType::F64)
+    is_small_integer(from) && matches!(cast.to, DType::I32 | DType::F32 | DType::F64)
+}
+
+/// Integers that f32 holds, and that are read at less cost than what they become.
+pub(crate) fn is_small_integer(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16)
 }
 
 /// Whether a node is a reshape that only adds or drops dimensions of size 1.
 fn moves_only_ones(body: &Graph, node: &Node) -> bool {
     let (Op::Reshape(reshape), &[input]) = (&node.op, node.inputs.as_slice()) else { return false };
-    let long =
-        |shape: &[Dim]| -> Vec<Dim> { shape.iter().filter(|dim| !dim.is(1)).cloned().collect() };
-    long(&body.ty(input).shape) == long(&reshape.shape)
+    long(&body.ty(input).shape).eq(long(&reshape.shape))
+}
+
+/// The dimensions of a shape that are not 1.
+fn long(shape: &[Dim]) -> impl Iterator<Item = &Dim> {
+    shape.iter().filter(|dim| !dim.is(1))
 }
 
 fn keeps_writes_affine(body: &Graph, node: &Node) -> bool {

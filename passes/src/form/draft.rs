@@ -115,9 +115,9 @@ impl<'c> Draft<'c> {
             Some(&first) => body.node(first).inputs[0],
             None => result,
         };
-        let computed = finish.value(before_tail, index)?;
+        let mut place = respread(index, &body.ty(core).shape, &body.ty(before_tail).shape)?;
+        let computed = finish.value(before_tail, &place)?;
         let stored = finish.stored(computed, body.ty(result).dtype);
-        let mut place = index.to_vec();
         for &id in &self.context.tail {
             let node = body.node(id);
             let (from, to) = (body.ty(node.inputs[0]), body.ty(node.outputs[0]));
@@ -131,6 +131,14 @@ impl<'c> Draft<'c> {
         }
         Ok((stored, Access { operand: self.output(0), index: place }))
     }
+}
+
+/// An index of a shape as one of a shape that differs in dimensions of size 1.
+fn respread(index: &[Index], from: &[Dim], to: &[Dim]) -> Result<Vec<Index>, Fault> {
+    let mut long = index.iter().zip(from).filter(|(_, dim)| !dim.is(1)).map(|(index, _)| index);
+    let place = |dim: &Dim| if dim.is(1) { Some(Index::zero()) } else { long.next().cloned() };
+    let places = to.iter().map(place).collect::<Option<Vec<Index>>>();
+    places.ok_or_else(|| "the result has other dimensions than what was computed".into())
 }
 
 fn operand(name: String, role: Role, dtype: DType, shape: Vec<Dim>) -> Operand {

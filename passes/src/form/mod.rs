@@ -277,6 +277,7 @@ impl Draft<'_> {
             Op::ConvTranspose(conv) => transposed::form(self, core, conv),
             Op::WindowReduce(window) => window::form(self, core, window),
             Op::Attention(attention) => attention::form(self, core, attention),
+            Op::Resize(resize) => resize::form(self, core, resize),
             Op::Recurrent(recurrent) => recurrent::form(self, core, recurrent),
             Op::Accumulate(scan) => scan::form(self, core, scan),
             Op::ScatterElements(scatter) => scatter::elements(self, core, scatter),

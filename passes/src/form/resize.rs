@@ -4,11 +4,11 @@
 //! Invariant: neighbours are clamped to the tensor, so that every place is inside; whole factors need
 //! no arithmetic at all.
 
-use super::draft::{Fault, computed_in};
+use super::draft::{Draft, Fault, computed_in};
 use super::walk::Walk;
-use kiln_ir::ValueId;
 use kiln_ir::kernel::{Index, ScalarId, ScalarOp};
 use kiln_ir::op::{BinaryFn, CoordinateMode, NearestMode, Resize, ResizeMode, UnaryFn};
+use kiln_ir::{Node, ValueId};
 use kiln_tensor::{DType, Dim};
 
 /// Where samples are taken along one dimension.
@@ -19,8 +19,19 @@ enum Taps {
     Several(Vec<(Index, ScalarId)>),
 }
 
+pub(super) fn form(draft: &mut Draft, core: &Node, resize: &Resize) -> Result<(), Fault> {
+    let index = draft.outer_axes("o", &draft.context.body.ty(core.outputs[0]).shape);
+    let stage = draft.stage();
+    let mut finish = stage.walk();
+    let sampled = sample(&mut finish, resize, core.inputs[0], &index)?;
+    let (stored, place) = draft.result(&mut finish, core.outputs[0], &index, sampled)?;
+    finish.program.results = vec![stored];
+    draft.stages.push(stage.pointwise(finish, vec![place]));
+    Ok(())
+}
+
 /// The element of a resized value at an index.
-pub(super) fn sample(
+fn sample(
     walk: &mut Walk,
     resize: &Resize,
     x: ValueId,

@@ -7,7 +7,7 @@
 
 use super::draft::{Context, Fault, computed_in};
 use super::index::{Linear, Space, shifted};
-use super::{indexing, resize};
+use super::indexing;
 use kiln_ir::kernel::{Access, Axis, Index, Scalar, ScalarId, ScalarOp, ScalarProgram};
 use kiln_ir::op::{BinaryFn, Op, PadMode, UnaryFn};
 use kiln_ir::{Node, Producer, ValueId};
@@ -274,10 +274,6 @@ impl<'c> Walk<'c> {
                 indexing::gather_elements(self, inputs, gather.axis, index)
             }
             Op::GatherNd(gather) => indexing::gather_nd(self, inputs, gather.batch_dims, index),
-            Op::Resize(resize) => {
-                let sample = resize::sample(self, resize, inputs[0], index)?;
-                self.rounded(sample, value)
-            }
             other => Err(format!("{} has no value at one point", other.name())),
         }
     }

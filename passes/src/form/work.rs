@@ -11,11 +11,13 @@ use kiln_tensor::{DType, Dim};
 /// are computed from those.
 pub fn flops(kernel: &Kernel) -> Dim {
     let outer: Dim = kernel.outer.iter().map(|axis| axis.extent.clone()).product();
-    let stages: Dim = kernel.stages.iter().map(stage).sum();
+    let programs = kernel.stages.iter().flat_map(|stage| [&stage.body, &stage.finish]);
+    let floats = programs.flat_map(|program| &program.code).any(|(_, dtype)| dtype.is_float());
+    let stages: Dim = kernel.stages.iter().map(|of| stage(of, floats)).sum();
     outer * stages
 }
 
-fn stage(stage: &Stage) -> Dim {
+fn stage(stage: &Stage, floats: bool) -> Dim {
     let points = |reduction: bool| -> Dim {
         let axes = stage.axes.iter();
         axes.filter(|axis| reduction || axis.kind != AxisKind::Reduction)
@@ -23,11 +25,11 @@ fn stage(stage: &Stage) -> Dim {
             .product()
     };
     let combined = stage.combine.len() as i64;
-    let inner = Dim::from(program(&stage.body) + combined);
-    points(true) * inner + points(false) * Dim::from(program(&stage.finish))
+    let inner = Dim::from(program(&stage.body, floats) + combined);
+    points(true) * inner + points(false) * Dim::from(program(&stage.finish, floats))
 }
 
-fn program(program: &ScalarProgram) -> i64 {
+fn program(program: &ScalarProgram, floats: bool) -> i64 {
     let code = program.code.iter();
     code.map(|(op, dtype)| match op {
         ScalarOp::Unary(f, _) => unary(*f),
@@ -35,6 +37,8 @@ fn program(program: &ScalarProgram) -> i64 {
         ScalarOp::Binary(BinaryFn::Rem | BinaryFn::Mod, ..) => 4,
         // Index arithmetic is not counted.
         ScalarOp::Binary(..) | ScalarOp::Select(..) if *dtype == DType::I64 => 0,
+        // A zero point is taken off as an operand is read.
+        ScalarOp::Binary(..) if floats && dtype.is_integer() => 0,
         ScalarOp::Binary(..) | ScalarOp::Select(..) => 1,
         _ => 0,
     })

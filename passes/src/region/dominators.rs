@@ -9,7 +9,8 @@
 use super::{MAX_NODES, is_constant, is_heavy};
 use crate::egraph::fused::is_widening;
 use crate::late::Late;
-use kiln_ir::{Graph, NodeId, Producer};
+use kiln_ir::op::{self, BinaryFn, Op};
+use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -18,14 +19,28 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
     let mut segments = by_dominators(graph);
     let uses = graph.uses();
     for (id, node) in graph.nodes().rev() {
-        // What widens small integers is part of what reads them.
-        if is_widening(graph, node) {
+        // What makes numbers of small integers is part of what reads them.
+        if is_widening(graph, node) || dequantises(graph, node) {
             let users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
             let first = users.map(|user| segments[user.0 as usize]).min();
             segments[id.0 as usize] = first.unwrap_or(0).max(segments[id.0 as usize]);
         }
     }
     segments
+}
+
+/// Whether a node scales what was a small integer before.
+fn dequantises(graph: &Graph, node: &Node) -> bool {
+    let (Op::Binary(op::Binary { f: BinaryFn::Mul }), &[a, b]) = (&node.op, &node.inputs[..])
+    else {
+        return false;
+    };
+    let widened = |value: ValueId| match graph.value(value).producer {
+        Producer::Node { node, .. } => is_widening(graph, graph.node(node)),
+        Producer::Input(_) => false,
+    };
+    let constant = |value: ValueId| graph.constant_of(value).is_some();
+    widened(a) && constant(b) || widened(b) && constant(a)
 }
 
 fn by_dominators(graph: &Graph) -> Vec<usize> {

@@ -7,7 +7,7 @@
 mod elementwise;
 mod movement;
 
-use super::integer_products;
+use super::integers;
 use super::rebuild::Rebuild;
 use crate::PassError;
 use crate::region::is_heavy;
@@ -83,7 +83,7 @@ impl<'g> Folding<'g> {
         }
         graph.outputs().iter().for_each(|&output| weigh(output));
         let values = vec![None; constant.len()];
-        let widens = integer_products::widening(graph);
+        let widens = integers::widening(graph);
         Folding { graph, constant, weighs, widens, values, growth: MOST_GROWTH }
     }
 

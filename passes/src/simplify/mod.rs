@@ -4,7 +4,7 @@
 //! the driver stops at a fixed point or after [`MAX_ROUNDS`].
 
 mod fold;
-mod integer_products;
+mod integers;
 mod merge_chains;
 mod merge_equal;
 mod rebuild;
@@ -25,7 +25,7 @@ type Pass = fn(&Graph) -> Result<(Graph, bool), PassError>;
 /// In the order in which they help each other.
 const PASSES: [(&str, Pass); 8] = [
     ("remove_dead", remove_dead::remove_dead),
-    ("integer_products", integer_products::integer_products),
+    ("integers", integers::integers),
     ("shape_arithmetic", shape_arithmetic::shape_arithmetic),
     ("fold", fold::fold),
     ("take_branch", take_branch::take_branch),

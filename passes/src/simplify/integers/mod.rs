@@ -1,0 +1,98 @@
+//! What works on numbers that stand for small integers reads the integers themselves.
+//!
+//! Invariant: sums of integers are exact, and sums of numbers round no worse than they would have.
+//!
+//! `(a − za)·sa` times `b`, summed, is `sa` times the sum of `(a − za)·b`, for a scale that does not
+//! depend on what is summed over; so is a mean or an interpolation; and a neighbour or the largest of
+//! several is the same of the integers. Scales move behind the operation, to what quantises its result.
+//! The integers are widened where they are read (see `fused`), so both they and weights stay as small
+//! as they are in the model, and they are multiplied and added in floating point, in which processors
+//! are several times as fast as in 32-bit integers: f32 holds whole numbers up to 2²⁴, f64 any sum
+//! that fits in 32 bits.
+
+mod dequantised;
+mod product;
+mod sample;
+
+use super::rebuild::Rebuild;
+use crate::PassError;
+use crate::egraph::fused::is_small_integer;
+use dequantised::{moves, producer};
+use kiln_ir::op::{self, BinaryFn, Op};
+use kiln_ir::{Graph, GraphError, Node, OpError, ValueId};
+use kiln_tensor::{DType, Tensor, TensorError};
+use product::Product;
+use sample::Sample;
+
+const PASS: &str = "integers";
+
+pub(super) fn integers(graph: &Graph) -> Result<(Graph, bool), PassError> {
+    let mut rebuild = Rebuild::start(PASS, graph);
+    for (_, node) in graph.nodes() {
+        if let Some(product) = Product::of(graph, node) {
+            product.write(&mut rebuild, graph, node)?;
+        } else if let Some(sample) = Sample::of(graph, node) {
+            sample.write(&mut rebuild, graph, node)?;
+        } else {
+            rebuild.keep(graph, node)?;
+        }
+    }
+    rebuild.finish(graph)
+}
+
+/// Which nodes stand between small integers that are constant and a product of integers, and are
+/// best left for where it reads them.
+pub(super) fn widening(graph: &Graph) -> Vec<bool> {
+    let mut widens = vec![false; graph.nodes().len()];
+    for (_, node) in graph.nodes() {
+        let product = matches!(node.op, Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_));
+        for &input in node.inputs.iter().filter(|_| product) {
+            mark_widening(graph, input, &mut widens);
+        }
+    }
+    widens
+}
+
+/// Marks the nodes from what a product reads down to a constant of small integers.
+fn mark_widening(graph: &Graph, value: ValueId, widens: &mut [bool]) {
+    let mut path = Vec::new();
+    let mut at = value;
+    while let Some((id, node)) = producer(graph, at) {
+        if is_small_integer(graph.ty(at).dtype) {
+            break;
+        }
+        let Some(&first) = node.inputs.first() else { return };
+        let from = graph.ty(first).dtype;
+        let goes_on = match &node.op {
+            Op::Cast(_) => is_small_integer(from) || from == DType::I32,
+            Op::Binary(binary) => binary.f == BinaryFn::Sub,
+            op => moves(op),
+        };
+        if !goes_on {
+            return;
+        }
+        path.push(id);
+        at = first;
+    }
+    if is_small_integer(graph.ty(at).dtype) {
+        path.into_iter().for_each(|id| widens[id.0 as usize] = true);
+    }
+}
+
+/// The value times factors, which stretch to its shape.
+fn scaled(
+    rebuild: &mut Rebuild,
+    value: ValueId,
+    sizes: Vec<usize>,
+    factors: &[f64],
+    node: &Node,
+) -> Result<ValueId, PassError> {
+    let error = |error| PassError::Graph { pass: PASS, error };
+    let of_tensor = |cause: TensorError| {
+        let (op, node) = ("Constant", node.source.clone());
+        error(GraphError::Op { op, node, error: OpError::from(cause) })
+    };
+    let tensor = Tensor::from_f64(DType::F32, sizes, factors).map_err(of_tensor)?;
+    let factors = rebuild.new.constant(tensor).map_err(error)?;
+    rebuild.add1(op::Binary { f: BinaryFn::Mul }, &[value, factors], node)
+}
