@@ -87,7 +87,9 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
             runs.push(Ok(std::mem::take(&mut open)));
         } else if open.len() >= MAX_NODES {
             let rest = open.split_off(narrowest(graph, &open, &uses));
-            runs.push(Ok(std::mem::replace(&mut open, rest)));
+            let (early, late) = without_late(graph, std::mem::replace(&mut open, rest), &uses);
+            open.splice(..0, late);
+            runs.push(Ok(early));
         }
         segment = next;
         if opaque { runs.push(Err(id)) } else { open.push(id) }
@@ -135,6 +137,24 @@ fn narrowest(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> usize {
         .collect();
     let least = (nodes.len() / 2..=nodes.len()).rev().min_by_key(|&at| bytes[at]);
     least.filter(|&at| at > 0).unwrap_or(nodes.len())
+}
+
+/// Nodes of a run, and after them those that only make numbers of small integers for what comes later:
+/// whatever reads numbers had better read the integers.
+fn without_late(
+    graph: &Graph,
+    nodes: Vec<NodeId>,
+    uses: &[Vec<NodeId>],
+) -> (Vec<NodeId>, Vec<NodeId>) {
+    let mut early: BTreeSet<NodeId> = nodes.iter().copied().collect();
+    for &id in nodes.iter().rev() {
+        let node = graph.node(id);
+        let mut users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
+        if dominators::makes_numbers(graph, node) && !users.any(|user| early.contains(user)) {
+            early.remove(&id);
+        }
+    }
+    nodes.into_iter().partition(|id| early.contains(id))
 }
 
 /// Some nodes as a graph of their own.

@@ -13,10 +13,10 @@ use super::fused::{Kind, is_small_integer, kind, parts};
 use super::language::{TensorGraph, TensorNode, Uses, add_fused};
 use super::rule::{Class, Rewrite, Rule, Theme, join};
 use egg::{Id, Language};
-use kiln_ir::Graph;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
+use kiln_ir::{Graph, Producer, ValueId};
 use kiln_tensor::Dim;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a body takes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub enum Growth {
 
 /// More bodies of one value than this are not considered.
 const MAX_BODIES: usize = 24;
-/// Larger bodies are not grown: no real kernel needs them, and code would become slow to compile.
+/// Larger bodies, their constants aside, are not grown: no real kernel needs them, and code would
+/// become slow to compile.
 pub(super) const MAX_MEMBERS: usize = 64;
 /// Scalar operations for one element of a body, at most. A value that is read at several indices,
 /// as by a concatenation with what was made of it, is computed for each: a chain of those would
@@ -190,7 +191,7 @@ impl Surroundings {
 
     /// What a body may take in, of each of its inputs once.
     fn takes(&self, egraph: &TensorGraph, class: Id, body: &Body) -> Vec<Taken> {
-        if body.members.len() >= MAX_MEMBERS {
+        if self.computed(egraph, body) >= MAX_MEMBERS {
             return Vec::new();
         }
         let inputs = body.inputs.iter().enumerate();
@@ -226,8 +227,9 @@ impl Surroundings {
         if !allowed || self.repeats_work(egraph, body, class, input, op) {
             return None;
         }
-        let forced =
-            kind == Kind::Leaf || (inside && matches!(kind, Kind::Pointwise | Kind::Movement));
+        let forced = kind == Kind::Leaf
+            || (inside && matches!(kind, Kind::Pointwise | Kind::Movement))
+            || self.of_integers(egraph, input);
         Some(Taken { input, kind, forced })
     }
 
@@ -247,7 +249,7 @@ impl Surroundings {
             cut.extend(node.children().iter().map(|&child| egraph.find(child)));
         }
         let grown = self.plain.body(egraph, class, &cut)?;
-        if several.len() > 1 && grown.members.len() > MAX_MEMBERS {
+        if several.len() > 1 && self.computed(egraph, &grown) > MAX_MEMBERS {
             return None;
         }
         let parts = parts(&grown.graph).ok()?;
@@ -268,6 +270,27 @@ impl Surroundings {
         parts(&body.graph).map_or(0, |parts| parts.prologue.len())
     }
 
+    /// Whether a value is made of small integers by what takes a zero point off and scales them: they are
+    /// read faster than it is, whoever else reads it.
+    fn of_integers(&self, egraph: &TensorGraph, class: Id) -> bool {
+        let mut at = class;
+        while !is_small_integer(egraph[at].data.ty.dtype) {
+            let Some(node) = self.plain.node(egraph, at) else { return false };
+            let is_constant = |id: Id| egraph[egraph.find(id)].data.constant;
+            let from = match (egraph.analysis.op(node.op), node.children()) {
+                (Some(Op::Cast(_)), &[x]) => x,
+                (Some(Op::Binary(binary)), &[x, by])
+                    if matches!(binary.f, BinaryFn::Sub | BinaryFn::Mul) && is_constant(by) =>
+                {
+                    x
+                }
+                _ => return false,
+            };
+            at = egraph.find(from);
+        }
+        at != egraph.find(class)
+    }
+
     /// Whether an operation's result has smaller elements than its operand: more would be read to
     /// compute it again than to read it.
     fn narrows(&self, egraph: &TensorGraph, class: Id, op: &Op) -> bool {
@@ -279,6 +302,13 @@ impl Surroundings {
     fn is_core(&self, egraph: &TensorGraph, class: Id) -> bool {
         let op = self.plain.op(egraph, class);
         op.is_some_and(|op| matches!(kind(op), Kind::Streaming | Kind::Anchored))
+    }
+
+    /// How many operations of a body compute something, its constants aside.
+    fn computed(&self, egraph: &TensorGraph, body: &Body) -> usize {
+        let computes =
+            |&&member: &&Id| self.plain.op(egraph, member).is_some_and(|op| kind(op) != Kind::Leaf);
+        body.members.iter().filter(computes).count()
     }
 
     fn used_only_by(&self, class: Id, members: &[Id]) -> bool {
@@ -329,20 +359,52 @@ fn is_larger(a: &Dim, b: &Dim) -> bool {
     }
 }
 
-/// Scalar operations for one element of the result, nothing shared but the result of a core.
+/// Scalar operations for one element of the result, or of what a core reads, whichever are more.
 fn evaluations(body: &Graph) -> u64 {
-    let mut counts = vec![1u64; body.value_count()];
-    for (_, node) in body.nodes() {
-        let inputs = node.inputs.iter().map(|input| counts[input.0 as usize]);
-        let count = inputs.fold(1, u64::saturating_add);
-        let stored = matches!(kind(&node.op), Kind::Streaming | Kind::Anchored);
-        for output in &node.outputs {
-            // What a core reads counts as much as what is made of it.
-            let within = if count > MOST_EVALUATIONS { count } else { 1 };
-            counts[output.0 as usize] = if stored { within } else { count };
+    let core = body
+        .nodes()
+        .map(|(_, node)| node)
+        .find(|node| matches!(kind(&node.op), Kind::Streaming | Kind::Anchored));
+    let of = |values: &[ValueId]| Evaluation { body, places: 0, seen: BTreeSet::new() }.of(values);
+    of(body.outputs()).max(core.map_or(0, |core| of(&core.inputs)))
+}
+
+/// Scalars that a kernel computes: one for each value and each place that it is needed at.
+struct Evaluation<'b> {
+    body: &'b Graph,
+    /// How many different places there are so far; the first is that of the result.
+    places: usize,
+    /// What was met, and where.
+    seen: BTreeSet<(ValueId, usize)>,
+}
+
+impl Evaluation<'_> {
+    fn of(mut self, values: &[ValueId]) -> u64 {
+        let mut pending: Vec<(ValueId, usize)> = values.iter().map(|&value| (value, 0)).collect();
+        let mut count = 0;
+        while let Some((value, place)) = pending.pop() {
+            let Producer::Node { node, .. } = self.body.value(value).producer else { continue };
+            let node = self.body.node(node);
+            let kind = kind(&node.op);
+            if kind == Kind::Leaf || !self.seen.insert((value, place)) {
+                continue;
+            }
+            count += 1;
+            if count > MOST_EVALUATIONS {
+                break;
+            }
+            if matches!(kind, Kind::Streaming | Kind::Anchored) {
+                continue;
+            }
+            for &input in &node.inputs {
+                // Each operand of a movement is read at a place of its own.
+                let moves = kind == Kind::Movement;
+                self.places += usize::from(moves);
+                pending.push((input, if moves { self.places } else { place }));
+            }
         }
+        count
     }
-    body.outputs().iter().map(|output| counts[output.0 as usize]).max().unwrap_or(0)
 }
 
 /// Whether an operation costs no more than reading its result would.

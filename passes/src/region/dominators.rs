@@ -20,7 +20,7 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
     let uses = graph.uses();
     for (id, node) in graph.nodes().rev() {
         // What makes numbers of small integers is part of what reads them.
-        if is_widening(graph, node) || dequantises(graph, node) {
+        if makes_numbers(graph, node) {
             let users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
             let first = users.map(|user| segments[user.0 as usize]).min();
             segments[id.0 as usize] = first.unwrap_or(0).max(segments[id.0 as usize]);
@@ -29,8 +29,12 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
     segments
 }
 
-/// Whether a node scales what was a small integer before.
-fn dequantises(graph: &Graph, node: &Node) -> bool {
+/// Whether a node is on the way from small integers to the numbers that they stand for.
+pub(super) fn makes_numbers(graph: &Graph, node: &Node) -> bool {
+    is_widening(graph, node) || scales_integers(graph, node)
+}
+
+fn scales_integers(graph: &Graph, node: &Node) -> bool {
     let (Op::Binary(op::Binary { f: BinaryFn::Mul }), &[a, b]) = (&node.op, &node.inputs[..])
     else {
         return false;
