@@ -9,7 +9,7 @@ use kernels::*;
 use kiln_backends::Target;
 use kiln_backends::nest::{Capabilities, interpret, lower};
 use kiln_ir::kernel::{Kernel, Role};
-use kiln_ir::op::UnaryFn;
+use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_ir::schedule::{
     LoopLevel, PackedLayout, Packing, Part, Schedule, StageSchedule, VectorAxis,
 };
@@ -464,7 +464,7 @@ fn arguments(f: UnaryFn) -> Vec<f64> {
         Sinh | Cosh => (-88.0, 88.0),
         Log | Sqrt | Rsqrt => (0.0, 1e6),
         Asin | Acos | Atanh => (-0.999, 0.999),
-        Acosh => (1.0, 1e4),
+        Acosh => (-1e4, 1e4),
         Sin | Cos => (-1000.0, 1000.0),
         Tan => (-1.5, 1.5),
         _ => (-12.0, 12.0),
@@ -569,6 +569,71 @@ fn functions_are_as_precise_as_documented() {
             let case = Case::new(kernel, &sizes, vec![x], expected, tolerance);
             case.run(&one(&[64], &[(0, 32)], Some((0, 16))));
         }
+    }
+}
+
+/// Zeros, numbers at the ends of f32, and some between.
+const SPECIAL: [f64; 24] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -0.5,
+    2.0,
+    3.0,
+    -3.0,
+    1.5,
+    0.1,
+    0.37,
+    255.0,
+    -1e4,
+    1e7,
+    123456792.0,
+    1e10,
+    1e-30,
+    1e-40,
+    1e30,
+    3.4e38,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::NAN,
+];
+
+#[test]
+fn powers_and_remainders_of_special_numbers_are_those_of_c() {
+    let power = |a: f64, b: f64| a.powf(b);
+    let remainder = |a: f64, b: f64| a % b;
+    let functions: [(BinaryFn, fn(f64, f64) -> f64); 2] =
+        [(BinaryFn::Pow, power), (BinaryFn::Rem, remainder)];
+    for dtype in [DType::F32, DType::F64] {
+        let kept = |x: &f64| if dtype == DType::F32 { f64::from(*x as f32) } else { *x };
+        for (f, exact) in functions {
+            let numbers: Vec<f64> = SPECIAL.iter().map(kept).collect();
+            let pairs = numbers.iter().flat_map(|&a| numbers.iter().map(move |&b| (a, b)));
+            let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+            let expected = a.iter().zip(&b).map(|(&a, &b)| kept(&exact(a, b))).collect();
+            let sizes = [("n", a.len() as i64)];
+            let bound = if f == BinaryFn::Rem { 0.0 } else { 1e3 * dtype.unit_roundoff() };
+            let case = Case::new(binary(f, dtype, "n"), &sizes, vec![a, b], expected, bound);
+            case.run(&one(&[64], &[(0, 32)], Some((0, 16))));
+        }
+    }
+}
+
+#[test]
+fn every_angle_of_f32_is_reduced() {
+    let mut x: Vec<f64> = (0..120).map(|k| f64::from(1.37f32 * 2f32.powi(k))).collect();
+    x.extend(x.clone().iter().map(|x| -x));
+    x.extend([8191.9, 8192.0, 3.4028235e38, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
+    let x: Vec<f64> = x.iter().map(|x| f64::from(*x as f32)).collect();
+    for f in [UnaryFn::Sin, UnaryFn::Cos, UnaryFn::Tan] {
+        let expected = x.iter().filter_map(|x| exact(f, *x)).map(|y| f64::from(y as f32)).collect();
+        let kernel = unary(f, DType::F32, "n");
+        let sizes = [("n", x.len() as i64)];
+        let tolerance = 16.0 * DType::F32.unit_roundoff();
+        let case = Case::new(kernel, &sizes, vec![x.clone()], expected, tolerance);
+        case.run(&one(&[64], &[(0, 32)], Some((0, 16))));
     }
 }
 

@@ -233,8 +233,7 @@ fn every_structural_fault_is_listed() {
     let main = graph(
         &["x"],
         vec![
-            node("Neg later > a", vec![]),
-            node("Neg x > later", vec![]),
+            node("Neg never > a", vec![]),
             node("Neg x > a", vec![]),
             node("Neg x > b", vec![int("k", 1), int("k", 2)]),
         ],
@@ -246,13 +245,45 @@ fn every_structural_fault_is_listed() {
     assert_eq!(
         messages,
         [
-            "input `later` is not defined before the node",
+            "input `never` is not defined",
             "`a` is defined twice in one graph",
             "attribute `k` is given twice",
             "output `nowhere` is not defined",
         ]
     );
     assert!(problems.iter().all(|problem| problem.kind == ProblemKind::Malformed));
+}
+
+#[test]
+fn nodes_are_put_into_an_order_of_execution() {
+    let branch = graph(&[], vec![node("Neg late > inner", vec![])], &["inner"]);
+    let main = graph(
+        &["x"],
+        vec![
+            node("Add a,b > y", vec![]),
+            node("Neg late > a", vec![]),
+            node("If c > b", vec![body("then_branch", branch)]),
+            node("Abs x > c", vec![]),
+            node("Exp x > late", vec![]),
+        ],
+        &["y"],
+    );
+    let one = model(main, vec![]);
+    let (resolved, problems) = resolve(&one);
+    assert!(problems.is_empty(), "{problems:?}");
+    let mut known: Vec<_> = resolved.graph.inputs.iter().map(|(value, _)| *value).collect();
+    for node in &resolved.graph.nodes {
+        assert!(node.inputs.iter().flatten().all(|input| known.contains(input)));
+        known.extend(node.outputs.iter().flatten());
+    }
+
+    let circle =
+        graph(&["x"], vec![node("Add x,b > a", vec![]), node("Neg a > b", vec![])], &["a"]);
+    let circle = model(circle, vec![]);
+    let (_, problems) = resolve(&circle);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let message = &problems[0].message;
+    assert!(message.ends_with("nodes form a circle"), "{message}");
 }
 
 #[test]

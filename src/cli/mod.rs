@@ -12,6 +12,7 @@ mod inspect;
 mod model;
 mod output;
 mod peak;
+mod preview;
 mod progress;
 mod run;
 mod verify;

@@ -3,16 +3,13 @@
 //! Invariant: what is shown of an output is computed from the values that are written.
 
 use super::arguments::{FormatArgument, RunArguments};
-use super::{failure, inputs, model, output};
+use super::{failure, inputs, model, output, preview};
 use kiln::tensor_file::{self, TensorFormat};
 use kiln::{Tensor, TensorInfo};
 use miette::{Result, miette};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// Elements of an output that are shown.
-const SHOWN: usize = 8;
 
 #[derive(Serialize)]
 struct RunReport {
@@ -30,11 +27,15 @@ struct OutputReport {
     name: String,
     dtype: String,
     shape: Vec<usize>,
-    first: Vec<f64>,
+    first: Vec<serde_json::Value>,
     file: Option<String>,
 }
 
 pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
+    // Before anything is computed that could not be written.
+    if let Some(folder) = &arguments.outputs {
+        std::fs::create_dir_all(folder).map_err(|error| failure::io(folder, error))?;
+    }
     let start = Instant::now();
     let model = model::open(&arguments.model, &arguments.common)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
@@ -64,7 +65,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     let files = write(arguments, model.outputs(), &outputs)?;
     if !output::is_taken(&arguments.common.report) {
         for (info, tensor) in model.outputs().iter().zip(&outputs) {
-            show(&info.name, tensor);
+            preview::show(&info.name, tensor);
         }
     }
     let reports = model.outputs().iter().zip(&outputs).enumerate();
@@ -80,7 +81,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
                 name: info.name.clone(),
                 dtype: tensor.dtype().to_string(),
                 shape: tensor.sizes().to_vec(),
-                first: tensor.to_f64().into_iter().take(SHOWN).collect(),
+                first: preview::first(tensor),
                 file: files.get(number).cloned(),
             })
             .collect(),
@@ -96,7 +97,6 @@ fn write(
     outputs: &[Tensor],
 ) -> Result<Vec<String>> {
     let Some(folder) = &arguments.outputs else { return Ok(Vec::new()) };
-    std::fs::create_dir_all(folder).map_err(|error| failure::io(folder, error))?;
     let format = match arguments.format {
         FormatArgument::Npy => TensorFormat::Npy,
         FormatArgument::Pb => TensorFormat::Pb,
@@ -110,42 +110,4 @@ fn write(
         files.push(file.display().to_string());
     }
     Ok(files)
-}
-
-fn show(name: &str, tensor: &Tensor) {
-    let sizes: Vec<String> = tensor.sizes().iter().map(usize::to_string).collect();
-    output::line(format!("{name}: {}[{}]", tensor.dtype(), sizes.join(", ")));
-    let values = tensor.to_f64();
-    let first: Vec<String> = values.iter().take(SHOWN).map(|value| number(*value)).collect();
-    let more = if values.len() > SHOWN { " …" } else { "" };
-    if !first.is_empty() {
-        output::line(format!("  {}{more}", first.join(" ")));
-    }
-    if values.len() > SHOWN {
-        let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-        let (least, most) = finite
-            .iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
-        let other = values.len() - finite.len();
-        if !finite.is_empty() {
-            let mean = finite.iter().sum::<f64>() / finite.len() as f64;
-            output::line(format!(
-                "  min {}  mean {}  max {}",
-                number(least),
-                number(mean),
-                number(most)
-            ));
-        }
-        if other > 0 {
-            output::line(format!("  {other} elements are infinite or NaN"));
-        }
-    }
-}
-
-/// Few digits, and the exponent only where it helps.
-fn number(value: f64) -> String {
-    if value == value.trunc() && value.abs() < 1e15 {
-        return format!("{value}");
-    }
-    if (1e-3..1e6).contains(&value.abs()) { format!("{value:.5}") } else { format!("{value:.4e}") }
 }

@@ -102,7 +102,9 @@ fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
                 // One zero point, or one for each filter, which are dimension 0 of `w`.
                 let rank = x.rank(operand);
                 let zero = if x.rank(zero) == 1 { x.along(zero, 0, rank)? } else { zero };
-                x.binary(BinaryFn::Sub, wide, zero)?
+                let shifted = x.binary(BinaryFn::Sub, wide, zero)?;
+                let shape = x.shape(wide);
+                x.of_dims(shifted, &shape, "what zero points are taken off")?
             }
         };
     }
@@ -132,10 +134,14 @@ fn conv_transpose(x: &mut Use<'_, '_, '_>) -> Results {
     let (mut before, mut after) = pads(x, spatial)?;
     let auto = x.string_or("auto_pad", "NOTSET")?;
     let shape = x.shape(operand);
-    let target = x.ints("output_shape")?.map(|sizes| {
-        // Some writers include batch and channels.
-        sizes.get(sizes.len().saturating_sub(spatial)..).unwrap_or_default().to_vec()
-    });
+    let target = x.ints("output_shape")?;
+    // Some writers include batch and channels.
+    let given = target.as_ref().map_or(spatial, |sizes| sizes.len());
+    if given != spatial && given != spatial + 2 {
+        let message = format!("`output_shape` has {given} sizes for {spatial} spatial dimensions");
+        return Err(Fault::malformed(message));
+    }
+    let target = target.map(|sizes| sizes[given - spatial..].to_vec());
     let same = matches!(auto, "SAME_UPPER" | "SAME_LOWER");
     // Dimensions of which a part that is not known is left out at both ends.
     let mut cuts = Vec::new();

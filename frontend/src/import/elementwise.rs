@@ -161,6 +161,13 @@ fn clip(x: &mut Use<'_, '_, '_>) -> Results {
     for (number, name, f) in [(1, "min", BinaryFn::Max), (2, "max", BinaryFn::Min)] {
         if x.opset() >= 11 {
             if let Some(bound) = x.optional(number) {
+                if !x.ty(bound).elements().is(1) {
+                    let bound = x.ty(bound);
+                    return Err(Fault::malformed(format!(
+                        "`{name}` must be one number, not {bound}"
+                    )));
+                }
+                let bound = x.reshape(bound, Vec::new())?;
                 result = x.binary(f, result, bound)?;
             }
         } else if let Some(bound) = x.float(name)? {

@@ -37,7 +37,6 @@ impl Use<'_, '_, '_> {
     /// The size that two meeting dimensions broadcast to when the model runs, one of which may be
     /// 1 then; if they are neither equal nor 1, the run ends with an error.
     pub(super) fn stretched_size(&mut self, a: &Dim, b: &Dim) -> Result<Dim, Fault> {
-        let one = Dim::from(1i64);
         let (size, other) = match (a.as_const(), b.as_const()) {
             (Some(_), _) => (a.clone(), b),
             (None, Some(_)) => (b.clone(), a),
@@ -50,12 +49,12 @@ impl Use<'_, '_, '_> {
                 let size = self.select(stretched, b_size, a_size)?;
                 let size = self.sizes(size)?.pop().ok_or(Fault::Silent)?;
                 self.importer.build.remember_stretched(a, b, size.clone());
-                self.check((b.clone() - one.clone()) * (b.clone() - size.clone()), Dim::default())?;
+                self.check(b.misfit(&size), Dim::default())?;
                 return Ok(size);
             }
         };
         // Not 1 itself, so the other one is stretched to it.
-        self.check((other.clone() - one) * (other.clone() - size.clone()), Dim::default())?;
+        self.check(other.misfit(&size), Dim::default())?;
         Ok(size)
     }
 
@@ -77,7 +76,7 @@ impl Use<'_, '_, '_> {
         if dim == *size || dim.is(1) {
             return Ok(v);
         }
-        self.check((dim.clone() - Dim::from(1i64)) * (dim - size.clone()), Dim::default())?;
+        self.check(dim.misfit(size), Dim::default())?;
         self.stretch(v, axis, size)
     }
 

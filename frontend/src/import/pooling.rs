@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::unpooling::places_of_maxima;
-use super::window::{Window, around, factors, spatial_rank};
+use super::window::{Window, around, factors, pads, spatial_rank};
 use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn, WindowFn};
 use kiln_tensor::Dim;
 
@@ -42,6 +42,13 @@ fn pool(x: &mut Use<'_, '_, '_>, operand: V, value: f64) -> Result<Pool, Fault> 
     }
     let sizes = factors(x, "kernel_shape", spatial)?;
     let window = Window::of(x, sizes.iter().map(|&size| Dim::from(size)).collect())?;
+    let (before, after) = pads(x, sizes.len())?;
+    let fits = |(&pad, &size): (&i64, &usize)| (0..size as i64).contains(&pad);
+    if !before.iter().zip(&sizes).chain(after.iter().zip(&sizes)).all(fits) {
+        let pads = [before, after].concat();
+        let message = format!("`pads` must be less than the window {sizes:?}, but is {pads:?}");
+        return Err(Fault::malformed(message));
+    }
     let (operand, before, after) = window.padded(x, operand, value)?;
     let shape = x.shape(operand);
     let mut beyond = vec![0; spatial];
@@ -169,8 +176,17 @@ fn plane(x: &Use<'_, '_, '_>, operand: V) -> Vec<usize> {
     (2..x.rank(operand)).collect()
 }
 
+/// Batch and channels come before what is pooled.
+fn has_channels(x: &Use<'_, '_, '_>, operand: V) -> Result<(), Fault> {
+    if x.rank(operand) >= 2 {
+        return Ok(());
+    }
+    Err(Fault::malformed(format!("{} has no batch and channels", x.ty(operand))))
+}
+
 fn global(x: &mut Use<'_, '_, '_>, f: ReduceFn) -> Results {
     let operand = x.input(0)?;
+    has_channels(x, operand)?;
     let axes = plane(x, operand);
     Ok(vec![x.reduce(f, operand, axes, true)?])
 }
@@ -197,6 +213,7 @@ fn lp_pool(x: &mut Use<'_, '_, '_>) -> Results {
 
 fn global_lp_pool(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
+    has_channels(x, operand)?;
     let (powers, p) = powers(x, operand)?;
     let axes = plane(x, operand);
     let sum = x.reduce(ReduceFn::Sum, powers, axes, true)?;

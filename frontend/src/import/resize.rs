@@ -26,37 +26,39 @@ struct Grid {
     scales: Option<Vec<f64>>,
 }
 
-/// `⌊size·scale⌋`, in the arithmetic of ONNX Runtime where it is constant.
-fn scaled(size: &Dim, scale: &Scalar) -> Result<Dim, Fault> {
+/// `⌊size·scale⌋`, in the arithmetic of ONNX Runtime where it is constant; `None` where no expression says
+/// how that rounds.
+fn scaled(size: &Dim, scale: &Scalar) -> Result<Option<Dim>, Fault> {
     let wrong = || Fault::malformed("a scale is not a positive number");
     if let Some(number) = scale.as_number() {
         if !(number.is_finite() && number > 0.0) {
             return Err(wrong());
         }
         if let Some(size) = size.as_const() {
-            return Ok(Dim::from((number as f32 * size as f32).floor() as i64));
+            return Ok(Some(Dim::from((number as f32 * size as f32).floor() as i64)));
         }
-        let (num, den) = rounding::fraction(number, DType::F32).ok_or_else(|| {
-            let message = format!("the scale {number} of a size that is not known is no fraction");
-            Fault::unsupported(message, "fix the sizes of inputs with --dim")
-        })?;
-        return Ok((size.clone() * Dim::from(num)).floor_div(&Dim::from(den)));
+        let fraction = rounding::fraction(number, DType::F32);
+        return Ok(
+            fraction.map(|(num, den)| (size.clone() * Dim::from(num)).floor_div(&Dim::from(den)))
+        );
     }
     let Scalar::Exact { num, den } = scale else { return Err(wrong()) };
     match Scalar::quotient(size.clone() * num.clone(), den.clone()) {
-        Scalar::Exact { num, den } => Ok(num.floor_div(&den)),
+        Scalar::Exact { num, den } => Ok(Some(num.floor_div(&den))),
         Scalar::Float(_) | Scalar::Equal { .. } => Err(wrong()),
     }
 }
 
-fn by_scales(shape: &[Dim], scales: &[Scalar]) -> Result<Grid, Fault> {
+/// The grid of scales that are known; `None` if its sizes are not, before the model runs.
+fn by_scales(shape: &[Dim], scales: &[Scalar]) -> Result<Option<Grid>, Fault> {
     if scales.len() != shape.len() {
         let (given, rank) = (scales.len(), shape.len());
         return Err(Fault::malformed(format!("{given} scales are given for rank {rank}")));
     }
     let sizes = shape.iter().zip(scales).map(|(size, scale)| scaled(size, scale));
     let numbers: Option<Vec<f64>> = scales.iter().map(Scalar::as_number).collect();
-    Ok(Grid { sizes: sizes.collect::<Result<_, _>>()?, scales: numbers })
+    let sizes = sizes.collect::<Result<Option<Vec<Dim>>, _>>()?;
+    Ok(sizes.map(|sizes| Grid { sizes, scales: numbers }))
 }
 
 /// An operand that is given and not empty, which exporters write for "not given".
@@ -145,8 +147,14 @@ fn upsample(x: &mut Use<'_, '_, '_>) -> Results {
             None => return by_data(x, operand, (0..shape.len()).collect()),
         }
     };
-    let grid = by_scales(&shape, &scales)?;
-    plain(x, operand, grid)
+    match by_scales(&shape, &scales)? {
+        Some(grid) => plain(x, operand, grid),
+        None if x.opset() >= 9 => by_data(x, operand, (0..shape.len()).collect()),
+        None => {
+            let message = "a scale of a size that is not known is no fraction";
+            Err(Fault::unsupported(message, "fix the sizes of inputs with --dim"))
+        }
+    }
 }
 
 /// A grid of which scales, sizes whose ratio counts, or the region are data.
@@ -237,8 +245,10 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
         let Some(scales) = x.importer.build.contents(scales) else {
             return by_data(x, operand, (0..shape.len()).collect());
         };
-        let grid = by_scales(&shape, &scales)?;
-        return plain(x, operand, grid);
+        return match by_scales(&shape, &scales)? {
+            Some(grid) => plain(x, operand, grid),
+            None => by_data(x, operand, (0..shape.len()).collect()),
+        };
     }
     let axes = match x.ints("axes")? {
         Some(axes) => x.axes(axes, shape.len())?,
@@ -249,7 +259,7 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
     if decide.into_iter().flatten().any(|v| !x.is_known(v)) {
         return by_data(x, operand, axes);
     }
-    let grid = grid(x, &shape, &axes)?;
+    let Some(grid) = grid(x, &shape, &axes)? else { return by_data(x, operand, axes) };
     let mode = mode(x)?;
     let coordinates = coordinates(x, shape.len(), &axes)?;
     let antialias = x.flag("antialias", false)? && !matches!(mode, ResizeMode::Nearest(_));
@@ -270,7 +280,7 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![v])
 }
 
-fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, Fault> {
+fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Option<Grid>, Fault> {
     let count = axes.len();
     let fits = |given: usize, what: &str| {
         if given == count {
@@ -278,6 +288,9 @@ fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, 
         }
         Err(Fault::malformed(format!("{given} {what} are given for {count} axes")))
     };
+    if given(x, 2).is_some() && given(x, 3).is_some() {
+        return Err(Fault::malformed("scales and sizes are both given"));
+    }
     if let Some(scales) = given(x, 2) {
         let contents = x.known(scales, "the scales")?;
         fits(contents.len(), "scales")?;
@@ -294,16 +307,13 @@ fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, 
     axes.iter().zip(&given).for_each(|(&axis, size)| sizes[axis] = size.clone());
     let policy = x.string_or("keep_aspect_ratio_policy", "stretch")?;
     if policy == "stretch" {
-        return Ok(Grid { sizes, scales: None });
+        return Ok(Some(Grid { sizes, scales: None }));
     }
     let ratios = axes.iter().map(|&axis| {
         let (to, from) = (sizes[axis].as_const()?, shape[axis].as_const()?);
         Some(to as f64 / from as f64)
     });
-    let ratios: Vec<f64> = ratios.collect::<Option<_>>().ok_or_else(|| {
-        let message = "keeping the aspect ratio needs sizes that are known";
-        Fault::unsupported(message, "fix the sizes of inputs with --dim")
-    })?;
+    let Some(ratios) = ratios.collect::<Option<Vec<f64>>>() else { return Ok(None) };
     let scale = match policy {
         "not_larger" => ratios.into_iter().fold(f64::INFINITY, f64::min),
         "not_smaller" => ratios.into_iter().fold(0.0, f64::max),
@@ -315,7 +325,7 @@ fn grid(x: &mut Use<'_, '_, '_>, shape: &[Dim], axes: &[usize]) -> Result<Grid, 
         sizes[axis] = Dim::from((scale * size + 0.5).floor() as i64);
         scales[axis] = scale;
     }
-    Ok(Grid { sizes, scales: Some(scales) })
+    Ok(Some(Grid { sizes, scales: Some(scales) }))
 }
 
 fn mode(x: &Use<'_, '_, '_>) -> Result<ResizeMode, Fault> {

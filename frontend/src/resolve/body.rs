@@ -3,6 +3,7 @@
 //! Invariant: the work is bounded whatever the model says: by [`MAX_DEPTH`] and [`MAX_NODES`].
 
 use super::attribute::{attribute_type, plain};
+use super::order::ordered;
 use super::scope::{Lookup, Scope};
 use super::{Attribute, Body, Node, Resolved, ValueId};
 use crate::Model;
@@ -38,6 +39,8 @@ struct Resolver<'m> {
     calls: Vec<FunctionKey<'m>>,
     depth: usize,
     nodes: usize,
+    /// Whether nodes of the body in hand form a circle, so that some inputs cannot be defined yet.
+    circular: bool,
 }
 
 /// Resolves the whole model; what could not be resolved is among the problems, and values that
@@ -51,6 +54,7 @@ pub(super) fn resolve_model(model: &Model) -> (Resolved<'_>, Vec<Problem>) {
         calls: Vec::new(),
         depth: 0,
         nodes: 0,
+        circular: false,
     };
     for function in &model.proto().functions {
         let key = (canonical_domain(function.domain()), function.name(), function.overload());
@@ -133,6 +137,22 @@ impl<'m> Resolver<'m> {
     }
 
     fn nodes(&mut self, protos: &'m [NodeProto], frame: &Frame<'m>, nodes: &mut Vec<Node<'m>>) {
+        let (protos, circle) = ordered(protos);
+        if let Some(proto) = circle {
+            let message = "the node's inputs are made of its own results: nodes form a circle";
+            self.problem(site(proto, frame), ProblemKind::Malformed, message, "");
+        }
+        let around = std::mem::replace(&mut self.circular, circle.is_some());
+        self.in_order(protos, frame, nodes);
+        self.circular = around;
+    }
+
+    fn in_order(
+        &mut self,
+        protos: Vec<&'m NodeProto>,
+        frame: &Frame<'m>,
+        nodes: &mut Vec<Node<'m>>,
+    ) {
         for proto in protos {
             if self.nodes > MAX_NODES {
                 return;
@@ -167,9 +187,10 @@ impl<'m> Resolver<'m> {
             _ if name.is_empty() => None,
             Lookup::Value(value) => Some(value),
             Lookup::Absent => None,
+            Lookup::Unknown if self.circular => Some(self.fresh(name)),
             Lookup::Unknown => {
-                let message = format!("input `{name}` is not defined before the node");
-                let help = "export the model again; nodes must stand in an order of execution";
+                let message = format!("input `{name}` is not defined");
+                let help = "no input, initializer or node before this one has the name";
                 self.problem(site.clone(), ProblemKind::Malformed, &message, help);
                 Some(self.fresh(name))
             }

@@ -6,6 +6,7 @@
 
 mod attribute;
 mod body;
+mod order;
 mod scope;
 
 pub use attribute::Attribute;

@@ -207,6 +207,11 @@ impl Space<'_> {
         index: &[Index],
         places: &mut [Index],
     ) {
+        // A dimension alone keeps its index as it stands.
+        if let (&[from], &[to]) = (old, new) {
+            places[from] = index[to].clone();
+            return;
+        }
         let flat = row_major(new.iter().map(|&dim| (&index[dim], &to[dim])));
         let mut rest = Linear::of(&flat).index();
         for (position, &dim) in old.iter().enumerate().rev() {
@@ -219,6 +224,12 @@ impl Space<'_> {
             rest = Linear::of(&quotient).index();
         }
     }
+}
+
+/// Whether two indices are the same sums, however they are written.
+pub(super) fn same_place(a: &[Index], b: &[Index]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| a == b || Linear::of(a).index() == Linear::of(b).index())
 }
 
 /// The number of an element in row-major order, from its indices and the sizes they run over.

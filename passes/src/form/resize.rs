@@ -183,9 +183,12 @@ impl<'r> AlongAxis<'r> {
             Some(scale) => constant(walk, scale),
             None => walk.binary(Div, to, from)?,
         };
-        let half_pixel = |walk: &mut Walk| -> Result<ScalarId, Fault> {
+        let centre = |walk: &mut Walk| -> Result<ScalarId, Fault> {
             let centre = walk.binary(Add, at, half)?;
-            let centre = walk.binary(Div, centre, scale)?;
+            walk.binary(Div, centre, scale)
+        };
+        let half_pixel = |walk: &mut Walk| -> Result<ScalarId, Fault> {
+            let centre = centre(walk)?;
             walk.binary(Sub, centre, half)
         };
         let several = walk.binary(BinaryFn::Greater, to, one)?;
@@ -200,10 +203,12 @@ impl<'r> AlongAxis<'r> {
                 let exact = walk.binary(Mul, scale, from)?;
                 let adjustment = walk.binary(Div, to, exact)?;
                 let rest = walk.binary(Sub, one, adjustment)?;
-                let centre = walk.binary(Mul, from, half)?;
-                let offset = walk.binary(Mul, centre, rest)?;
-                let place = half_pixel(walk)?;
-                walk.binary(Add, offset, place)
+                let middle = walk.binary(Mul, from, half)?;
+                let offset = walk.binary(Mul, middle, rest)?;
+                // In this order: a half is taken off last, and what is whole stays so.
+                let centre = centre(walk)?;
+                let centre = walk.binary(Add, offset, centre)?;
+                walk.binary(Sub, centre, half)
             }
             CoordinateMode::Asymmetric => walk.binary(Div, at, scale),
             CoordinateMode::AlignCorners => {

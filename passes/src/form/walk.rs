@@ -6,8 +6,9 @@
 //! those operations compute one by one.
 
 use super::draft::{Context, Fault, computed_in};
-use super::index::{Linear, Space, shifted};
+use super::index::{Linear, Space, same_place, shifted};
 use super::indexing;
+use crate::egraph::fused::is_widening;
 use kiln_ir::kernel::{Access, Axis, Index, Scalar, ScalarId, ScalarOp, ScalarProgram};
 use kiln_ir::op::{BinaryFn, Op, PadMode, UnaryFn};
 use kiln_ir::{Node, Producer, ValueId};
@@ -20,9 +21,19 @@ pub(super) struct Walk<'c> {
     pub(super) axes: Vec<Axis>,
     pub(super) program: ScalarProgram,
     given: HashMap<ValueId, (Vec<Index>, ScalarId)>,
-    known: HashMap<(ValueId, Vec<Index>, bool), ScalarId>,
-    /// Whether what is computed may be thrown away, so that places may lie outside.
-    guarded: bool,
+    known: HashMap<(ValueId, Vec<Index>, Outside), ScalarId>,
+    outside: Outside,
+}
+
+/// What may be said of places outside of an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outside {
+    /// There are none.
+    Never,
+    /// What is read there is thrown away.
+    Any,
+    /// What is read there is this integer.
+    Integer(i64),
 }
 
 impl<'c> Walk<'c> {
@@ -33,7 +44,7 @@ impl<'c> Walk<'c> {
             program: ScalarProgram::default(),
             given: HashMap::new(),
             known: HashMap::new(),
-            guarded: false,
+            outside: Outside::Never,
         }
     }
 
@@ -139,7 +150,11 @@ impl<'c> Walk<'c> {
         outside: Option<Scalar>,
     ) -> ScalarId {
         let index = index.iter().map(|index| Linear::of(index).index()).collect();
-        let outside = outside.or(self.guarded.then(|| zero_of(dtype)));
+        let outside = outside.or(match self.outside {
+            Outside::Never => None,
+            Outside::Any => Some(zero_of(dtype)),
+            Outside::Integer(value) => Some(Scalar::Int(value)),
+        });
         let access = Access { operand, index };
         let value = self.push(ScalarOp::Read { access, outside }, dtype);
         match computed_in(dtype) {
@@ -150,21 +165,25 @@ impl<'c> Walk<'c> {
 
     /// Runs `part` where what it computes may be thrown away.
     pub(super) fn guarded<T>(&mut self, part: impl FnOnce(&mut Self) -> T) -> T {
-        let before = std::mem::replace(&mut self.guarded, true);
+        self.with_outside(Outside::Any, part)
+    }
+
+    fn with_outside<T>(&mut self, outside: Outside, part: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.outside, outside);
         let result = part(self);
-        self.guarded = before;
+        self.outside = before;
         result
     }
 
     /// The element of a value at an index.
     pub(super) fn value(&mut self, value: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
         if let Some((place, scalar)) = self.given.get(&value) {
-            if place != index {
+            if !same_place(place, index) {
                 return Err("an element is needed where another one is computed".into());
             }
             return Ok(*scalar);
         }
-        let key = (value, index.to_vec(), self.guarded);
+        let key = (value, index.to_vec(), self.outside);
         if let Some(&known) = self.known.get(&key) {
             return Ok(known);
         }
@@ -404,6 +423,13 @@ impl<'c> Walk<'c> {
             let constant = *constant;
             return Ok(self.read(operand, ty.dtype, index, Some(constant)));
         }
+        let zero = matches!(
+            self.program.code.get(outside.0 as usize),
+            Some((ScalarOp::Constant(Scalar::Float(value)), _)) if *value == 0.0
+        );
+        if let Some(integer) = self.integer_of_zero(x).filter(|_| zero) {
+            return self.with_outside(Outside::Integer(integer), |walk| walk.value(x, index));
+        }
         let inside = self.guarded(|walk| walk.value(x, index))?;
         let mut condition = None;
         for (place, extent, sides) in open {
@@ -420,6 +446,27 @@ impl<'c> Walk<'c> {
             Some(condition) => self.select(condition, inside, outside),
             None => Ok(inside),
         }
+    }
+
+    /// The small integer that stands for 0 where a value is made of those of an operand: read outside of
+    /// it, it needs no other guard.
+    fn integer_of_zero(&self, x: ValueId) -> Option<i64> {
+        let body = self.context.body;
+        let (mut at, mut zero) = (x, 0);
+        while !self.context.inputs.contains_key(&at) {
+            let Producer::Node { node, .. } = body.value(at).producer else { return None };
+            let node = body.node(node);
+            if !is_widening(body, node) {
+                return None;
+            }
+            if let (Op::Binary(_), Some(&by)) = (&node.op, node.inputs.get(1)) {
+                let by = body.constant_of(by).filter(|by| by.len() == 1)?;
+                zero += by.to_i64().first()?;
+            }
+            at = *node.inputs.first()?;
+        }
+        let (least, most) = body.ty(at).dtype.integer_range()?;
+        (least..=most).contains(&i128::from(zero)).then_some(zero)
     }
 
     /// Whether an index lies in `0..extent`, given on which sides it is known to.

@@ -85,6 +85,21 @@ pub enum RunError {
         /// The size, or what is known of it.
         value: String,
     },
+    /// A size is neither 1 nor what it should stretch to.
+    #[error(
+        "node `{node}`: sizes {size} (`{symbol}`) and {other} do not broadcast: they must be \
+         equal, or one of them 1"
+    )]
+    Unstretchable {
+        /// The node.
+        node: String,
+        /// What the model calls the size.
+        symbol: String,
+        /// The size.
+        size: i64,
+        /// What it should stretch to.
+        other: i64,
+    },
     /// Two sizes that a node needs to be equal are not.
     #[error("node `{node}`: {left} = {left_value} and {right} = {right_value} must be equal")]
     Unequal {

@@ -199,6 +199,14 @@ impl<'r, 'o> Run<'r, 'o> {
         if left_value == right_value {
             return Ok(());
         }
+        if let (true, Some((symbol, other))) = (right.is(0), left.as_misfit()) {
+            return Err(RunError::Unstretchable {
+                node: source.to_owned(),
+                size: evaluate(&Dim::symbol(symbol.clone()), &self.symbols, place)?,
+                symbol: symbol.to_string(),
+                other: evaluate(&other, &self.symbols, place)?,
+            });
+        }
         Err(RunError::Unequal {
             node: source.to_owned(),
             left: left.to_string(),

@@ -96,7 +96,11 @@ impl Builder<'_> {
         let small = self.log_one_plus(argument);
         let log = self.log(x);
         let big = self.fadd(log, ln2);
-        self.select(far, big, small)
+        let magnitude = self.select(far, big, small);
+        // Below 1 there is none, where the sum above would cancel to 0.
+        let nan = self.like(x, f64::NAN);
+        let below = self.compare(Predicate::Less, x, one);
+        self.select(below, nan, magnitude)
     }
 
     /// atanh x = ln(1 + 2x/(1 − x))/2.

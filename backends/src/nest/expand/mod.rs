@@ -8,7 +8,8 @@
 //! |---|---|
 //! | exp | 2; results below the least normal number are 0 |
 //! | log | 2 |
-//! | sin, cos, tan | 2 where the result is not near 0 and \|x\| < 10⁴ (f32), 10⁸ (f64) |
+//! | sin, cos, tan | 2 where the result is not near 0, and in f64 \|x\| < 10⁸ |
+//! | remainders | 0 |
 //! | asin, acos, atan, sinh, cosh, tanh, sigmoid, erf | 4 |
 //! | asinh, acosh, atanh | 8 |
 //! | pow | 1 in f32; in f64 2 + \|b·ln a\| |
@@ -18,5 +19,7 @@ mod exponential;
 mod half;
 mod hyperbolic;
 mod power;
+mod quarter_turns;
+mod remainder;
 mod small;
 mod trigonometric;

@@ -1,4 +1,4 @@
-//! Powers and remainders.
+//! Powers.
 //!
 //! Invariant: integer powers wrap like repeated multiplication; float powers follow IEEE 754's
 //! `pow` where the result is a number.
@@ -19,7 +19,8 @@ impl Builder<'_> {
         let log = self.log(size);
         let product = self.fmul(b, log);
         let magnitude = self.exp(product);
-        // A negative base has a power only for whole exponents, negative for odd ones.
+        // A negative base, −0 among them, has a power only for whole exponents, negative for odd ones;
+        // those of 0 and infinity have no sign otherwise.
         let whole = self.unary(UnaryOp::Trunc, b);
         let is_whole = self.compare(Predicate::Equal, whole, b);
         let halved = self.fmul(b, half);
@@ -27,9 +28,22 @@ impl Builder<'_> {
         let is_even = self.compare(Predicate::Equal, half_whole, halved);
         let minus = self.unary(UnaryOp::Neg, magnitude);
         let odd = self.select(is_even, magnitude, minus);
-        let of_negative = self.select(is_whole, odd, nan);
-        let negative = self.compare(Predicate::Less, a, zero);
+        let infinity = self.like(a, f64::INFINITY);
+        let is_zero = self.compare(Predicate::Equal, size, zero);
+        let is_infinite = self.compare(Predicate::Equal, size, infinity);
+        let unsigned = self.binary(BinaryOp::Or, is_zero, is_infinite);
+        let broken = self.select(unsigned, magnitude, nan);
+        let of_negative = self.select(is_whole, odd, broken);
+        let bits = self.convert(Conversion::Bits, a, Element::I64);
+        let none = self.integer(Element::I64, 0);
+        let negative = self.compare(Predicate::Less, bits, none);
         let result = self.select(negative, of_negative, magnitude);
+        // (±1)^±∞ = 1.
+        let size_one = self.compare(Predicate::Equal, size, one);
+        let size_of_b = self.unary(UnaryOp::Abs, b);
+        let endless = self.compare(Predicate::Equal, size_of_b, infinity);
+        let stays = self.and(size_one, endless);
+        let result = self.select(stays, one, result);
         let base_one = self.compare(Predicate::Equal, a, one);
         let result = self.select(base_one, one, result);
         let exponent_zero = self.compare(Predicate::Equal, b, zero);
@@ -39,12 +53,15 @@ impl Builder<'_> {
     /// aᵇ of a float to a literal exponent that needs no logarithm.
     pub(in crate::nest) fn float_pow_literal(&mut self, a: ValueId, b: f64) -> Option<ValueId> {
         let one = self.like(a, 1.0);
-        if b == 0.5 {
-            return Some(self.unary(UnaryOp::Sqrt, a));
-        }
-        if b == -0.5 {
-            let root = self.unary(UnaryOp::Sqrt, a);
-            return Some(self.fdiv(one, root));
+        if b.abs() == 0.5 {
+            // Powers of −0 are those of 0, and of −∞ those of ∞; their roots are not.
+            let [zero, least, most] =
+                [0.0, f64::NEG_INFINITY, f64::INFINITY].map(|value| self.like(a, value));
+            let base = self.fadd(a, zero);
+            let root = self.unary(UnaryOp::Sqrt, base);
+            let is_least = self.compare(Predicate::Equal, a, least);
+            let root = self.select(is_least, most, root);
+            return Some(if b < 0.0 { self.fdiv(one, root) } else { root });
         }
         if b.fract() != 0.0 || b.abs() > 16.0 {
             return None;
@@ -88,40 +105,5 @@ impl Builder<'_> {
         let inverse = self.select(is_one, one, inverse);
         let negative = self.compare(Predicate::Less, b, zero);
         self.select(negative, inverse, result)
-    }
-
-    /// The remainder of the truncated quotient of floats, with the sign of a.
-    pub(in crate::nest) fn float_rem(&mut self, a: ValueId, b: ValueId) -> ValueId {
-        let quotient = self.fdiv(a, b);
-        let whole = self.unary(UnaryOp::Trunc, quotient);
-        let whole = self.unary(UnaryOp::Neg, whole);
-        let rest = self.fma(whole, b, a);
-        // The rounded quotient may reach the next whole number: then the rest has the other sign.
-        let [zero, infinity] = [0.0, f64::INFINITY].map(|value| self.like(a, value));
-        let opposite = self.fmul(rest, a);
-        let crossed = self.compare(Predicate::Less, opposite, zero);
-        let size = self.unary(UnaryOp::Abs, b);
-        let back = self.with_sign_of(size, a);
-        let raised = self.fadd(rest, back);
-        let rest = self.select(crossed, raised, rest);
-        let is_infinite = self.compare(Predicate::Equal, size, infinity);
-        let size_of_a = self.unary(UnaryOp::Abs, a);
-        let finite = self.compare(Predicate::Less, size_of_a, infinity);
-        let keep = self.and(is_infinite, finite);
-        self.select(keep, a, rest)
-    }
-
-    /// The remainder of the floored quotient, with the sign of b, from the truncated one.
-    pub(in crate::nest) fn floored_rem(&mut self, rest: ValueId, b: ValueId) -> ValueId {
-        let element = self.ty(rest).element;
-        let zero =
-            if element.is_float() { self.float(element, 0.0) } else { self.integer(element, 0) };
-        let rest_negative = self.compare(Predicate::Less, rest, zero);
-        let b_negative = self.compare(Predicate::Less, b, zero);
-        let differ = self.binary(BinaryOp::Xor, rest_negative, b_negative);
-        let there = self.compare(Predicate::NotEqual, rest, zero);
-        let adjust = self.and(differ, there);
-        let moved = self.binary(BinaryOp::Add, rest, b);
-        self.select(adjust, moved, rest)
     }
 }

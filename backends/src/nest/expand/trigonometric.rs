@@ -1,7 +1,8 @@
 //! Sine, cosine, tangent and their inverses.
 //!
-//! Invariant: arguments are reduced by quarter turns in four parts of π/2; beyond the range that
-//! the module above names, digits are lost but results stay within −1 and 1.
+//! Invariant: arguments are reduced by quarter turns in four parts of π/2; large ones of f32 as in
+//! `quarter_turns`. Of f64 beyond the range that the module above names digits are lost, but sines and
+//! cosines stay within −1 and 1.
 
 use crate::nest::build::Builder;
 use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
@@ -28,6 +29,11 @@ impl Builder<'_> {
             let part = self.like(x, -part);
             r = self.fma(n, part, r);
         }
+        let quadrant = self.convert(Conversion::FloatToSigned, n, integer);
+        let (r, quadrant) = match element {
+            Element::F64 => (self.within_an_eighth(r), quadrant),
+            _ => self.reduced_if_large(x, r, quadrant),
+        };
         let z = self.fmul(r, r);
         let last = if element == Element::F64 { 9 } else { 6 };
         let alternating = |first: u32| -> Vec<f64> {
@@ -38,7 +44,6 @@ impl Builder<'_> {
         let sine = self.polynomial(z, &alternating(1));
         let sine = self.fmul(sine, r);
         let cosine = self.polynomial(z, &alternating(0));
-        let quadrant = self.convert(Conversion::FloatToSigned, n, integer);
         let [zero, one, two] = [0, 1, 2].map(|value| self.integer(integer, value));
         let odd = self.and(quadrant, one);
         let odd = self.compare(Predicate::NotEqual, odd, zero);
@@ -54,6 +59,16 @@ impl Builder<'_> {
         let c = self.select(odd, sine, cosine);
         let c = signed(self, next, c);
         (s, c)
+    }
+
+    /// The rest of a reduction, where that may have gone wrong: at most an eighth of a turn.
+    fn within_an_eighth(&mut self, r: ValueId) -> ValueId {
+        let [most, least] =
+            [1.0, -1.0].map(|sign| self.like(r, sign * std::f64::consts::FRAC_PI_4));
+        let high = self.compare(Predicate::Greater, r, most);
+        let r = self.select(high, most, r);
+        let low = self.compare(Predicate::Less, r, least);
+        self.select(low, least, r)
     }
 
     /// Sine of radians.

@@ -111,6 +111,9 @@ fn routed(x: &mut Use<'_, '_, '_>, router: V, shares: Option<V>, normal: bool) -
     if !(1..=64).contains(&k) {
         return Err(Fault::unsupported(format!("{k} experts for each token"), "use 1 to 64"));
     }
+    if experts.as_const().is_some_and(|experts| k > experts) {
+        return Err(Fault::malformed(format!("`k` asks for {k} of {experts} experts")));
+    }
     for _ in 0..k {
         let greatest = op::ArgReduce { f: ReduceFn::Max, axis: 1, keep: true, last: false };
         let place = x.add(greatest, &[rest])?;

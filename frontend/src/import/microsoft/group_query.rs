@@ -223,6 +223,17 @@ impl Place {
 /// positions][, bias of scores][, sink][, key scale, value scale][, key norm, value norm]`.
 fn group_query_attention(x: &mut Use<'_, '_, '_>) -> Results {
     check(x)?;
+    let query = x.input(0)?;
+    x.of_rank(query, 3, "the query")?;
+    let (batch, mut inputs) = (x.shape(query)[0].clone(), x.inputs.clone());
+    // Exporters name, or leave open, the batch of each input for itself.
+    for slot in inputs.iter_mut().skip(1).take(5) {
+        *slot = slot.map(|v| x.with_dim(v, 0, &batch)).transpose()?;
+    }
+    x.with_inputs(inputs, attend)
+}
+
+fn attend(x: &mut Use<'_, '_, '_>) -> Results {
     let [mut q, mut k, mut v] = operands(x)?;
     let (length, size) = (x.shape(q)[2].clone(), x.shape(q)[3].clone());
     let place = place(x, q)?;

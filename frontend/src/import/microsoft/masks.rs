@@ -218,6 +218,9 @@ pub(super) fn scale(x: &Use<'_, '_, '_>, size: &Dim) -> Result<f64, Fault> {
     match (x.float("scale")?.filter(|&scale| scale != 0.0), size.as_const()) {
         (Some(scale), _) => Ok(scale),
         (None, Some(size)) if size > 0 => Ok(1.0 / (size as f64).sqrt()),
-        _ => Err(Fault::data_dependent("the size of a head")),
+        _ => {
+            let message = format!("the size of a head must be a number, but is `{size}`");
+            Err(Fault::unsupported(message, "fix the dimensions that it is made of with --dim"))
+        }
     }
 }

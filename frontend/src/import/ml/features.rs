@@ -156,6 +156,9 @@ fn normalize(x: &mut Use<'_, '_, '_>) -> Results {
 fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let (ints, strings) = (integers(x, "cats_int64s")?, x.strings("cats_strings")?);
+    if !ints.is_empty() && !strings.is_empty() {
+        return Err(Fault::malformed("`cats_int64s` and `cats_strings` are both given"));
+    }
     let of_strings = x.dtype(operand) == DType::String;
     if if of_strings { strings.is_empty() } else { ints.is_empty() } {
         let ty = x.ty(operand);

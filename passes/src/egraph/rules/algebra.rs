@@ -9,7 +9,7 @@ use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
 use egg::{Id, Language};
-use kiln_ir::op::{Conv, ConvLayout, Op, PadMode, UnaryFn};
+use kiln_ir::op::{BinaryFn, Conv, ConvLayout, Op, PadMode, ReduceFn, UnaryFn};
 use kiln_tensor::Dim;
 
 fn exact(name: &'static str, left: &str, right: Replacement) -> Rule {
@@ -47,15 +47,19 @@ pub(super) fn rules() -> Vec<Rule> {
             let square = mul(g, m.class("x")?, m.class("x")?)?;
             mul(g, m.class("x")?, square)
         }),
-        // x^½ = √x
-        rounding("power-of-half", "(pow ?x 0.5)", |g, m| unary(g, UnaryFn::Sqrt, m.class("x")?)),
+        // x^½ = √x, where x ≥ 0: of −∞ and −0 they differ
+        rounding("power-of-half", "(pow ?x 0.5)", |g, m| {
+            never_negative(g, m.class("x")?, MOST_STEPS)?;
+            unary(g, UnaryFn::Sqrt, m.class("x")?)
+        }),
         // 1/√x = rsqrt(x)
         rounding("reciprocal-of-root", "(reciprocal (sqrt ?x))", |g, m| {
             unary(g, UnaryFn::Rsqrt, m.class("x")?)
         }),
-        // x^(−½) = rsqrt(x)
+        // x^(−½) = rsqrt(x), where x ≥ 0
         rounding("power-of-minus-half", "(pow ?x -0.5)", |g, m| {
             float(g, m.class("x")?)?;
+            never_negative(g, m.class("x")?, MOST_STEPS)?;
             unary(g, UnaryFn::Rsqrt, m.class("x")?)
         }),
         // a/√x = a·rsqrt(x)
@@ -73,6 +77,8 @@ pub(super) fn rules() -> Vec<Rule> {
         rounding("merge-factors", "(mul (mul ?x ?a:const) ?b:const)", |g, m| {
             float(g, m.class("x")?)?;
             several(g, m.class("x")?)?;
+            moderate(g, m.class("a")?)?;
+            moderate(g, m.class("b")?)?;
             let both = mul(g, m.class("a")?, m.class("b")?)?;
             mul(g, m.class("x")?, both)
         }),
@@ -141,6 +147,44 @@ fn several(egraph: &TensorGraph, id: Id) -> Option<()> {
 
 fn float(egraph: &TensorGraph, id: Id) -> Option<()> {
     ty(egraph, id).dtype.is_float().then_some(())
+}
+
+/// Whether a number, if it is known, is neither so large nor so small that a product of two such is out
+/// of range.
+fn moderate(egraph: &TensorGraph, id: Id) -> Option<()> {
+    let reach = f64::from(1u32 << 30) * f64::from(1u32 << 30);
+    let inside = |value: f64| value == 0.0 || (1.0 / reach..=reach).contains(&value.abs());
+    let value = egraph[id].data.value.as_ref();
+    value.is_none_or(|value| value.to_f64().into_iter().all(inside)).then_some(())
+}
+
+/// How far back a number's sign is looked for.
+const MOST_STEPS: usize = 6;
+
+/// Whether numbers are above zero or +0 for sure, as means of squares are.
+fn never_negative(egraph: &TensorGraph, id: Id, steps: usize) -> Option<()> {
+    let steps = steps.checked_sub(1)?;
+    let is = |id: &Id| never_negative(egraph, *id, steps).is_some();
+    let found = egraph[id].nodes.iter().any(|node| {
+        let children = node.children();
+        match egraph.analysis.op(node.op) {
+            Some(Op::Constant(constant)) => {
+                constant.tensor.to_f64().iter().all(|value| value.is_sign_positive())
+            }
+            Some(Op::Unary(unary)) => matches!(unary.f, UnaryFn::Abs | UnaryFn::Exp),
+            Some(Op::Binary(binary)) => match binary.f {
+                BinaryFn::Mul => children[0] == children[1],
+                BinaryFn::Add => children.iter().all(is),
+                _ => false,
+            },
+            Some(Op::Reduce(reduce)) => {
+                matches!(reduce.f, ReduceFn::Sum | ReduceFn::Mean) && children.iter().all(is)
+            }
+            Some(Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_)) => children.iter().all(is),
+            _ => false,
+        }
+    });
+    found.then_some(())
 }
 
 /// Whether a class has weights of its own, that a factor can go into.

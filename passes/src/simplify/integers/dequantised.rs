@@ -9,9 +9,13 @@ use crate::egraph::fused::is_small_integer;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::{DType, SymbolValues, Tensor};
+use std::ops::RangeInclusive;
 
 /// Larger scales and zero points are not computed here.
 const MOST_ELEMENTS: i64 = 1 << 16;
+
+/// Sizes of scales that are moved. f32 reaches from 2⁻¹²⁶ to 2¹²⁸.
+const MODERATE: RangeInclusive<f64> = 1.0 / (1u64 << 40) as f64..=(1u64 << 40) as f64;
 
 /// Whether an operation takes numbers elsewhere and leaves them as they are.
 pub(super) fn moves(op: &Op) -> bool {
@@ -50,8 +54,14 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// The scale of a value of this rank.
+    /// The scale of a value of this rank, if it may be taken off before sums and put on behind them:
+    /// what is tiny would let them overflow, and a product of what is huge would.
     fn of(tensor: &Tensor, rank: usize) -> Option<Self> {
+        let values = tensor.to_f64();
+        let moderate = |value: &f64| *value == 0.0 || MODERATE.contains(&value.abs());
+        if !values.iter().all(moderate) {
+            return None;
+        }
         let sizes = tensor.sizes();
         let mut long = sizes.iter().enumerate().filter(|(_, size)| **size != 1);
         let axis = match (long.next(), long.next()) {
@@ -59,7 +69,7 @@ impl Scale {
             (Some((axis, _)), None) => Some(axis + rank.checked_sub(sizes.len())?),
             _ => return None,
         };
-        Some(Scale { axis, values: tensor.to_f64() })
+        Some(Scale { axis, values })
     }
 }
 
@@ -111,11 +121,16 @@ impl<'g> Dequantised<'g> {
         if !moved.is_empty() && (scale.axis.is_some() || !one_zero) {
             return None;
         }
-        let (least, most) = graph.ty(integers).dtype.integer_range()?;
-        let (least, most) = (i64::try_from(least).ok()?, i64::try_from(most).ok()?);
+        let (least, most) = range(graph.ty(integers).dtype)?;
         let zeros = match zero {
             None => vec![0],
-            Some(zero) => known(graph, zero).map_or(vec![least, most], |zero| zero.to_i64()),
+            Some(zero) => match known(graph, zero) {
+                Some(zero) => zero.to_i64(),
+                None => {
+                    let range = range(graph.ty(converted(graph, zero, DType::I32)?).dtype)?;
+                    vec![range.0, range.1]
+                }
+            },
         };
         let reach =
             zeros.iter().map(|&zero| (most - zero).abs().max((least - zero).abs())).max()?;
@@ -173,6 +188,12 @@ impl<'g> Dequantised<'g> {
         let integers = self.integers(rebuild, node)?;
         self.shift(rebuild, integers, to, node)
     }
+}
+
+/// The least and the most that small integers can be.
+fn range(dtype: DType) -> Option<(i64, i64)> {
+    let (least, most) = dtype.integer_range().filter(|_| is_small_integer(dtype))?;
+    Some((i64::try_from(least).ok()?, i64::try_from(most).ok()?))
 }
 
 /// The small integers of which a wide one is made, and the zero point that is taken off.

@@ -1,6 +1,7 @@
 //! What works on numbers that stand for small integers reads the integers themselves.
 //!
-//! Invariant: sums of integers are exact, and sums of numbers round no worse than they would have.
+//! Invariant: sums of integers are exact; sums of numbers and integers round no worse than they would
+//! have, unless they come within 2⁴⁰ of what f32 can hold.
 //!
 //! `(a − za)·sa` times `b`, summed, is `sa` times the sum of `(a − za)·b`, for a scale that does not
 //! depend on what is summed over; so is a mean or an interpolation; and a neighbour or the largest of

@@ -20,6 +20,14 @@ fn power(i: &mut Instance, exponent: f64) -> ValueId {
     })
 }
 
+fn power_of_square(i: &mut Instance, exponent: f64) -> ValueId {
+    of_function(i, |i, x| {
+        let square = i.binary(BinaryFn::Mul, x, x);
+        let e = i.number(exponent);
+        i.op(Binary { f: BinaryFn::Pow }, &[square, e])
+    })
+}
+
 pub(super) const GENERATORS: &[(&str, Generator)] = &[
     ("max-zero-is-relu", |i| {
         let sizes = i.sizes(3);
@@ -49,8 +57,8 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
     }),
     ("square", |i| power(i, 2.0)),
     ("cube", |i| power(i, 3.0)),
-    ("power-of-half", |i| power(i, 0.5)),
-    ("power-of-minus-half", |i| power(i, -0.5)),
+    ("power-of-half", |i| power_of_square(i, 0.5)),
+    ("power-of-minus-half", |i| power_of_square(i, -0.5)),
     ("reciprocal-of-root", |i| {
         of_function(i, |i, x| {
             let root = i.unary(UnaryFn::Sqrt, x);

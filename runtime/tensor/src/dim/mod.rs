@@ -6,6 +6,7 @@
 mod bounds;
 mod form;
 mod growth;
+mod stretch;
 mod text;
 
 pub use bounds::{Bounds, SymbolTable};
