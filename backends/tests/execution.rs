@@ -8,7 +8,7 @@ mod kernels;
 use kernels::*;
 use kiln_backends::Target;
 use kiln_backends::nest::{Capabilities, interpret, lower};
-use kiln_ir::kernel::{Kernel, Role};
+use kiln_ir::kernel::{AxisKind, Kernel, Role, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_ir::schedule::{
     LoopLevel, PackedLayout, Packing, Part, Schedule, StageSchedule, VectorAxis,
@@ -572,6 +572,33 @@ fn functions_are_as_precise_as_documented() {
     }
 }
 
+/// One function of two vectors.
+fn binary(f: BinaryFn, dtype: DType, n: &str) -> Kernel {
+    let mut finish = ScalarProgram::default();
+    let (a, b) = (read(&mut finish, at(0, &[0]), dtype), read(&mut finish, at(1, &[0]), dtype));
+    let y = finish.push(ScalarOp::Binary(f, a, b), dtype);
+    finish.results.push(y);
+    let mut kernel = Kernel {
+        name: format!("{f:?}").to_lowercase(),
+        symbols: Default::default(),
+        operands: vec![
+            operand("a", Role::Input, dtype, &[n]),
+            operand("b", Role::Input, dtype, &[n]),
+            operand("y", Role::Output, dtype, &[n]),
+        ],
+        outer: vec![axis("n", n, AxisKind::Parallel)],
+        stages: vec![Stage {
+            axes: Vec::new(),
+            body: ScalarProgram::default(),
+            combine: Vec::new(),
+            finish,
+            writes: vec![at(2, &[0])],
+        }],
+    };
+    symbols(&mut kernel);
+    kernel
+}
+
 /// Zeros, numbers at the ends of f32, and some between.
 const SPECIAL: [f64; 24] = [
     0.0,
@@ -602,17 +629,17 @@ const SPECIAL: [f64; 24] = [
 
 #[test]
 fn powers_and_remainders_of_special_numbers_are_those_of_c() {
-    let power = |a: f64, b: f64| a.powf(b);
-    let remainder = |a: f64, b: f64| a % b;
-    let functions: [(BinaryFn, fn(f64, f64) -> f64); 2] =
-        [(BinaryFn::Pow, power), (BinaryFn::Rem, remainder)];
+    let exact = |f: BinaryFn, a: f64, b: f64| match f {
+        BinaryFn::Pow => a.powf(b),
+        _ => a % b,
+    };
     for dtype in [DType::F32, DType::F64] {
         let kept = |x: &f64| if dtype == DType::F32 { f64::from(*x as f32) } else { *x };
-        for (f, exact) in functions {
+        for f in [BinaryFn::Pow, BinaryFn::Rem] {
             let numbers: Vec<f64> = SPECIAL.iter().map(kept).collect();
             let pairs = numbers.iter().flat_map(|&a| numbers.iter().map(move |&b| (a, b)));
             let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
-            let expected = a.iter().zip(&b).map(|(&a, &b)| kept(&exact(a, b))).collect();
+            let expected = a.iter().zip(&b).map(|(&a, &b)| kept(&exact(f, a, b))).collect();
             let sizes = [("n", a.len() as i64)];
             let bound = if f == BinaryFn::Rem { 0.0 } else { 1e3 * dtype.unit_roundoff() };
             let case = Case::new(binary(f, dtype, "n"), &sizes, vec![a, b], expected, bound);

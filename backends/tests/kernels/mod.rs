@@ -38,7 +38,7 @@ pub fn identity(dtype: DType) -> ScalarProgram {
     program
 }
 
-fn symbols(kernel: &mut Kernel) {
+pub fn symbols(kernel: &mut Kernel) {
     let mut found = std::collections::BTreeSet::new();
     for operand in &kernel.operands {
         operand.shape.iter().for_each(|dim| dim.collect_symbols(&mut found));
@@ -106,33 +106,6 @@ pub fn unary(f: UnaryFn, dtype: DType, n: &str) -> Kernel {
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish: identity(result),
             writes: vec![at(1, &[0])],
-        }],
-    };
-    symbols(&mut kernel);
-    kernel
-}
-
-/// One function of two vectors.
-pub fn binary(f: BinaryFn, dtype: DType, n: &str) -> Kernel {
-    let mut finish = ScalarProgram::default();
-    let (a, b) = (read(&mut finish, at(0, &[0]), dtype), read(&mut finish, at(1, &[0]), dtype));
-    let y = finish.push(ScalarOp::Binary(f, a, b), dtype);
-    finish.results.push(y);
-    let mut kernel = Kernel {
-        name: format!("{f:?}").to_lowercase(),
-        symbols: Default::default(),
-        operands: vec![
-            operand("a", Role::Input, dtype, &[n]),
-            operand("b", Role::Input, dtype, &[n]),
-            operand("y", Role::Output, dtype, &[n]),
-        ],
-        outer: vec![axis("n", n, AxisKind::Parallel)],
-        stages: vec![Stage {
-            axes: Vec::new(),
-            body: ScalarProgram::default(),
-            combine: Vec::new(),
-            finish,
-            writes: vec![at(2, &[0])],
         }],
     };
     symbols(&mut kernel);

@@ -68,7 +68,30 @@ pub(super) struct Step {
     body: Body,
 }
 
+/// What a body computes and reads, by class.
+struct Outline {
+    inputs: Vec<Id>,
+    members: Vec<Id>,
+}
+
+impl Outline {
+    /// Takes the operation that computes an input in.
+    fn take(&mut self, input: Id, operands: Vec<Id>) {
+        self.inputs.retain(|&id| id != input);
+        self.members.push(input);
+        let members = &self.members;
+        self.inputs.extend(operands.into_iter().filter(|id| !members.contains(id)));
+    }
+}
+
+impl Body {
+    fn outline(&self) -> Outline {
+        Outline { inputs: self.inputs.clone(), members: self.members.clone() }
+    }
+}
+
 /// An operation that a body may take in.
+#[derive(Clone)]
 struct Taken {
     /// The input that it computes.
     input: Id,
@@ -122,7 +145,10 @@ fn look_ahead(egraph: &mut TensorGraph, classes: &[Id]) {
     for &class in classes {
         for node in &egraph[class].nodes {
             if !egraph.analysis.growths.contains_key(node) {
-                found.push((node.clone(), surroundings.steps(egraph, class, node)));
+                // A class that is full takes no more.
+                let full = egraph[class].nodes.len() >= MAX_BODIES;
+                let steps = if full { Vec::new() } else { surroundings.steps(egraph, class, node) };
+                found.push((node.clone(), steps));
             }
         }
     }
@@ -165,19 +191,15 @@ impl Surroundings {
         let (mut ways, mut longest) = (Vec::new(), None);
         loop {
             let body = longest.as_ref().map_or(&body, |step: &Step| &step.body);
-            let (forced, free): (Vec<Taken>, Vec<Taken>) =
-                self.takes(egraph, class, body).into_iter().partition(|taken| taken.forced);
-            let (small, wide): (Vec<Taken>, Vec<Taken>) = forced
-                .into_iter()
-                .partition(|taken| is_small_integer(egraph[taken.input].data.ty.dtype));
-            let wide = self.longer(egraph, class, body, &wide);
+            let wide = self.longer(egraph, class, body, false);
             let up_to_integers = wide.is_none();
-            match wide.or_else(|| self.longer(egraph, class, body, &small)) {
+            match wide.or_else(|| self.longer(egraph, class, body, true)) {
                 Some(next) => {
                     let before = longest.replace(next);
                     ways.extend(before.filter(|_| up_to_integers));
                 }
                 None if longest.is_none() => {
+                    let free = self.takes(egraph, class, &body.outline());
                     let each = free.chunks(1);
                     return each.filter_map(|one| self.step(egraph, class, body, one)).collect();
                 }
@@ -190,8 +212,8 @@ impl Surroundings {
     }
 
     /// What a body may take in, of each of its inputs once.
-    fn takes(&self, egraph: &TensorGraph, class: Id, body: &Body) -> Vec<Taken> {
-        if self.computed(egraph, body) >= MAX_MEMBERS {
+    fn takes(&self, egraph: &TensorGraph, class: Id, body: &Outline) -> Vec<Taken> {
+        if self.computed(egraph, &body.members) >= MAX_MEMBERS {
             return Vec::new();
         }
         let inputs = body.inputs.iter().enumerate();
@@ -199,20 +221,48 @@ impl Surroundings {
         once.filter_map(|(_, &input)| self.taken(egraph, class, body, input)).collect()
     }
 
-    /// The body with all of these operations, or else with one of them.
-    fn longer(
+    /// The operations that can only save work, and compute small integers or nothing of the kind.
+    fn forced(
         &self,
         egraph: &TensorGraph,
         class: Id,
-        body: &Body,
-        several: &[Taken],
-    ) -> Option<Step> {
-        let all = self.step(egraph, class, body, several);
-        all.or_else(|| several.chunks(1).find_map(|one| self.step(egraph, class, body, one)))
+        body: &Outline,
+        integers: bool,
+    ) -> Vec<Taken> {
+        let mut forced = self.takes(egraph, class, body);
+        let wanted = |id: Id| is_small_integer(egraph[id].data.ty.dtype) == integers;
+        forced.retain(|taken| taken.forced && wanted(taken.input));
+        forced
+    }
+
+    /// The body with all that can only save work, as far as that goes without small integers (or with
+    /// those at its inputs); or else with one such operation.
+    fn longer(&self, egraph: &TensorGraph, class: Id, body: &Body, integers: bool) -> Option<Step> {
+        let several = self.forced(egraph, class, &body.outline(), integers);
+        // Only the last of the bodies on the way is built.
+        let mut all: Vec<Taken> = Vec::new();
+        let (mut outline, mut next) = (body.outline(), several.clone());
+        while !next.is_empty() {
+            for taken in &next {
+                outline.take(taken.input, self.operands(egraph, taken.input));
+            }
+            all.append(&mut next);
+            if !integers {
+                next = self.forced(egraph, class, &outline, integers);
+            }
+        }
+        let grown = self.step(egraph, class, body, &all);
+        grown.or_else(|| several.chunks(1).find_map(|one| self.step(egraph, class, body, one)))
+    }
+
+    fn operands(&self, egraph: &TensorGraph, class: Id) -> Vec<Id> {
+        let node = self.plain.node(egraph, class);
+        let children = node.map(|node| node.children()).unwrap_or_default();
+        children.iter().map(|&child| egraph.find(child)).collect()
     }
 
     /// The operation that computes an input of a body, if that may take it in.
-    fn taken(&self, egraph: &TensorGraph, class: Id, body: &Body, input: Id) -> Option<Taken> {
+    fn taken(&self, egraph: &TensorGraph, class: Id, body: &Outline, input: Id) -> Option<Taken> {
         let op = egraph.analysis.op(self.plain.node(egraph, input)?.op)?;
         let kind = kind(op);
         let inside = self.used_only_by(input, &body.members);
@@ -245,11 +295,10 @@ impl Surroundings {
         let is_taken = |id: &Id| several.iter().any(|taken| taken.input == *id);
         let mut cut: Vec<Id> = body.inputs.iter().copied().filter(|id| !is_taken(id)).collect();
         for taken in several {
-            let node = self.plain.node(egraph, taken.input)?;
-            cut.extend(node.children().iter().map(|&child| egraph.find(child)));
+            cut.extend(self.operands(egraph, taken.input).into_iter().filter(|id| !is_taken(id)));
         }
         let grown = self.plain.body(egraph, class, &cut)?;
-        if several.len() > 1 && self.computed(egraph, &grown) > MAX_MEMBERS {
+        if several.len() > 1 && self.computed(egraph, &grown.members) > MAX_MEMBERS {
             return None;
         }
         let parts = parts(&grown.graph).ok()?;
@@ -305,10 +354,10 @@ impl Surroundings {
     }
 
     /// How many operations of a body compute something, its constants aside.
-    fn computed(&self, egraph: &TensorGraph, body: &Body) -> usize {
+    fn computed(&self, egraph: &TensorGraph, members: &[Id]) -> usize {
         let computes =
             |&&member: &&Id| self.plain.op(egraph, member).is_some_and(|op| kind(op) != Kind::Leaf);
-        body.members.iter().filter(computes).count()
+        members.iter().filter(computes).count()
     }
 
     fn used_only_by(&self, class: Id, members: &[Id]) -> bool {
@@ -322,7 +371,7 @@ impl Surroundings {
     fn repeats_work(
         &self,
         egraph: &TensorGraph,
-        body: &Body,
+        body: &Outline,
         class: Id,
         input: Id,
         op: &Op,
