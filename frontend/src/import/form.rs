@@ -75,6 +75,18 @@ impl Form {
         })
     }
 
+    /// The form of what a list that is certainly empty holds: where nothing is declared of a shape,
+    /// any fits.
+    pub(super) fn of_nothing(self) -> Form {
+        match self {
+            Form::Tensor { dtype, shape: Shape::Open } => {
+                Form::Tensor { dtype, shape: Shape::Empty }
+            }
+            Form::List(dtype, of) => Form::List(dtype, Box::new(of.of_nothing())),
+            known => known,
+        }
+    }
+
     /// The form that a declared type stands for.
     pub(super) fn declared(ty: &TypeProto) -> Result<Form, Fault> {
         let nested = |ty: Option<&TypeProto>| match ty {
