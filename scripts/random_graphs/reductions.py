@@ -33,7 +33,8 @@ def reduction(name: str, axes_are_input_since: int = 18, need: Need = ANY, round
 
 def place(name: str) -> Operator:
     def build(draw: Draw) -> Node:
-        value = draw.value(WIDE + ("uint8", "int8"), rank=range(1, 6), need=EXACT_FINITE)
+        # There is no place of a maximum in nothing, although ONNX Runtime says 0.
+        value = draw.value(WIDE + ("uint8", "int8"), rank=range(1, 6), need=EXACT_FINITE, suits=lambda shape: 0 not in shape, least=1)
         attributes = draw.maybe({"axis": lambda: draw.axis(value.rank), "keepdims": lambda: draw.integer(0, 1)}, 0.7)
         if draw.opset >= 12 and draw.chance(0.4):
             attributes["select_last_index"] = 1
