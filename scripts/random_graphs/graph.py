@@ -175,11 +175,12 @@ def graph(seed: int, nodes: tuple[int, int] = (3, 12), only: set[str] | None = N
     outputs = [name for name in made if name not in read or draw.chance(0.15)]
     # How far a slice of an input goes is told for sizes of at least 1; Kiln refuses others, and says so.
     least = 1 if any(b"Slice" in proto.SerializeToString() for step in steps for proto in step.protos) else 0
+    open_sizes = draw.pick([0.35, 0.35, 0.35, 1.0])
     symbols = {
         (leaf.value.name, axis): f"{leaf.value.name}_{axis}"
         for leaf in draw.leaves if leaf.kind == "input" and not leaf.fixed
         for axis, size in enumerate(leaf.value.shape)
-        if size != 1 and size >= least and draw.chance(0.35)
+        if size != 1 and size >= least and draw.chance(open_sizes)
     }
     return Drawn(draw.opset, list(draw.leaves), steps, outputs, symbols)
 

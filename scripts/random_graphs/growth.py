@@ -133,6 +133,76 @@ def filled(piece: Piece, scope: Scope, value: str) -> str:
     return join(piece, scope, [value, ones])
 
 
+def counted(piece: Piece, scope: Scope, value: str) -> str:
+    """As many numbers after it as it has rows, or as iterations are done: counted, or one over and over."""
+    if scope.rank != 1:
+        raise Unfit
+    end = scope.number if scope.number and scope.draw.chance(0.5) else length(piece, scope, value)
+    if scope.draw.chance(0.5):
+        numbers = piece.add("Range", [piece.constant(0), end, piece.constant(scope.draw.integer(1, 2))])
+        numbers = piece.add("CastLike", [numbers, value]) if scope.draw.opset >= 15 else piece.add("Cast", [numbers], to=code(scope))
+    else:
+        size = piece.add("Unsqueeze", [end, piece.constant([0])])
+        numbers = piece.add("Expand", [piece.constant([scope.draw.integer(0, 3)], scope.dtype), size])
+    return join(piece, scope, [value, numbers])
+
+
+def code(scope: Scope) -> int:
+    return helper.np_dtype_to_tensor_dtype(np.dtype(scope.dtype))
+
+
+def largest(piece: Piece, scope: Scope, value: str) -> str:
+    """The greatest numbers, as many as iterations are done, where there are so many."""
+    size = piece.add("Unsqueeze", [length(piece, scope, value), piece.constant([0])])
+    most = piece.add("Unsqueeze", [scope.number, piece.constant([0])]) if scope.number else piece.constant([scope.draw.integer(0, 3)])
+    return piece.add("TopK", [value, piece.add("Min", [size, most])], 2, axis=scope.axis)[0]
+
+
+def flattened(piece: Piece, scope: Scope, value: str) -> str:
+    """Through a row of all its numbers, and back by sizes that are asked for."""
+    shape = piece.add("Shape", [value])
+    flat = piece.add("Reshape", [value, piece.constant([-1])])
+    flat = piece.add(scope.draw.pick(["Neg", "Abs"]), [flat])
+    return piece.add("Reshape", [flat, shape])
+
+
+def halved(piece: Piece, scope: Scope, value: str) -> str:
+    """Half of the rows, by arithmetic in floats or integers."""
+    size = length(piece, scope, value)
+    if scope.draw.chance(0.5):
+        real = piece.add("Mul", [piece.add("Cast", [size], to=1), piece.constant(0.5, "float32")])
+        end = piece.add("Cast", [piece.add(scope.draw.pick(["Ceil", "Floor"]), [real])], to=7)
+    else:
+        end = piece.add("Div", [size, piece.constant(2)])
+    end = piece.add("Unsqueeze", [end, piece.constant([0])])
+    if scope.draw.chance(0.5):
+        return piece.add("Slice", [value, piece.constant([0]), end, piece.constant([scope.axis])])
+    rest = piece.add("Sub", [piece.add("Unsqueeze", [size, piece.constant([0])]), end])
+    parts = piece.add("Split", [value, piece.add("Concat", [end, rest], axis=0)], 2, axis=scope.axis)
+    return scope.draw.pick([parts[0], join(piece, scope, parts[::-1])])
+
+
+def taken(piece: Piece, scope: Scope, value: str) -> str:
+    """Rows by places that are not zero."""
+    others = [axis for axis in range(scope.rank) if axis != scope.axis]
+    sums = piece.add("ReduceSum", [value, piece.constant(others)], keepdims=0) if others else value
+    places = piece.add("Squeeze", [piece.add("NonZero", [sums]), piece.constant([0])])
+    return piece.add("Gather", [value, places], axis=scope.axis)
+
+
+def product(piece: Piece, scope: Scope, value: str) -> str:
+    """A square of its rows' products, which makes all rows again."""
+    if scope.rank != 2 or scope.dtype not in ("float32", "float64"):
+        raise Unfit
+    # The square of [n, m] or of its transpose is [n, n]; its sums along one axis are a row's numbers.
+    turned = piece.add("Transpose", [value], perm=[1, 0])
+    square = piece.add("MatMul", [value, turned] if scope.axis == 0 else [turned, value])
+    sums = piece.add("ReduceMax", [square] + ([piece.constant([1 - scope.axis])] if scope.draw.opset >= 18 else []), keepdims=1,
+                     **({} if scope.draw.opset >= 18 else {"axes": [1 - scope.axis]}))
+    smaller = piece.add("Clip", [sums, piece.constant(-4, scope.dtype), piece.constant(4, scope.dtype)])
+    return piece.add("Sub", [value, smaller])
+
+
 def decide(piece: Piece, scope: Scope, value: str) -> str:
     """One of two things, by the iteration's number or by the size."""
     if scope.depth == 0:
@@ -170,7 +240,7 @@ def again(piece: Piece, scope: Scope, value: str) -> str:
 
 
 CHANGES = [grow, grow, grow, double, repeat_first, shrink, shrink, turn, surround, change, change, select, through_list,
-           prefix, filled, decide, decide, again]
+           prefix, filled, decide, decide, again, counted, counted, largest, flattened, halved, halved, taken, product]
 
 
 def steps(piece: Piece, scope: Scope, value: str, count: int) -> str:

@@ -280,6 +280,9 @@ def resize(draw: Draw) -> Node:
         attributes |= draw.maybe({"cubic_coeff_a": lambda: draw.pick([-0.5, -0.75]), "exclude_outside": lambda: draw.integer(0, 1)})
     if draw.opset >= 18 and draw.chance(0.2) and mode != "nearest":
         attributes["antialias"] = 1
+        if any(scale != 1 and int(size * scale) == size for size, scale in zip(x.shape[2:], inner)):
+            # The same for each dimension by itself.
+            raise Unfit
     roi = "" if draw.opset >= 13 else draw.constant([], "float32")
     if draw.chance(0.5):
         corners = attributes.get("coordinate_transformation_mode") == "align_corners"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .draw import SMALL, Draw, Unfit, Value
-from .growth import Scope, branch, length, scope_of, start_of, steps
+from .draw import SMALL, Draw
+from .growth import Scope, branch, cut, length, scope_of, start_of, steps
 from .operator import Operator
 from .piece import Piece, sequence, tensor
 
@@ -93,6 +93,14 @@ def collect(draw: Draw) -> Piece:
     value = state
     if taken:
         value = inside.add("Concat", [state, inside.add("SequenceAt", [items, inside.constant(draw.pick([0, -1]))])], axis=scope.axis)
+    if empty and draw.chance(0.4):
+        # Once there is something in the list, the last of it is put before.
+        later = inside.add("Greater", [number, inside.constant(0)])
+        first, other = inside.inside(), inside.inside()
+        last = other.add("SequenceAt", [items, other.constant(-1)])
+        joined = other.add("Concat", [cut(other, scope, last, 0, 2), state], axis=scope.axis)
+        value = inside.add("If", [later], then_branch=other.graph([], [scope.info(joined)]),
+                           else_branch=first.graph([], [scope.info(first.add("Identity", [state]))]))
     result = steps(inside, scope, value, draw.integer(1, 2))
     position = [inside.constant(draw.pick([0, -1]))] if draw.chance(0.4) and not empty else []
     longer = inside.add("SequenceInsert", [items, result, *position])
