@@ -159,7 +159,10 @@ impl<'c> Walk<'c> {
     /// The element of a value at an index.
     pub(super) fn value(&mut self, value: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
         if let Some((place, scalar)) = self.given.get(&value) {
-            if place != index {
+            // Reshapes on the way write a place in another order.
+            let same =
+                |(a, b): (&Index, &Index)| a == b || Linear::of(a).index() == Linear::of(b).index();
+            if place.len() != index.len() || !place.iter().zip(index).all(same) {
                 return Err("an element is needed where another one is computed".into());
             }
             return Ok(*scalar);
