@@ -160,10 +160,12 @@ def largest(piece: Piece, scope: Scope, value: str) -> str:
 
 def flattened(piece: Piece, scope: Scope, value: str) -> str:
     """Through a row of all its numbers, and back by sizes that are asked for."""
+    if scope.draw.opset < 14:
+        raise Unfit
     shape = piece.add("Shape", [value])
     flat = piece.add("Reshape", [value, piece.constant([-1])])
     flat = piece.add(scope.draw.pick(["Neg", "Abs"]), [flat])
-    return piece.add("Reshape", [flat, shape])
+    return piece.add("Reshape", [flat, shape], allowzero=1)
 
 
 def halved(piece: Piece, scope: Scope, value: str) -> str:
