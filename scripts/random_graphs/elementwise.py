@@ -69,7 +69,8 @@ def slope(draw: Draw) -> Node:
     value = draw.value(FLOATS)
     shape = tuple(draw.pick([1, size]) for size in value.shape)
     shape = shape[draw.integer(0, len(shape)) :]
-    return Node([value.name, draw.like(value, shape).name])
+    # An infinite slope makes the sign of nearly nothing all that counts.
+    return Node([value.name, draw.like(value, shape, FINITE).name])
 
 
 def where(draw: Draw) -> Node:
@@ -156,7 +157,8 @@ OPERATORS = [
     unary("Floor", need=EXACT, rounds=False), unary("Ceil", need=EXACT, rounds=False),
     unary("Round", need=EXACT, since=11, rounds=False),
     unary("Sign", NUMBERS, need=EXACT_FINITE, since=9, rounds=False),
-    unary("Shrink", NUMBERS, need=EXACT_FINITE, since=9, rounds=False,
+    # With a bias in floats the greatest integers leave their type, each processor in its own way.
+    unary("Shrink", NUMBERS, need=BYTE, since=9, rounds=False,
           attributes={"bias": number(-1, 1), "lambd": number(0, 2)}),
     unary("Identity", ALL, rounds=False),
     unary("Not", ("bool",), rounds=False),
