@@ -19,6 +19,7 @@ import onnxruntime
 
 import cases
 from random_graphs import case, graph, shrink
+from random_graphs.apart import Ended, apart
 
 FOLDER = cases.ROOT / "target" / "conformance" / "differential"
 COUNT = 300
@@ -29,21 +30,34 @@ def name_of(seed: int) -> str:
     return f"seed_{seed:06}"
 
 
+def draw_one(seed: int, folder: Path, only: set[str] | None) -> tuple[Counter, Counter]:
+    """Writes a seed's case, if ONNX Runtime has nothing against it; operators and what was refused."""
+    refusals = Counter()
+    drawn = graph.graph(seed, only=only, refusals=refusals)
+    if not drawn.steps:
+        return Counter(), refusals
+    try:
+        case.write(drawn, folder / name_of(seed))
+    except Exception as error:  # ONNX Runtime has many kinds, without a common base.
+        refusals["the whole graph", str(error).split(":")[-1].strip()[:80]] += 1
+        return Counter(), refusals
+    return Counter(proto.op_type for step in drawn.steps for proto in step.protos), refusals
+
+
 def draw(first: int, count: int, folder: Path, only: set[str] | None, verbose: bool) -> None:
     """Writes so many cases, of the first seeds that give one."""
     shutil.rmtree(folder, ignore_errors=True)
     used, refusals = Counter(), Counter()
     written, seed = 0, first
     while written < count:
-        drawn = graph.graph(seed, only=only, refusals=refusals)
-        seed += 1
         try:
-            case.write(drawn, folder / name_of(seed - 1))
-        except Exception as error:  # ONNX Runtime has many kinds, without a common base.
-            refusals["the whole graph", str(error).split(":")[-1].strip()[:80]] += 1
-            continue
-        used.update(step.proto.op_type for step in drawn.steps)
-        written += 1
+            operators, refused = apart(draw_one, seed, folder, only)
+        except Ended as end:
+            operators, refused = Counter(), Counter({("the whole graph", f"seed {seed} ended by {end}"): 1})
+        seed += 1
+        used.update(operators)
+        refusals.update(refused)
+        written += bool(operators)
     if verbose:
         for what, counts in (("drawn", used), ("refused by ONNX Runtime", refusals)):
             print(f"{what}:", file=sys.stderr)
@@ -67,8 +81,8 @@ def check(kiln: Path, folder: Path, backends: list[str], only: set[str] | None) 
         for entry in reasons:
             seed = int(entry["example"].removeprefix("seed_"))
             place = folder / "minimised" / backend / entry["example"]
-            drawn, _ = shrink.shrink(graph.graph(seed, only=only), kiln, backend, place)
-            operators = ", ".join(step.proto.op_type for step in drawn.steps)
+            drawn, _ = shrink.shrink(apart(graph.graph, seed, only=only), kiln, backend, place)
+            operators = ", ".join(proto.op_type for step in drawn.steps for proto in step.protos)
             print(f"{backend} {place.relative_to(folder)} ({entry['count']} like it; opset {drawn.opset}: {operators})\n"
                   f"    {entry['reason']}", flush=True)
     return failed

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from .draw import SMALL, Draw, Node, Value, tensor_type
+from .draw import SMALL, Draw, Node, Unfit, Value, tensor_type
 from .operator import Operator
 
 BODY = [("Add", 2), ("Mul", 2), ("Sub", 2), ("Neg", 1), ("Abs", 1), ("Relu", 1), ("Max", 2)]
@@ -83,6 +83,9 @@ def repeat(draw: Draw) -> Node:
 def scan(draw: Draw) -> Node:
     rows = draw.value(("float32", "float64"), rank=range(1, 4), need=SMALL, least=1)
     axis = draw.axis(rows.rank)
+    if rows.shape[axis] == 0:
+        # ONNX Runtime divides by it, which ends the process.
+        raise Unfit
     inner = rows.shape[:axis] + rows.shape[axis % rows.rank + 1 :] if axis >= 0 else tuple(np.delete(rows.shape, axis))
     state = draw.like(rows, tuple(int(size) for size in inner), SMALL)
     before, row, after, out = (draw.name() for _ in range(4))

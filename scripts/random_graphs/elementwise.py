@@ -16,6 +16,8 @@ ANGLE = exactly(Need(lambda x: bool((np.abs(x) < 1.4).all()), lambda x: np.clip(
 SHIFT = Need(lambda x: bool(((x >= 0) & (x < 8)).all()), lambda x: np.abs(x) % 8)
 EXPONENT = exactly(Need(lambda x: bool(np.isin(x, (0, 1, 2, 3)).all()), lambda x: np.abs(np.trunc(finite(x))) % 4))
 
+ABOVE_LEAST = Need(lambda x: bool((x > -(2.0**31)).all() or np.isnan(x).any()), lambda x: x)
+
 
 def unary(name: str, types: Sequence[str] = FLOATS, need: Need = ANY, since: int = 7, rounds: bool = True,
           attributes: Attributes | None = None, weight: float = 1.0) -> Operator:
@@ -69,7 +71,8 @@ def slope(draw: Draw) -> Node:
     value = draw.value(FLOATS)
     shape = tuple(draw.pick([1, size]) for size in value.shape)
     shape = shape[draw.integer(0, len(shape)) :]
-    return Node([value.name, draw.like(value, shape).name])
+    # An infinite slope makes the sign of nearly nothing all that counts.
+    return Node([value.name, draw.like(value, shape, FINITE).name])
 
 
 def where(draw: Draw) -> Node:
@@ -156,7 +159,8 @@ OPERATORS = [
     unary("Floor", need=EXACT, rounds=False), unary("Ceil", need=EXACT, rounds=False),
     unary("Round", need=EXACT, since=11, rounds=False),
     unary("Sign", NUMBERS, need=EXACT_FINITE, since=9, rounds=False),
-    unary("Shrink", NUMBERS, need=EXACT_FINITE, since=9, rounds=False,
+    # With a bias in floats the greatest integers leave their type, each processor in its own way.
+    unary("Shrink", NUMBERS, need=BYTE, since=9, rounds=False,
           attributes={"bias": number(-1, 1), "lambd": number(0, 2)}),
     unary("Identity", ALL, rounds=False),
     unary("Not", ("bool",), rounds=False),
@@ -168,7 +172,8 @@ OPERATORS = [
     Operator("Clip", clip, weight=2),
     Operator("Dropout", dropout),
     binary("Add", weight=4), binary("Sub", weight=3), binary("Mul", weight=4),
-    binary("Div", second=NONZERO, rounds=True, weight=2),
+    # The least integer by -1 ends ONNX Runtime's process.
+    binary("Div", first=ABOVE_LEAST, second=NONZERO, rounds=True, weight=2),
     binary("Equal", REAL + INTEGERS + ("bool",), EXACT, EXACT),
     binary("Greater", REAL + INTEGERS, EXACT, EXACT), binary("Less", REAL + INTEGERS, EXACT, EXACT),
     binary("GreaterOrEqual", REAL + INTEGERS, EXACT, EXACT, since=12),

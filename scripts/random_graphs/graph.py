@@ -13,13 +13,14 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from . import control, elementwise, indexing, layers, movement, quantised, reductions
+from . import control, elementwise, indexing, layers, loops, movement, optionals, quantised, reductions, sequences, sizes
 from .draw import Draw, Leaf, Node, Unfit, Value, is_float, largest, tensor_type, unit_roundoff
 from .operator import Operator
+from .piece import Piece, free
 
 OPERATORS: list[Operator] = [
     operator
-    for family in (elementwise, reductions, movement, indexing, layers, quantised, control)
+    for family in (elementwise, reductions, movement, indexing, layers, quantised, control, loops, sequences, optionals, sizes)
     for operator in family.OPERATORS
 ]
 OPSETS = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24)
@@ -29,9 +30,9 @@ MOST_ELEMENTS = 20000
 
 @dataclass(frozen=True)
 class Step:
-    """A node with what it computes; absent outputs are left out."""
+    """A node, or several that hold together, with what it computes; absent outputs are left out."""
 
-    proto: onnx.NodeProto
+    protos: list[onnx.NodeProto]
     reads: list[str]
     values: list[Value]
 
@@ -66,13 +67,14 @@ def make_model(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=imports, ir_version=version, producer_name="kiln-differential")
 
 
-def alone(node: onnx.NodeProto, reads: Sequence[Value], opset: int, constants: set[str]) -> list[np.ndarray]:
-    """What a node computes by itself; what is constant in the graph is constant here."""
+def alone(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], reads: Sequence[Value], opset: int,
+          constants: set[str]) -> list[np.ndarray]:
+    """What nodes compute by themselves; what is constant in the graph is constant here."""
     infos = [helper.make_tensor_value_info(value.name, tensor_type(value.array), value.shape)
              for value in reads if value.name not in constants]
     stored = [numpy_helper.from_array(value.array, value.name) for value in reads if value.name in constants]
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    graph = helper.make_graph([node], "alone", infos, outputs, stored)
+    results = [helper.make_empty_tensor_value_info(name) for name in outputs]
+    graph = helper.make_graph(nodes, "alone", infos, results, stored)
     return run(make_model(graph, opset), {value.name: value.array for value in reads if value.name not in constants})
 
 
@@ -108,35 +110,48 @@ def plausible(value: Value) -> bool:
     return value.magnitude < (2.0**12 if value.dtype in ("float16", "bfloat16") else 2.0**40)
 
 
-def attempt(draw: Draw, operator: Operator, refusals: Counter) -> Step | None:
-    """One node of this operator, if it can be had."""
-    leaves, values = len(draw.leaves), len(draw.values)
-    try:
-        node = operator.build(draw)
-    except Unfit:
-        del draw.leaves[leaves:]
-        return None
+def as_piece(draw: Draw, operator: Operator, node: Node) -> Piece:
     outputs = ["" if index in node.absent else draw.name() for index in range(node.outputs)]
     while outputs and not outputs[-1]:
         outputs.pop()
     proto = helper.make_node(operator.name, node.inputs, outputs, name=f"n{draw.count}",
                              **{key: attribute(value) for key, value in node.attributes.items()})
-    names = list(dict.fromkeys([name for name in (*node.inputs, *node.captured) if name]))
+    return Piece(draw, [proto], [name for name in outputs if name])
+
+
+def attempt(draw: Draw, operator: Operator, refusals: Counter) -> list[Step]:
+    """What this operator draws, if it can be had."""
+    leaves = len(draw.leaves)
+    try:
+        drawn = operator.build(draw)
+    except Unfit:
+        del draw.leaves[leaves:]
+        return []
+    piece = drawn if isinstance(drawn, Piece) else as_piece(draw, operator, drawn)
+    parts = [[node] for node in piece.nodes] if piece.loose else [piece.nodes]
+    tensors = [name for node in piece.nodes for name in node.output] if piece.loose else piece.tensors
     found = {value.name: value for value in [*draw.values, *(leaf.value for leaf in draw.leaves)]}
-    reads = [found[name] for name in names]
+    reads = [found[name] for name in free(piece.nodes)]
     constants = {leaf.value.name for leaf in draw.leaves if leaf.kind != "input"}
     try:
-        arrays = alone(proto, reads, draw.opset, constants)
+        arrays = dict(zip(tensors, alone(piece.nodes, tensors, reads, draw.opset, constants)))
     except Exception as error:  # ONNX Runtime has many kinds, without a common base.
         refusals[operator.name, str(error).split(":")[-1].strip()[:80]] += 1
         del draw.leaves[leaves:]
-        return None
-    made = [result(name, np.asarray(array), reads, operator) for name, array in zip(filter(None, outputs), arrays)]
+        return []
+    steps = []
+    for nodes in parts:
+        names = free(nodes)
+        made = [result(name, np.asarray(arrays[name]), [found[name] for name in names], operator)
+                for node in nodes for name in node.output if name in arrays]
+        found |= {value.name: value for value in made}
+        steps.append(Step(nodes, names, made))
+    made = [value for step in steps for value in step.values]
     if not all(plausible(value) for value in made):
         del draw.leaves[leaves:]
-        return None
+        return []
     draw.values += [leaf.value for leaf in draw.leaves[leaves:]] + made
-    return Step(proto, names, made)
+    return steps
 
 
 def graph(seed: int, nodes: tuple[int, int] = (3, 12), only: set[str] | None = None,
@@ -149,20 +164,23 @@ def graph(seed: int, nodes: tuple[int, int] = (3, 12), only: set[str] | None = N
     weights = np.array([operator.weight for operator in operators])
     wanted = draw.integer(*nodes)
     steps: list[Step] = []
-    for _ in range(20 * wanted):
-        if len(steps) == wanted:
+    # Of some versions there may be none of the operators that are asked for.
+    for _ in range(20 * wanted if operators else 0):
+        if len(steps) >= wanted:
             break
         operator = operators[int(generator.choice(len(operators), p=weights / weights.sum()))]
-        if step := attempt(draw, operator, Counter() if refusals is None else refusals):
-            steps.append(step)
+        steps += attempt(draw, operator, Counter() if refusals is None else refusals)
     read = {name for step in steps for name in step.reads}
     made = [value.name for step in steps for value in step.values]
     outputs = [name for name in made if name not in read or draw.chance(0.15)]
+    # How far a slice of an input goes is told for sizes of at least 1; Kiln refuses others, and says so.
+    least = 1 if any(b"Slice" in proto.SerializeToString() for step in steps for proto in step.protos) else 0
+    open_sizes = draw.pick([0.35, 0.35, 0.35, 1.0])
     symbols = {
         (leaf.value.name, axis): f"{leaf.value.name}_{axis}"
         for leaf in draw.leaves if leaf.kind == "input" and not leaf.fixed
         for axis, size in enumerate(leaf.value.shape)
-        if size != 1 and draw.chance(0.35)
+        if size != 1 and size >= least and draw.chance(open_sizes)
     }
     return Drawn(draw.opset, list(draw.leaves), steps, outputs, symbols)
 
@@ -181,7 +199,7 @@ def to_model(drawn: Drawn) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Constant", [], [leaf.value.name], value=numpy_helper.from_array(leaf.value.array))
         for leaf in drawn.leaves if leaf.kind == "constant"
-    ] + [step.proto for step in drawn.steps]
+    ] + [proto for step in drawn.steps for proto in step.protos]
     values = {value.name: value for step in drawn.steps for value in step.values}
     outputs = [helper.make_tensor_value_info(name, tensor_type(values[name].array), [None] * values[name].rank)
                for name in drawn.outputs]

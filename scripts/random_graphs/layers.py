@@ -78,6 +78,11 @@ def window(draw: Draw, spatial: tuple[int, ...], dilated: bool, most: int = 3) -
             attributes["auto_pad"] = draw.pick(["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
             if attributes["auto_pad"].startswith("SAME"):
                 attributes.pop("dilations", None)
+                strides = attributes.get("strides", [1] * rank)
+                # Where strides leave elements out, the standard's padding is negative: ONNX Runtime's
+                # poolings crop the image by it or refuse it, its convolutions do not.
+                if any((-(-size // stride) - 1) * stride + k < size for size, stride, k in zip(spatial, strides, kernel)):
+                    raise Unfit
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, attributes.get("dilations", [1] * rank))]
     pads = attributes.get("pads", [0] * (2 * rank))
     padded = [size + before + after for size, before, after in zip(spatial, pads, pads[rank:])]
@@ -275,6 +280,9 @@ def resize(draw: Draw) -> Node:
         attributes |= draw.maybe({"cubic_coeff_a": lambda: draw.pick([-0.5, -0.75]), "exclude_outside": lambda: draw.integer(0, 1)})
     if draw.opset >= 18 and draw.chance(0.2) and mode != "nearest":
         attributes["antialias"] = 1
+        if any(scale != 1 and int(size * scale) == size for size, scale in zip(x.shape[2:], inner)):
+            # The same for each dimension by itself.
+            raise Unfit
     roi = "" if draw.opset >= 13 else draw.constant([], "float32")
     if draw.chance(0.5):
         corners = attributes.get("coordinate_transformation_mode") == "align_corners"

@@ -57,7 +57,8 @@ def flatten(draw: Draw) -> Node:
 def squeeze(draw: Draw) -> Node:
     value = draw.value(MOVED, rank=range(1, 6), suits=lambda shape: 1 in shape)
     ones = [axis for axis, size in enumerate(value.shape) if size == 1]
-    if draw.chance(0.25):
+    # Sizes that are computed may be 1 by chance, and then decide the rank.
+    if value.nodes == 0 and draw.chance(0.5):
         return Node([value.name])
     axes = [ones[i] for i in draw.generator.permutation(len(ones))[: draw.integer(1, len(ones))]]
     if draw.opset >= 11 and draw.chance(0.5):

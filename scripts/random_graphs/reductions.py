@@ -3,7 +3,7 @@
 import numpy as np
 
 from .draw import (
-    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, exactly, finite,
+    ANY, EXACT_FINITE, FINITE, FLOATS, NUMBERS, POSITIVE, REAL, SMALL, Draw, Need, Node, Unfit, exactly, finite,
 )
 from .operator import Operator
 
@@ -18,6 +18,9 @@ def reduction(name: str, axes_are_input_since: int = 18, need: Need = ANY, round
         # The mean of nothing is not defined, and the product of many overflows in one order only.
         most, least = (20, 0) if name == "ReduceProd" else (10**6, 1 if name == "ReduceMean" else 0)
         value = draw.value(types, need=need, suits=lambda shape: least <= np.prod(shape) <= most)
+        if name == "ReduceProd" and value.dtype.startswith("int") and np.prod(np.maximum(np.abs(value.array.astype(float)), 1)) >= 2**31:
+            # Products that do not fit are nobody's.
+            raise Unfit
         attributes = draw.maybe({"keepdims": lambda: draw.integer(0, 1)}, 0.7)
         axes = draw.axes(value.rank) if draw.chance(0.8) and value.rank else None
         if draw.opset < axes_are_input_since:
@@ -33,7 +36,8 @@ def reduction(name: str, axes_are_input_since: int = 18, need: Need = ANY, round
 
 def place(name: str) -> Operator:
     def build(draw: Draw) -> Node:
-        value = draw.value(WIDE + ("uint8", "int8"), rank=range(1, 6), need=EXACT_FINITE)
+        # There is no place of a maximum in nothing, although ONNX Runtime says 0.
+        value = draw.value(WIDE + ("uint8", "int8"), rank=range(1, 6), need=EXACT_FINITE, suits=lambda shape: 0 not in shape, least=1)
         attributes = draw.maybe({"axis": lambda: draw.axis(value.rank), "keepdims": lambda: draw.integer(0, 1)}, 0.7)
         if draw.opset >= 12 and draw.chance(0.4):
             attributes["select_last_index"] = 1

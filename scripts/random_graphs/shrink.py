@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import case
+from .apart import apart
 from .graph import Drawn, pruned, without
 
 CHECK_SECONDS = 60
@@ -56,7 +57,7 @@ def shrink(drawn: Drawn, kiln: Path, backend: str, folder: Path) -> tuple[Drawn,
             if not candidate.outputs or not candidate.steps or size(candidate) >= size(drawn):
                 continue
             try:
-                case.write(candidate, trial)
+                apart(case.write, candidate, trial)
             except Exception:  # ONNX Runtime has many kinds, without a common base.
                 continue
             if reason(kiln, backend, trial) == wanted:

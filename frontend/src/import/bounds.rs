@@ -108,7 +108,7 @@ impl Facts {
         let open = |a: &Dim, b: &Dim| match (a.as_const(), b.as_const()) {
             (Some(_), _) => false,
             (None, Some(size)) => {
-                size > 1 && !self.is_given(a) && self.at_least(a, &two) != Some(true)
+                size != 1 && !self.is_given(a) && self.at_least(a, &two) != Some(true)
             }
             (None, None) => self.is_found(a) || is_left(a),
         };

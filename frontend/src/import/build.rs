@@ -316,7 +316,14 @@ impl Builder {
     /// The result of an operation that has one and no bodies.
     pub(super) fn add(&mut self, op: impl Into<Op>, inputs: &[V]) -> Result<V, Fault> {
         let op = op.into();
-        if !Dim::is_small_product(op.clone().dims_mut().into_iter().map(|dim| &*dim)) {
+        let mut named = op.clone();
+        let mut dims = named.dims_mut().into_iter().map(|dim| &*dim);
+        // Amounts of padding are added to sizes, and not multiplied with each other.
+        let small = match &op {
+            Op::Pad(_) => dims.all(Dim::is_small),
+            _ => Dim::is_small_product(dims),
+        };
+        if !small {
             return Err(too_large());
         }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();

@@ -43,6 +43,10 @@ pub(super) enum Shape {
     Open,
 }
 
+/// What is said where an element of unknown rank is taken.
+pub(super) const RANK_IS_OPEN: &str =
+    "how many dimensions the elements of the sequence have is not known";
+
 impl Form {
     /// The element type of a tensor that is, or holds, such a value.
     pub(super) fn dtype(&self) -> DType {
@@ -73,6 +77,28 @@ impl Form {
                 return Err(Fault::malformed(message));
             }
         })
+    }
+
+    /// The form of what a list that is certainly empty holds: where nothing is declared of a shape,
+    /// any fits.
+    pub(super) fn of_nothing(self) -> Form {
+        match self {
+            Form::Tensor { dtype, shape: Shape::Open } => {
+                Form::Tensor { dtype, shape: Shape::Empty }
+            }
+            Form::List(dtype, of) => Form::List(dtype, Box::new(of.of_nothing())),
+            known => known,
+        }
+    }
+
+    /// This form with elements of as many dimensions, if there are no elements yet.
+    pub(super) fn guessed(&self, rank: usize) -> Option<Form> {
+        match self {
+            Form::Tensor { dtype, shape: Shape::Empty } => {
+                Some(Form::Tensor { dtype: *dtype, shape: Shape::Ranked(vec![None; rank]) })
+            }
+            _ => None,
+        }
     }
 
     /// The form that a declared type stands for.
@@ -173,7 +199,7 @@ impl Use<'_, '_, '_> {
             (_, Some(rank)) => vec![None; rank],
             _ => {
                 return Err(Fault::unsupported(
-                    "how many dimensions the elements of the sequence have is not known",
+                    RANK_IS_OPEN,
                     "declare the shapes of its elements, with names for open sizes",
                 ));
             }

@@ -48,6 +48,14 @@ fn list(x: &mut Use<'_, '_, '_>, dtype: DType, values: &[V], form: Form) -> Resu
 
 fn length(x: &mut Use<'_, '_, '_>, list: V) -> Result<V, Fault> {
     x.elements_form(list)?;
+    // Of one that is made in sight, so that a branch which asks for it is decided: the other one may
+    // take out of a list what nothing is known of.
+    if let Some((op::Op::Call(op::Call { routine: Routine::List { .. }, .. }), elements)) =
+        x.importer.build.producer(list)
+    {
+        let count = elements.len();
+        return x.size(&Dim::from(count), DType::I64);
+    }
     x.call1(Routine::Length, &[list], TensorType::new(DType::I64, Vec::new()))
 }
 
@@ -175,7 +183,7 @@ fn optional(x: &mut Use<'_, '_, '_>) -> Results {
         return Ok(vec![list(x, DType::Optional, &[value], form)?]);
     }
     let form = match x.attribute("type") {
-        Some(Attribute::Type(ty)) => Form::declared(ty)?,
+        Some(Attribute::Type(ty)) => Form::declared(ty)?.of_nothing(),
         _ => return Err(Fault::malformed("an empty optional must say its type")),
     };
     Ok(vec![list(x, DType::Optional, &[], form)?])

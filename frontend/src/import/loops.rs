@@ -5,9 +5,10 @@
 use super::build::V;
 use super::control::{body, captures, joined, one_element, results};
 use super::fault::Fault;
-use super::form::Form;
+use super::form::{Form, RANK_IS_OPEN};
 use super::node::Use;
 use super::operator::{Entry, onnx};
+use crate::report::Problem;
 use crate::resolve::Body;
 use kiln_ir::TensorType;
 use kiln_ir::op;
@@ -105,6 +106,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     let mut changing = Boxed::new();
     let lists = initial.iter().map(|&v| x.importer.build.elements_of(v).cloned());
     let mut forms: Vec<Option<Form>> = lists.collect();
+    let mut guesses = Guesses { initial: forms.clone(), rank: 0, problems: None };
     // Each time the body is told less of what it is given, until all that it gives fits that.
     let (graph, held, goes_on, certain) = loop {
         let mut held = initial.clone();
@@ -112,9 +114,17 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
             held[number] = boxed(x, initial[number])?;
         }
         x.importer.build.enter("body");
+        let before = x.importer.problems.len();
         let made = loop_body(x, body, (&initial, &held), &captured, (&changing, &forms));
         let graph = x.importer.build.leave();
-        let outcome = made?;
+        let outcome = match made {
+            Ok(outcome) => outcome,
+            Err(fault) => {
+                forms = guesses.next(x, before).ok_or(fault)?;
+                changing = Boxed::new();
+                continue;
+            }
+        };
         if outcome.changing.is_empty() && outcome.forms == forms {
             break (graph, held, outcome.goes_on, outcome.certain);
         }
@@ -146,6 +156,43 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
         }
     }
     Ok(results)
+}
+
+/// How many dimensions the elements of lists that begin empty have, where the body takes one before
+/// anything says it: of all numbers the first by which the body puts in what it is said to take out.
+/// That is how many they have, then: there are no others at first, and each iteration keeps it so.
+struct Guesses {
+    /// What carried lists hold before the loop.
+    initial: Vec<Option<Form>>,
+    rank: usize,
+    /// What was said without a guess.
+    problems: Option<Vec<Problem>>,
+}
+
+/// More dimensions than elements of lists have in practice.
+const MOST_DIMENSIONS: usize = 6;
+
+impl Guesses {
+    /// What to say of the lists next, after an attempt of which `before` problems are older; `None` if
+    /// that does not help, with the problems as they were without a guess.
+    fn next(&mut self, x: &mut Use<'_, '_, '_>, before: usize) -> Option<Vec<Option<Form>>> {
+        let told = x.importer.problems.split_off(before);
+        let problems = self.problems.get_or_insert(told);
+        let helps = problems.iter().any(|problem| problem.message == RANK_IS_OPEN);
+        let mut guess = self.initial.clone();
+        let mut guessed = false;
+        for form in guess.iter_mut().flatten() {
+            if let Some(ranked) = form.guessed(self.rank) {
+                (*form, guessed) = (ranked, true);
+            }
+        }
+        self.rank += 1;
+        if helps && guessed && self.rank <= MOST_DIMENSIONS + 1 {
+            return Some(guess);
+        }
+        x.importer.problems.append(problems);
+        None
+    }
 }
 
 /// What `made` gives, which runs once for each value of `number`.

@@ -310,6 +310,7 @@ fn expand(x: &mut Use<'_, '_, '_>) -> Results {
             continue;
         } else if known
             && !x.facts().is_found(&dim)
+            && !x.facts().may_stretch(&dim, &slot)
             && x.facts().at_least(&slot, &Dim::from(2i64)) == Some(true)
         {
             operand = x.with_dim(operand, axis, &slot)?;

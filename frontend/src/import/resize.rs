@@ -275,7 +275,8 @@ fn resize(x: &mut Use<'_, '_, '_>) -> Results {
         v = x.cast(v, DType::F32)?;
     }
     let (v, op) = antialias::filter(x, v, op)?;
-    let v = if op.sizes == x.ty(v).shape { v } else { x.add(op, &[v])? };
+    // Even a size that stays may have a scale that moves its places.
+    let v = x.add(op, &[v])?;
     let v = if dtype.is_float() { v } else { x.cast(v, dtype)? };
     Ok(vec![v])
 }

@@ -75,11 +75,16 @@ impl<'g> Scope<'g> {
     }
 
     /// Asks that a value be made in a buffer of its type; if it is made by a node, and not wanted
-    /// elsewhere too, it will be. What is only known to fit once a reshape has been checked is not:
+    /// elsewhere too, it will be. What is only known to fit once a reshape has been checked is not,
+    /// nor what has sizes that are only told after it, which do not count where it has no elements:
     /// the bytes are written before.
     pub(super) fn want(&mut self, value: ValueId, buffer: BufferId) {
         let root = self.root(value);
-        let fits = self.graph.ty(root).elements() == self.graph.ty(value).elements();
+        let (made, named) = (self.graph.ty(root), self.graph.ty(value));
+        let (mut told, mut needed) = (self.valued.clone(), BTreeSet::new());
+        made.shape.iter().for_each(|dim| dim.collect_symbols(&mut told));
+        named.shape.iter().for_each(|dim| dim.collect_symbols(&mut needed));
+        let fits = made.elements() == named.elements() && needed.is_subset(&told);
         if fits && !self.is_given(root) {
             self.wanted.entry(root).or_insert(buffer);
         }
