@@ -5,6 +5,7 @@
 pub mod egraph;
 mod error;
 pub mod form;
+mod integers;
 mod late;
 mod layout;
 pub mod plan;

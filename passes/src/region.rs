@@ -9,6 +9,7 @@ mod dominators;
 pub(crate) use canonical::{rename, rename_from};
 
 use crate::PassError;
+use crate::integers::makes_numbers;
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::Symbol;
@@ -150,7 +151,7 @@ fn without_late(
     for &id in nodes.iter().rev() {
         let node = graph.node(id);
         let mut users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
-        if dominators::makes_numbers(graph, node) && !users.any(|user| early.contains(user)) {
+        if makes_numbers(graph, node) && !users.any(|user| early.contains(user)) {
             early.remove(&id);
         }
     }

@@ -9,9 +9,10 @@
 //! be taken in.
 
 use super::body::{Body, Plain, label};
-use super::fused::{Kind, is_small_integer, kind, parts};
+use super::fused::{Kind, kind, parts};
 use super::language::{TensorGraph, TensorNode, Uses, add_fused};
 use super::rule::{Class, Rewrite, Rule, Theme, join};
+use crate::integers::is_small_integer;
 use egg::{Id, Language};
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_ir::{Graph, Producer, ValueId};

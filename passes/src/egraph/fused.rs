@@ -40,9 +40,10 @@
 //!   index stays affine in the axes of the core's result. A merging `Reshape` joins neighbouring
 //!   dimensions; it splits none.
 
-use kiln_ir::op::{BinaryFn, Cast, Op, PadMode};
+use crate::integers::is_widening;
+use kiln_ir::op::{Op, PadMode};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
-use kiln_tensor::{DType, Dim};
+use kiln_tensor::Dim;
 use thiserror::Error;
 
 /// What a node may be in a fused body.
@@ -250,35 +251,12 @@ fn before_core(body: &Graph, core: &Node) -> Result<Vec<bool>, NotFusible> {
     Ok(before)
 }
 
-/// Whether a node makes a number of 32 or 64 bits of an integer, or takes a zero point off one.
-pub(crate) fn is_widening(body: &Graph, node: &Node) -> bool {
-    let &[input, ..] = node.inputs.as_slice() else { return false };
-    let from = body.ty(input).dtype;
-    match &node.op {
-        Op::Cast(cast) => {
-            widens(cast, from) || from == DType::I32 && matches!(cast.to, DType::F32 | DType::F64)
-        }
-        Op::Binary(binary) => binary.f == BinaryFn::Sub && from == DType::I32,
-        _ => false,
-    }
-}
-
 /// Whether a core may widen small integers as it reads them.
 fn reads_integers(core: &Op) -> bool {
     matches!(
         core,
         Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) | Op::WindowReduce(_) | Op::Resize(_)
     )
-}
-
-/// Whether a conversion makes a number of 32 or 64 bits of a small integer.
-pub(crate) fn widens(cast: &Cast, from: DType) -> bool {
-    is_small_integer(from) && matches!(cast.to, DType::I32 | DType::F32 | DType::F64)
-}
-
-/// Integers that f32 holds, and that are read at less cost than what they become.
-pub(crate) fn is_small_integer(dtype: DType) -> bool {
-    matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16)
 }
 
 /// Whether a node is a reshape that only adds or drops dimensions of size 1.

@@ -4,7 +4,7 @@
 //! if type and shape are equal.
 
 use super::fuse::Step;
-use super::fused::widens;
+use crate::integers::widens;
 use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 use kiln_ir::op::{Cast, Fused, Op};

@@ -34,6 +34,6 @@ pub(super) fn form(draft: &mut Draft, core: &Node, reduce: &ArgReduce) -> Result
     let found = finish.push(ScalarOp::Reduced(1), DType::I64);
     let (stored, access) = draft.result(&mut finish, core.outputs[0], &result, found)?;
     finish.program.results = vec![stored];
-    draft.stages.push(stage.reducing(body, vec![key, Combine::Follow], finish, vec![access]));
+    draft.stages.push(stage.reducing(body, vec![key, Combine::Follow], finish, vec![access])?);
     Ok(())
 }

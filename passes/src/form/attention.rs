@@ -61,7 +61,7 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     finish.program.results = vec![score];
     let place = Access { operand: scores, index: vec![key] };
     let total = vec![Combine::Reduce(ReduceFn::Sum)];
-    draft.stages.push(stage.reducing(products, total.clone(), finish, vec![place]));
+    draft.stages.push(stage.reducing(products, total.clone(), finish, vec![place])?);
 
     // greatest = max scores.
     let mut stage = draft.stage();
@@ -72,7 +72,7 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     let mut finish = stage.walk();
     finish.program.results = vec![finish.push(ScalarOp::Reduced(0), dtype)];
     let most = vec![Combine::Reduce(ReduceFn::Max)];
-    draft.stages.push(stage.reducing(each, most, finish, vec![scalar(greatest)]));
+    draft.stages.push(stage.reducing(each, most, finish, vec![scalar(greatest)])?);
 
     // scores[j] = exp(scores[j] − greatest), in place.
     let mut stage = draft.stage();
@@ -93,7 +93,7 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     each.program.results = vec![power];
     let mut finish = stage.walk();
     finish.program.results = vec![finish.push(ScalarOp::Reduced(0), dtype)];
-    draft.stages.push(stage.reducing(each, total.clone(), finish, vec![scalar(sum)]));
+    draft.stages.push(stage.reducing(each, total.clone(), finish, vec![scalar(sum)])?);
 
     // result = Σⱼ scores[j]·vⱼ / sum.
     let mut stage = draft.stage();
@@ -111,6 +111,6 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     let index = [batch, head, query, element];
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &index, mean)?;
     finish.program.results = vec![stored];
-    draft.stages.push(stage.reducing(products, total, finish, vec![place]));
+    draft.stages.push(stage.reducing(products, total, finish, vec![place])?);
     Ok(())
 }

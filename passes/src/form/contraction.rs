@@ -42,6 +42,6 @@ pub(super) fn form(draft: &mut Draft, core: &Node, contract: &Contract) -> Resul
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &index(&spec.out), sum)?;
     finish.program.results = vec![stored];
     let how = vec![Combine::Reduce(ReduceFn::Sum)];
-    draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+    draft.stages.push(stage.reducing(products, how, finish, vec![place])?);
     Ok(())
 }

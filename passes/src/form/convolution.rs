@@ -107,6 +107,6 @@ pub(super) fn form(draft: &mut Draft, core: &Node, conv: &Conv) -> Result<(), Fa
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &index, sum)?;
     finish.program.results = vec![stored];
     let how = vec![Combine::Reduce(ReduceFn::Sum)];
-    draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+    draft.stages.push(stage.reducing(products, how, finish, vec![place])?);
     Ok(())
 }

@@ -11,7 +11,7 @@ use kiln_ir::kernel::{
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, NodeId, TensorType, ValueId};
 use kiln_tensor::{DType, Dim, SymbolTable};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// Why a body has no kernel; the entry adds which node it is.
@@ -206,14 +206,14 @@ impl<'c> StageDraft<'c> {
         combine: Vec<Combine>,
         finish: Walk,
         writes: Vec<Access>,
-    ) -> Stage {
+    ) -> Result<Stage, Fault> {
         let reduces = self.axes.iter().any(|axis| axis.kind == AxisKind::Reduction);
         if !reduces {
             // All reduced dimensions have one element, which is the combined value already.
             return without_reduction(self.axes, body.program, finish.program, writes);
         }
         let (body, finish) = (body.program, finish.program);
-        Stage { axes: self.axes, body, combine, finish, writes }
+        Ok(Stage { axes: self.axes, body, combine, finish, writes })
     }
 }
 
@@ -223,19 +223,25 @@ fn without_reduction(
     body: ScalarProgram,
     finish: ScalarProgram,
     writes: Vec<Access>,
-) -> Stage {
+) -> Result<Stage, Fault> {
     use kiln_ir::kernel::ScalarOp;
     let mut joined = ScalarProgram { code: body.code, results: Vec::new() };
     let mut places: Vec<ScalarId> = Vec::with_capacity(finish.code.len());
     for (op, dtype) in finish.code {
-        let at = |id: ScalarId| places.get(id.0 as usize).copied().unwrap_or(id);
+        if let ScalarOp::Reduced(number) = op {
+            let result = body.results.get(number).copied();
+            places.push(result.ok_or_else(|| format!("nothing is handed over as {number}"))?);
+            continue;
+        }
+        let missing = Cell::new(None);
+        let at = |id: ScalarId| {
+            places.get(id.0 as usize).copied().unwrap_or_else(|| {
+                missing.set(Some(id));
+                id
+            })
+        };
         let moved = |index: &Index| index.map(&Index::Axis, &at);
         let op = match op {
-            ScalarOp::Reduced(number) => {
-                let result = body.results.get(number).copied();
-                places.push(result.unwrap_or(ScalarId(0)));
-                continue;
-            }
             ScalarOp::Unary(f, a) => ScalarOp::Unary(f, at(a)),
             ScalarOp::Binary(f, a, b) => ScalarOp::Binary(f, at(a), at(b)),
             ScalarOp::Select(c, a, b) => ScalarOp::Select(at(c), at(a), at(b)),
@@ -246,13 +252,18 @@ fn without_reduction(
                 let index = access.index.iter().map(moved).collect();
                 ScalarOp::Read { access: Access { index, ..access }, outside }
             }
-            other @ (ScalarOp::Constant(_) | ScalarOp::Dim(_)) => other,
+            other @ (ScalarOp::Reduced(_) | ScalarOp::Constant(_) | ScalarOp::Dim(_)) => other,
         };
+        if let Some(id) = missing.get() {
+            return Err(format!("there is no scalar {}", id.0));
+        }
         places.push(joined.push(op, dtype));
     }
-    joined.results =
-        finish.results.iter().map(|id| places.get(id.0 as usize).copied().unwrap_or(*id)).collect();
-    Stage { axes, body: ScalarProgram::default(), combine: Vec::new(), finish: joined, writes }
+    for id in finish.results {
+        let place = places.get(id.0 as usize).copied();
+        joined.results.push(place.ok_or_else(|| format!("there is no scalar {}", id.0))?);
+    }
+    Ok(Stage { axes, body: ScalarProgram::default(), combine: Vec::new(), finish: joined, writes })
 }
 
 impl Context<'_> {

@@ -160,7 +160,7 @@ impl Layer<'_> {
         finish.program.results = vec![finish.binary(BinaryFn::Add, sum, bias)?];
         let place = Access { operand: self.gates, index: vec![row] };
         let how = vec![Combine::Reduce(ReduceFn::Sum)];
-        draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+        draft.stages.push(stage.reducing(products, how, finish, vec![place])?);
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Layer<'_> {
         finish.program.results = vec![sum];
         let place = Access { operand: to, index: vec![place] };
         let how = vec![Combine::Reduce(ReduceFn::Sum)];
-        draft.stages.push(stage.reducing(products, how, finish, vec![place]));
+        draft.stages.push(stage.reducing(products, how, finish, vec![place])?);
         Ok(())
     }
 

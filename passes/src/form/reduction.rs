@@ -64,6 +64,6 @@ pub(super) fn form(draft: &mut Draft, core: &Node, reduce: &Reduce) -> Result<()
     }
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &result, combined)?;
     finish.program.results = vec![stored];
-    draft.stages.push(stage.reducing(body, vec![Combine::Reduce(how)], finish, vec![place]));
+    draft.stages.push(stage.reducing(body, vec![Combine::Reduce(how)], finish, vec![place])?);
     Ok(())
 }

@@ -47,7 +47,7 @@ impl<'c> Pass<'_, 'c> {
         finish.program.results = vec![result];
         let place = Access { operand: to, index: Vec::new() };
         let how = vec![Combine::Reduce(how)];
-        self.draft.stages.push(stage.reducing(body, how, finish, vec![place]));
+        self.draft.stages.push(stage.reducing(body, how, finish, vec![place])?);
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 use super::draft::{Context, Fault, computed_in};
 use super::index::{Linear, Space, same_place, shifted};
 use super::indexing;
-use crate::egraph::fused::is_widening;
+use crate::integers::is_widening;
 use kiln_ir::kernel::{Access, Axis, Index, Scalar, ScalarId, ScalarOp, ScalarProgram};
 use kiln_ir::op::{BinaryFn, Op, PadMode, UnaryFn};
 use kiln_ir::{Node, Producer, ValueId};

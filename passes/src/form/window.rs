@@ -53,7 +53,7 @@ pub(super) fn form(draft: &mut Draft, core: &Node, window: &WindowReduce) -> Res
     let (stored, access) = draft.result(&mut finish, core.outputs[0], &index, combined)?;
     finish.program.results = vec![stored];
     let how = vec![Combine::Reduce(how)];
-    draft.stages.push(stage.reducing(elements, how, finish, vec![access]));
+    draft.stages.push(stage.reducing(elements, how, finish, vec![access])?);
     Ok(())
 }
 

@@ -7,10 +7,9 @@
 //! several users costs no fusion, since such a value is stored anyway.
 
 use super::{MAX_NODES, is_constant, is_heavy};
-use crate::egraph::fused::is_widening;
+use crate::integers::makes_numbers;
 use crate::late::Late;
-use kiln_ir::op::{self, BinaryFn, Op};
-use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
+use kiln_ir::{Graph, NodeId, Producer};
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -27,24 +26,6 @@ pub(super) fn segments(graph: &Graph) -> Vec<usize> {
         }
     }
     segments
-}
-
-/// Whether a node is on the way from small integers to the numbers that they stand for.
-pub(super) fn makes_numbers(graph: &Graph, node: &Node) -> bool {
-    is_widening(graph, node) || scales_integers(graph, node)
-}
-
-fn scales_integers(graph: &Graph, node: &Node) -> bool {
-    let (Op::Binary(op::Binary { f: BinaryFn::Mul }), &[a, b]) = (&node.op, &node.inputs[..])
-    else {
-        return false;
-    };
-    let widened = |value: ValueId| match graph.value(value).producer {
-        Producer::Node { node, .. } => is_widening(graph, graph.node(node)),
-        Producer::Input(_) => false,
-    };
-    let constant = |value: ValueId| graph.constant_of(value).is_some();
-    widened(a) && constant(b) || widened(b) && constant(a)
 }
 
 fn by_dominators(graph: &Graph) -> Vec<usize> {

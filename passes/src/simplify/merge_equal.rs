@@ -5,7 +5,7 @@
 
 use super::rebuild::Rebuild;
 use crate::PassError;
-use crate::egraph::fused::is_widening;
+use crate::integers::is_widening;
 use crate::structure::op_key;
 use kiln_ir::{Graph, Op, ValueId};
 use std::collections::HashMap;

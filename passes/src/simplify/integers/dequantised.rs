@@ -5,7 +5,7 @@
 
 use super::super::rebuild::Rebuild;
 use crate::PassError;
-use crate::egraph::fused::is_small_integer;
+use crate::integers::is_small_integer;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::{DType, SymbolValues, Tensor};

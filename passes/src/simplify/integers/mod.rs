@@ -17,7 +17,7 @@ mod sample;
 
 use super::rebuild::Rebuild;
 use crate::PassError;
-use crate::egraph::fused::is_small_integer;
+use crate::integers::{is_small_integer, is_widening};
 use dequantised::{moves, producer};
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, GraphError, Node, OpError, ValueId};
@@ -63,13 +63,7 @@ fn mark_widening(graph: &Graph, value: ValueId, widens: &mut [bool]) {
             break;
         }
         let Some(&first) = node.inputs.first() else { return };
-        let from = graph.ty(first).dtype;
-        let goes_on = match &node.op {
-            Op::Cast(_) => is_small_integer(from) || from == DType::I32,
-            Op::Binary(binary) => binary.f == BinaryFn::Sub,
-            op => moves(op),
-        };
-        if !goes_on {
+        if !is_widening(graph, node) && !moves(&node.op) {
             return;
         }
         path.push(id);
