@@ -14,9 +14,6 @@ use std::process::ExitCode;
 
 const CASES: [&str; 2] = ["ddddocr-old", "kokoro"];
 
-/// Cases that the reference evaluator takes minutes for.
-const TOO_SLOW_TO_EVALUATE: &[&str] = &["kokoro"];
-
 /// Of numbers that are rounded, those that may be next to a half.
 const NEAR_A_HALF: f64 = 2e-3;
 
@@ -34,9 +31,6 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for name in CASES {
         for backend in Backend::ALL.into_iter().filter(|backend| backend.is_built_in()) {
-            if backend == Backend::Reference && TOO_SLOW_TO_EVALUATE.contains(&name) {
-                continue;
-            }
             let path = folder.join(name);
             trials.push(Trial::test(format!("{backend}/{name}"), move || agrees(&path, backend)));
         }
