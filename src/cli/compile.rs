@@ -50,6 +50,7 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
             source.display()
         ));
     }
+    output::place(file)?;
     let progress = Arc::new(Progress::spinner());
     let compiler = model::compiler(&arguments.common, &progress)?;
     let compilation = compiler.build(source).map_err(|error| failure::of_file(source, error))?;

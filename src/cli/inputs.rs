@@ -33,7 +33,8 @@ pub fn gather(
         let tensors = check::numbered_values(folder, "input", infos)
             .map_err(|e| miette!(help = input_list(infos), "{e}"))?;
         if tensors.is_empty() {
-            return Err(miette!("{}: there is no input_0.pb", folder.display()));
+            let missing = if folder.is_dir() { "no input_0.pb in it" } else { "no such folder" };
+            return Err(miette!(code = "run/inputs", "{}: there is {missing}", folder.display()));
         }
         for (slot, tensor) in given.iter_mut().zip(tensors) {
             *slot = Some(tensor);

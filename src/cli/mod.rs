@@ -21,17 +21,29 @@ use arguments::{Arguments, Command};
 use std::process::ExitCode;
 
 /// Runs a command; the exit code says how it went.
-pub fn main(arguments: Arguments) -> ExitCode {
-    failure::install();
-    let done = match arguments.command {
+/// Runs a command, whose report can be written for all that is known before.
+fn command(command: Command) -> miette::Result<ExitCode> {
+    output::expected(match &command {
+        Command::Run(arguments) => &arguments.common.report,
+        Command::Compile(arguments) => &arguments.common.report,
+        Command::Verify { report, .. } => report,
+        Command::Inspect(arguments) => &arguments.common.report,
+        Command::Bench(arguments) => &arguments.common.report,
+        Command::Check(arguments) => &arguments.common.report,
+    })?;
+    match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Compile(arguments) => compile::compile(&arguments),
         Command::Verify { file, report } => verify::verify(&file, &report),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Check(arguments) => check::check(&arguments),
-    };
-    match done {
+    }
+}
+
+pub fn main(arguments: Arguments) -> ExitCode {
+    failure::install();
+    match command(arguments.command) {
         Ok(code) => code,
         Err(report) => {
             // Nobody reads what a closed standard error would have got.

@@ -5,7 +5,7 @@
 
 use super::arguments::ReportArguments;
 use super::failure;
-use miette::Result;
+use miette::{Result, miette};
 use serde::Serialize;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -26,6 +26,31 @@ pub fn line(text: impl AsRef<str>) {
 pub fn note(text: impl AsRef<str>) {
     // If nobody listens, nothing is lost that was asked for.
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+}
+
+/// An error where no report can be written as it was asked for: before anything is computed for it.
+pub fn expected(arguments: &ReportArguments) -> Result<()> {
+    let file = arguments.json.as_deref().filter(|file| *file != Path::new("-"));
+    file.map_or(Ok(()), place)
+}
+
+/// An error where no file can be.
+pub fn place(file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(miette!(
+            code = "cli/output",
+            help = "make the folder, or give a file in another one",
+            "{}: there is no folder {}",
+            file.display(),
+            folder.display()
+        ));
+    }
+    if file.is_dir() {
+        let help = "give the name of a file in it";
+        return Err(miette!(code = "cli/output", help = help, "{} is a folder", file.display()));
+    }
+    Ok(())
 }
 
 /// Writes the machine-readable report if one was asked for.

@@ -177,11 +177,58 @@ fn made_up_sizes_are_those_that_the_model_needs() {
 }
 
 #[test]
+fn strings_are_shown_as_such() {
+    let folder = Folder::new();
+    let model = small::model(
+        vec![small::integers("x", &[small::D::Size(2)])],
+        Vec::new(),
+        vec![small::node_with("Cast", "x", "y", "to", 8)],
+        vec![small::strings("y", &[small::D::Size(2)])],
+    );
+    let model = folder.write("text.onnx", &model);
+    let numbers = Tensor::from_slice(vec![2], &[7i64, -12]).unwrap();
+    let file = folder.write("x.pb", &kiln_frontend::tensor_to_proto("x", &numbers));
+    let input = format!("x={file}");
+    let said = succeeds(&["run", &model, "--input", &input]);
+    assert!(said.contains("y: string[2]") && said.contains(r#""7" "-12""#), "{said}");
+    let report = succeeds(&["run", &model, "--input", &input, "--json", "-"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outputs"][0]["first"], serde_json::json!(["7", "-12"]));
+}
+
+#[test]
+fn sizes_that_do_not_broadcast_are_named() {
+    let folder = Folder::new();
+    let vector = |name, size| small::value(name, &[small::D::Name(size)]);
+    let model = small::model(
+        vec![vector("x", "a"), vector("y", "b")],
+        Vec::new(),
+        vec![small::node("Add", "x,y", "z")],
+        vec![vector("z", "c")],
+    );
+    let model = folder.write("sum.onnx", &model);
+    let sizes = ["--dim", "a=2", "--dim", "b=3"];
+    for backend in ["cranelift", "reference"] {
+        let compiled = ["run", &model, "--backend", backend];
+        let fixed = ["do not broadcast: 2 and 3 differ"];
+        fails(1, &[&compiled[..], &sizes].concat(), &fixed);
+    }
+    let file = folder.path("sum.kiln");
+    succeeds(&["compile", &model, "-o", &file, "--backend", "cranelift"]);
+    let said = ["node `Add_z`", "sizes 3 (`b`) and 2 do not broadcast"];
+    fails(1, &[&["run", &file][..], &sizes].concat(), &said);
+}
+
+#[test]
 fn outputs_go_to_regular_files_only() {
     let folder = Folder::new();
     let model = folder.path("model.onnx");
     fails(1, &["compile", &model, "-o", &model], &["would be overwritten"]);
     fails(1, &["compile", &model, "-o", "/dev/null"], &["not a regular file"]);
+    let nowhere = folder.path("nowhere/m.kiln");
+    fails(1, &["compile", &model, "-o", &nowhere], &["there is no folder", "make the folder"]);
+    fails(1, &["run", &model, "--json", &nowhere], &["there is no folder"]);
+    fails(1, &["compile", &model, "-o", &folder.path("")], &["is a folder"]);
     let (file, link) = (folder.path("m.kiln"), folder.path("link.kiln"));
     fs::write(&file, b"old").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();

@@ -50,12 +50,21 @@ pub fn floats(name: &str, sizes: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
+/// The declaration of a tensor of strings.
+pub fn strings(name: &str, shape: &[D]) -> ValueInfoProto {
+    of_type(name, shape, DataType::String)
+}
+
 /// The declaration of a tensor of 64-bit integers.
 pub fn integers(name: &str, shape: &[D]) -> ValueInfoProto {
+    of_type(name, shape, DataType::Int64)
+}
+
+fn of_type(name: &str, shape: &[D], dtype: DataType) -> ValueInfoProto {
     let mut info = value(name, shape);
     let kind = info.r#type.as_mut().and_then(|kind| kind.value.as_mut());
     if let Some(type_proto::Value::TensorType(tensor)) = kind {
-        tensor.elem_type = Some(DataType::Int64 as i32);
+        tensor.elem_type = Some(dtype as i32);
     }
     info
 }
