@@ -104,7 +104,7 @@ fn conv_integer(x: &mut Use<'_, '_, '_>) -> Results {
                 let zero = if x.rank(zero) == 1 { x.along(zero, 0, rank)? } else { zero };
                 let shifted = x.binary(BinaryFn::Sub, wide, zero)?;
                 let shape = x.shape(wide);
-                x.of_dims(shifted, &shape, "what zero points are taken off")?
+                x.of_dims(shifted, &shape, "an operand less its zero points")?
             }
         };
     }

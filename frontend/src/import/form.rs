@@ -43,10 +43,6 @@ pub(super) enum Shape {
     Open,
 }
 
-/// What is said where an element of unknown rank is taken.
-pub(super) const RANK_IS_OPEN: &str =
-    "how many dimensions the elements of the sequence have is not known";
-
 impl Form {
     /// The element type of a tensor that is, or holds, such a value.
     pub(super) fn dtype(&self) -> DType {
@@ -199,7 +195,7 @@ impl Use<'_, '_, '_> {
             (_, Some(rank)) => vec![None; rank],
             _ => {
                 return Err(Fault::unsupported(
-                    RANK_IS_OPEN,
+                    "how many dimensions the elements of the sequence have is not known",
                     "declare the shapes of its elements, with names for open sizes",
                 ));
             }

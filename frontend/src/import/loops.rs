@@ -5,7 +5,7 @@
 use super::build::V;
 use super::control::{body, captures, joined, one_element, results};
 use super::fault::Fault;
-use super::form::{Form, RANK_IS_OPEN};
+use super::form::Form;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::report::Problem;
@@ -178,7 +178,6 @@ impl Guesses {
     fn next(&mut self, x: &mut Use<'_, '_, '_>, before: usize) -> Option<Vec<Option<Form>>> {
         let told = x.importer.problems.split_off(before);
         let problems = self.problems.get_or_insert(told);
-        let helps = problems.iter().any(|problem| problem.message == RANK_IS_OPEN);
         let mut guess = self.initial.clone();
         let mut guessed = false;
         for form in guess.iter_mut().flatten() {
@@ -187,7 +186,7 @@ impl Guesses {
             }
         }
         self.rank += 1;
-        if helps && guessed && self.rank <= MOST_DIMENSIONS + 1 {
+        if guessed && self.rank <= MOST_DIMENSIONS + 1 {
             return Some(guess);
         }
         x.importer.problems.append(problems);

@@ -13,7 +13,10 @@ use prost::Message;
 
 /// The graph of a text, as an attribute: its inputs and outputs are names without types.
 fn body(name: &str, text: &str) -> AttributeProto {
-    let graph: GraphProto = case(&format!("case b opset 17\n{text}")).model.graph.unwrap();
+    graph_attribute(name, case(&format!("case b opset 17\n{text}")).model.graph.unwrap())
+}
+
+fn graph_attribute(name: &str, graph: GraphProto) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Graph as i32),
@@ -237,6 +240,49 @@ fn a_value_grows_in_a_loop() {
         let results = evaluate(&graph, &[trip(count), x.clone()]).unwrap();
         assert_eq!(results[0].sizes(), [size]);
     }
+}
+
+/// Loops in loops, each with a list that begins empty and out of which its body takes.
+fn nested(depth: usize) -> GraphProto {
+    let loops = "node SequenceEmpty > none
+                 node Loop i,_,none > inner
+                 const zero i64[] 0
+                 node SequenceAt inner,zero > a
+                 node SequenceAt s,zero > b
+                 node Concat a,b > c axis=0
+                 node SequenceInsert s,c > t";
+    let taken = "const zero i64[] 0
+                 node SequenceAt s,zero > c
+                 node MatMul c,c > d
+                 node SequenceInsert s,d > t";
+    let text = format!(
+        "case nested opset 17
+         input i i64[] 0
+         input go bool[] 1
+         input s f32[1] 0
+         {}
+         output go
+         output t",
+        if depth > 0 { loops } else { taken }
+    );
+    let made = case(&text);
+    let made = match depth {
+        0 => made,
+        _ => with(made, "inner", vec![graph_attribute("body", nested(depth - 1))]),
+    };
+    made.model.graph.unwrap()
+}
+
+#[test]
+fn bodies_in_bodies_are_not_tried_without_end() {
+    let text = "case outside opset 17
+                input i i64[] 3
+                node SequenceEmpty > none
+                node Loop i,_,none > y
+                output y";
+    let outside = with(case(text), "y", vec![graph_attribute("body", nested(20))]);
+    let report = imported(&outside.model).unwrap_err().to_string();
+    assert!(report.contains("how many dimensions"), "{report}");
 }
 
 #[test]
