@@ -88,9 +88,9 @@ pub(crate) fn cut(graph: &Graph) -> Result<Vec<Part>, PassError> {
             runs.push(Ok(std::mem::take(&mut open)));
         } else if open.len() >= MAX_NODES {
             let rest = open.split_off(narrowest(graph, &open, &uses));
-            let (early, late) = without_late(graph, std::mem::replace(&mut open, rest), &uses);
-            open.splice(..0, late);
-            runs.push(Ok(early));
+            let (now, later) = by_readers(graph, std::mem::replace(&mut open, rest), &uses);
+            open.splice(..0, later);
+            runs.push(Ok(now));
         }
         segment = next;
         if opaque { runs.push(Err(id)) } else { open.push(id) }
@@ -142,20 +142,20 @@ fn narrowest(graph: &Graph, nodes: &[NodeId], uses: &[Vec<NodeId>]) -> usize {
 
 /// Nodes of a run, and after them those that only make numbers of small integers for what comes later:
 /// whatever reads numbers had better read the integers.
-fn without_late(
+fn by_readers(
     graph: &Graph,
     nodes: Vec<NodeId>,
     uses: &[Vec<NodeId>],
 ) -> (Vec<NodeId>, Vec<NodeId>) {
-    let mut early: BTreeSet<NodeId> = nodes.iter().copied().collect();
+    let mut now: BTreeSet<NodeId> = nodes.iter().copied().collect();
     for &id in nodes.iter().rev() {
         let node = graph.node(id);
         let mut users = node.outputs.iter().flat_map(|output| &uses[output.0 as usize]);
-        if makes_numbers(graph, node) && !users.any(|user| early.contains(user)) {
-            early.remove(&id);
+        if makes_numbers(graph, node) && !users.any(|user| now.contains(user)) {
+            now.remove(&id);
         }
     }
-    nodes.into_iter().partition(|id| early.contains(id))
+    nodes.into_iter().partition(|id| now.contains(id))
 }
 
 /// Some nodes as a graph of their own.

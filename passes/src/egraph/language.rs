@@ -3,7 +3,7 @@
 //! Invariant: an operation is added only after its types were inferred, and classes are merged only
 //! if type and shape are equal.
 
-use super::fuse::Step;
+use super::grow::Step;
 use crate::integers::widens;
 use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};

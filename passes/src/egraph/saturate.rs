@@ -8,7 +8,7 @@ use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::report::{RegionReport, Round};
 use super::rule::{Ledger, Rule};
-use super::{EGraphOptions, fuse};
+use super::{EGraphOptions, grow};
 use crate::PassError;
 use crate::layout::moves_channels;
 use egg::{Id, Language};
@@ -46,7 +46,7 @@ pub(super) fn saturate(
 
     let limit = match round {
         Round::Rewrite => options.iteration_limit,
-        Round::Fuse => fuse::MAX_MEMBERS,
+        Round::Fuse => grow::MAX_MEMBERS,
     };
     let mut fired = BTreeMap::new();
     let mut ledger = Ledger::new(options.node_limit);
