@@ -30,13 +30,15 @@ const PASS: &str = "integers";
 pub(super) fn integers(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut rebuild = Rebuild::start(PASS, graph);
     for (_, node) in graph.nodes() {
-        if let Some(product) = Product::of(graph, node) {
-            product.write(&mut rebuild, graph, node)?;
-        } else if let Some(sample) = Sample::of(graph, node) {
-            sample.write(&mut rebuild, graph, node)?;
-        } else {
-            rebuild.keep(graph, node)?;
-        }
+        let result = match (Product::of(graph, node), Sample::of(graph, node)) {
+            (Some(product), _) => product.write(&mut rebuild, node)?,
+            (_, Some(sample)) => sample.write(&mut rebuild, node)?,
+            (None, None) => {
+                rebuild.keep(graph, node)?;
+                continue;
+            }
+        };
+        rebuild.replace(graph, node, &[result])?;
     }
     rebuild.finish(graph)
 }

@@ -111,12 +111,8 @@ impl<'g> Product<'g> {
         Some(Product { operands, along, dtype, summed })
     }
 
-    pub(super) fn write(
-        &self,
-        rebuild: &mut Rebuild,
-        graph: &Graph,
-        node: &Node,
-    ) -> Result<(), PassError> {
+    /// The result of the node, written anew.
+    pub(super) fn write(&self, rebuild: &mut Rebuild, node: &Node) -> Result<ValueId, PassError> {
         let mut inputs = Vec::with_capacity(2);
         for operand in &self.operands {
             inputs.push(match operand {
@@ -143,6 +139,6 @@ impl<'g> Product<'g> {
         if common != 1.0 {
             result = scaled(rebuild, result, Vec::new(), &[common], node)?;
         }
-        rebuild.replace(graph, node, &[result])
+        Ok(result)
     }
 }

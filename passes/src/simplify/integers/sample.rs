@@ -8,7 +8,7 @@ use super::dequantised::Dequantised;
 use super::scaled;
 use crate::PassError;
 use kiln_ir::op::{CoordinateMode, Op, ResizeMode, WindowFn, WindowReduce};
-use kiln_ir::{Graph, Node};
+use kiln_ir::{Graph, Node, ValueId};
 use kiln_tensor::DType;
 
 /// An operation whose results are each one of its operand's numbers, or a weighted sum of several.
@@ -39,12 +39,8 @@ impl<'g> Sample<'g> {
         Some(Sample { operand, scale, picks })
     }
 
-    pub(super) fn write(
-        &self,
-        rebuild: &mut Rebuild,
-        graph: &Graph,
-        node: &Node,
-    ) -> Result<(), PassError> {
+    /// The result of the node, written anew.
+    pub(super) fn write(&self, rebuild: &mut Rebuild, node: &Node) -> Result<ValueId, PassError> {
         let sampled = if self.picks {
             let integers = self.operand.integers(rebuild, node)?;
             let picked = rebuild.add1(node.op.clone(), &[integers], node)?;
@@ -53,8 +49,7 @@ impl<'g> Sample<'g> {
             let numbers = self.operand.write(rebuild, DType::F32, node)?;
             rebuild.add1(node.op.clone(), &[numbers], node)?
         };
-        let result = scaled(rebuild, sampled, Vec::new(), &[self.scale], node)?;
-        rebuild.replace(graph, node, &[result])
+        scaled(rebuild, sampled, Vec::new(), &[self.scale], node)
     }
 }
 
