@@ -12,9 +12,7 @@ mod kernels;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kiln_backends::{CodeGenerator, Llvm, Target, Unit};
 use kiln_ir::kernel::{Kernel, ScalarOp};
-use kiln_ir::schedule::{
-    LoopLevel, PackedLayout, Packing, Part, Schedule, StageSchedule, VectorAxis,
-};
+use kiln_ir::schedule::{LoopLevel, PackedLayout, Packing, Schedule, StageSchedule, VectorAxis};
 use kiln_runtime::loader::LoadedCode;
 use kiln_tensor::{DType, Tensor};
 use std::hint::black_box;
@@ -32,15 +30,9 @@ fn tile(target: &Target) -> [u64; 3] {
 
 fn schedule(target: &Target) -> Schedule {
     let [rows, columns, lanes] = tile(target);
-    let blocked = |operand, dim, block| Packing {
-        operand,
-        layout: PackedLayout {
-            levels: vec![
-                (dim, Part::Outer(block)),
-                (1 - dim, Part::Whole),
-                (dim, Part::Inner(block)),
-            ],
-        },
+    let blocked = |operand, dim, block| {
+        let layout = PackedLayout::panels(dim, block, [1 - dim]);
+        Packing { operand, layout }
     };
     Schedule {
         task: vec![rows * 8, 0],

@@ -12,9 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kiln_backends::{CodeGenerator, Llvm, Target, Unit};
 use kiln_ir::kernel::Kernel;
 use kiln_ir::op::UnaryFn;
-use kiln_ir::schedule::{
-    LoopLevel, PackedLayout, Packing, Part, Schedule, StageSchedule, VectorAxis,
-};
+use kiln_ir::schedule::{LoopLevel, PackedLayout, Packing, Schedule, StageSchedule, VectorAxis};
 use kiln_runtime::loader::LoadedCode;
 use kiln_tensor::{DType, Dim, SymbolValues, Tensor};
 
@@ -77,14 +75,8 @@ fn convolution(criterion: &mut Criterion) {
         packing: Vec::new(),
     };
     let unpacked = schedule.clone();
-    let levels = vec![
-        (3, Part::Outer(32)),
-        (0, Part::Whole),
-        (1, Part::Whole),
-        (2, Part::Whole),
-        (3, Part::Inner(32)),
-    ];
-    schedule.packing = vec![Packing { operand: 1, layout: PackedLayout { levels } }];
+    let layout = PackedLayout::panels(3, 32, 0..3);
+    schedule.packing = vec![Packing { operand: 1, layout }];
     for (name, schedule) in [("packed", schedule), ("plain", unpacked)] {
         let name = format!("convolution/{name}");
         measure(criterion, &name, &kernel, &schedule, Throughput::Elements(flops));

@@ -3,6 +3,8 @@
 //! Invariant: bit for bit (a NaN is any NaN), for every code and every 16-bit number, and for wider
 //! ones about every place where rounding to a narrower type changes; scalar and in vectors.
 
+mod launch;
+
 #[cfg(feature = "llvm")]
 use kiln_backends::Llvm;
 use kiln_backends::nest::interpret;
@@ -15,6 +17,7 @@ use kiln_ir::op::{BitCast, Cast};
 use kiln_ir::schedule::{Schedule, StageSchedule, VectorAxis};
 use kiln_runtime::loader::LoadedCode;
 use kiln_tensor::{Bounds, DType, Dim, Symbol, SymbolValues, Tensor};
+use launch::launch;
 
 /// Numbers about the middle between neighbours of narrower types, nearer than they can tell.
 fn near_middles() -> Vec<f64> {
@@ -125,17 +128,13 @@ fn compiled(generator: &dyn CodeGenerator, lanes: u32, cases: &[(Kernel, Tensor,
     let object = generator.compile(&units, &target).unwrap();
     let code = LoadedCode::load(&[&object.bytes]).unwrap();
     for ((kernel, x, expected), name) in cases.iter().zip(&names) {
-        let function = code.entry(name).unwrap();
         let count = x.len() as i64;
         let sizes: SymbolValues = [(Symbol::new("n"), count)].into();
         let tasks = schedule.tasks(kernel).evaluate(&sizes).unwrap();
-        let (mut input, mut output) = (x.clone(), expected.clone());
-        output.bytes_mut().fill(0x5a);
-        let pointers = [input.bytes_mut().as_mut_ptr(), output.bytes_mut().as_mut_ptr()];
-        let mut scratch = [0u8; 64];
-        // SAFETY: the buffers have the sizes that the kernel asks for; it needs no scratch memory.
-        unsafe { function(pointers.as_ptr(), [count].as_ptr(), scratch.as_mut_ptr(), 0, tasks) };
-        compare(&format!("{lanes} lanes"), kernel, x, output.bytes(), expected);
+        let mut operands = [x.clone(), expected.clone()];
+        operands[1].bytes_mut().fill(0x5a);
+        launch(&code, name, &mut operands, &[count], 0, &[(0, tasks)]);
+        compare(&format!("{lanes} lanes"), kernel, x, operands[1].bytes(), expected);
     }
 }
 

@@ -4,6 +4,7 @@
 //! rounding of that many additions.
 
 mod kernels;
+mod launch;
 
 use kernels::*;
 use kiln_backends::nest::{Block, Nest, Op, Stmt, interpret};
@@ -13,6 +14,7 @@ use kiln_ir::op::UnaryFn;
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_runtime::loader::LoadedCode;
 use kiln_tensor::{DType, Symbol, SymbolValues, Tensor};
+use launch::launch;
 
 /// How a case is run: outer task, loops and vector axis of every stage.
 type How<'a> = (&'a [u64], &'a [(usize, u64)], Option<(usize, u32)>);
@@ -84,26 +86,9 @@ fn agree(kernel: &Kernel, sizes: &[(&str, i64)], how: How<'_>) {
 
     let object = Cranelift.compile(&[unit], &target).unwrap();
     let code = LoadedCode::load(&[&object.bytes]).unwrap();
-    let function = code.entry("kernel").unwrap();
     let mut actual = tensors();
-    let pointers: Vec<*mut u8> =
-        actual.iter_mut().map(|tensor| tensor.bytes_mut().as_mut_ptr()).collect();
     let scratch = nest.scratch.evaluate(&sizes).unwrap() as usize;
-    let mut scratch = Tensor::zeros(DType::U8, vec![scratch]).unwrap();
-    scratch.bytes_mut().fill(0xa5);
-    for (begin, end) in calls {
-        // SAFETY: buffers and scratch have the sizes that the nest asks for, and the interpreter has
-        // shown that it stays inside them; the code is alive.
-        unsafe {
-            function(
-                pointers.as_ptr(),
-                params.as_ptr(),
-                scratch.bytes_mut().as_mut_ptr(),
-                begin,
-                end,
-            );
-        }
-    }
+    launch(&code, "kernel", &mut actual, &params, scratch, &calls);
     for ((number, operand), (expected, actual)) in
         kernel.bound_operands().zip(expected.iter().zip(&actual))
     {

@@ -77,6 +77,16 @@ pub struct PackedLayout {
     pub levels: Vec<(usize, Part)>,
 }
 
+impl PackedLayout {
+    /// Panels of so many places along a dimension; in each the other dimensions, in this order.
+    pub fn panels(dim: usize, width: u64, others: impl IntoIterator<Item = usize>) -> Self {
+        let mut levels = vec![(dim, Part::Outer(width))];
+        levels.extend(others.into_iter().map(|other| (other, Part::Whole)));
+        levels.push((dim, Part::Inner(width)));
+        PackedLayout { levels }
+    }
+}
+
 /// A part of a dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Part {

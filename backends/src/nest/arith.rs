@@ -121,6 +121,30 @@ impl Builder<'_> {
         self.float(element, value)
     }
 
+    /// A function of two floats that is computed in f64, so that no digits of f32 are lost in it.
+    pub(super) fn in_double(
+        &mut self,
+        a: ValueId,
+        b: ValueId,
+        f: impl FnOnce(&mut Self, ValueId, ValueId) -> ValueId,
+    ) -> ValueId {
+        if self.ty(a).element == Element::F64 {
+            return f(self, a, b);
+        }
+        let [a, b] = [a, b].map(|v| self.convert(Conversion::FloatToFloat, v, Element::F64));
+        let wide = f(self, a, b);
+        self.convert(Conversion::FloatToFloat, wide, Element::F32)
+    }
+
+    /// The greatest of the lanes of signed integers.
+    pub(super) fn greatest(&mut self, v: ValueId) -> ValueId {
+        let ty = self.ty(v);
+        if ty.lanes == 1 {
+            return v;
+        }
+        self.pure(Op::Reduce(BinaryOp::MaxSigned, v), Type::new(ty.element, 1))
+    }
+
     /// `Σ coefficients[i]·xⁱ` by Horner's rule.
     pub(super) fn polynomial(&mut self, x: ValueId, coefficients: &[f64]) -> ValueId {
         let mut rest = coefficients.iter().rev();

@@ -148,6 +148,7 @@ impl Case {
 
     #[cfg(feature = "llvm")]
     fn compiled(&self, schedule: &Schedule) {
+        use crate::launch::launch;
         use kiln_backends::{CodeGenerator, Unit};
         use kiln_tensor::DType;
         let tasks = schedule.tasks(&self.kernel).evaluate(&self.sizes).unwrap();
@@ -165,30 +166,14 @@ impl Case {
         for target in &targets {
             let object = kiln_backends::Llvm.compile(&[unit], target).unwrap();
             let code = kiln_runtime::loader::LoadedCode::load(&[&object.bytes]).unwrap();
-            let function = code.entry("kernel").unwrap();
             let memory = self.memory(schedule);
             let mut tensors: Vec<Tensor> = memory
                 .iter()
                 .map(|bytes| Tensor::from_bytes(DType::U8, vec![bytes.len()], bytes).unwrap())
                 .collect();
-            let pointers: Vec<*mut u8> =
-                tensors.iter_mut().map(|tensor| tensor.bytes_mut().as_mut_ptr()).collect();
-            let bytes = schedule.scratch(&self.kernel).bytes.evaluate(&self.sizes).unwrap();
-            let mut scratch = Tensor::zeros(DType::U8, vec![bytes as usize]).unwrap();
-            scratch.bytes_mut().fill(0xa5);
-            let params = self.params();
-            for (begin, end) in [(tasks / 2, tasks), (0, tasks / 2)] {
-                // SAFETY: buffers and scratch have the sizes that kernel and schedule ask for.
-                unsafe {
-                    function(
-                        pointers.as_ptr(),
-                        params.as_ptr(),
-                        scratch.bytes_mut().as_mut_ptr(),
-                        begin,
-                        end,
-                    );
-                }
-            }
+            let scratch = schedule.scratch(&self.kernel).bytes.evaluate(&self.sizes).unwrap();
+            let calls = [(tasks / 2, tasks), (0, tasks / 2)];
+            launch(&code, "kernel", &mut tensors, &self.params(), scratch as usize, &calls);
             let memory: Vec<Vec<u8>> =
                 tensors.iter().map(|tensor| tensor.bytes().to_vec()).collect();
             self.check(&format!("compiled for {}, {schedule:?}", target.cpu), &memory);

@@ -3,8 +3,8 @@
 //! Invariant: each expected result is the standard library's, or a series of its own.
 
 use crate::case::{Case, numbers, one};
-use crate::kernels::{at, axis, operand, read, symbols, unary};
-use kiln_ir::kernel::{AxisKind, Kernel, Role, ScalarOp, ScalarProgram, Stage};
+use crate::kernels::{at, over_vectors, read, unary};
+use kiln_ir::kernel::{Kernel, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::DType;
 
@@ -130,25 +130,9 @@ fn binary(f: BinaryFn, dtype: DType, n: &str) -> Kernel {
     let (a, b) = (read(&mut finish, at(0, &[0]), dtype), read(&mut finish, at(1, &[0]), dtype));
     let y = finish.push(ScalarOp::Binary(f, a, b), dtype);
     finish.results.push(y);
-    let mut kernel = Kernel {
-        name: format!("{f:?}").to_lowercase(),
-        symbols: Default::default(),
-        operands: vec![
-            operand("a", Role::Input, dtype, &[n]),
-            operand("b", Role::Input, dtype, &[n]),
-            operand("y", Role::Output, dtype, &[n]),
-        ],
-        outer: vec![axis("n", n, AxisKind::Parallel)],
-        stages: vec![Stage {
-            axes: Vec::new(),
-            body: ScalarProgram::default(),
-            combine: Vec::new(),
-            finish,
-            writes: vec![at(2, &[0])],
-        }],
-    };
-    symbols(&mut kernel);
-    kernel
+    let (axes, body, combine, writes) = Default::default();
+    let stage = Stage { axes, body, combine, finish, writes };
+    over_vectors(&format!("{f:?}"), &["a", "b"], [dtype; 2], n, stage)
 }
 
 /// Zeros, numbers at the ends of f32, and some between.

@@ -7,13 +7,16 @@ mod case;
 mod functions;
 #[path = "../kernels/mod.rs"]
 mod kernels;
+#[cfg(feature = "llvm")]
+#[path = "../launch/mod.rs"]
+mod launch;
 
 use case::{Case, numbers, one, stage};
 use kernels::*;
 use kiln_backends::Target;
 use kiln_backends::nest::{Capabilities, lower};
 use kiln_ir::kernel::Kernel;
-use kiln_ir::schedule::{PackedLayout, Packing, Part, Schedule, StageSchedule};
+use kiln_ir::schedule::{PackedLayout, Packing, Schedule, StageSchedule};
 use kiln_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -59,15 +62,9 @@ fn matrix_products() {
 
 #[test]
 fn packed_matrix_products() {
-    let blocked = |operand, dim, block| Packing {
-        operand,
-        layout: PackedLayout {
-            levels: vec![
-                (dim, Part::Outer(block)),
-                (1 - dim, Part::Whole),
-                (dim, Part::Inner(block)),
-            ],
-        },
+    let blocked = |operand, dim, block| {
+        let layout = PackedLayout::panels(dim, block, [1 - dim]);
+        Packing { operand, layout }
     };
     let mut both = one(&[28, 0], &[(1, 32), (0, 14), (2, 2)], Some((1, 16)));
     both.packing = vec![blocked(0, 0, 14), blocked(1, 1, 32)];

@@ -38,7 +38,7 @@ pub fn identity(dtype: DType) -> ScalarProgram {
     program
 }
 
-pub fn symbols(kernel: &mut Kernel) {
+fn symbols(kernel: &mut Kernel) {
     let mut found = std::collections::BTreeSet::new();
     for operand in &kernel.operands {
         operand.shape.iter().for_each(|dim| dim.collect_symbols(&mut found));
@@ -92,21 +92,28 @@ pub fn unary(f: UnaryFn, dtype: DType, n: &str) -> Kernel {
     let result = f.result(dtype).unwrap_or(dtype);
     let y = body.push(ScalarOp::Unary(f, x), result);
     body.results.push(y);
+    let combine = vec![Combine::Reduce(ReduceFn::Sum)];
+    let stage =
+        Stage { axes: Vec::new(), body, combine, finish: identity(result), writes: Vec::new() };
+    over_vectors(&format!("{f:?}"), &["x"], [dtype, result], n, stage)
+}
+
+/// One stage over vectors of this length, which are read and made element by element.
+pub fn over_vectors(
+    name: &str,
+    inputs: &[&str],
+    [dtype, result]: [DType; 2],
+    n: &str,
+    mut stage: Stage,
+) -> Kernel {
+    let given = inputs.iter().map(|name| operand(name, Role::Input, dtype, &[n]));
+    stage.writes = vec![at(inputs.len(), &[0])];
     let mut kernel = Kernel {
-        name: format!("{f:?}").to_lowercase(),
+        name: name.to_lowercase(),
         symbols: Default::default(),
-        operands: vec![
-            operand("x", Role::Input, dtype, &[n]),
-            operand("y", Role::Output, result, &[n]),
-        ],
+        operands: given.chain([operand("y", Role::Output, result, &[n])]).collect(),
         outer: vec![axis("n", n, AxisKind::Parallel)],
-        stages: vec![Stage {
-            axes: Vec::new(),
-            body,
-            combine: vec![Combine::Reduce(ReduceFn::Sum)],
-            finish: identity(result),
-            writes: vec![at(1, &[0])],
-        }],
+        stages: vec![stage],
     };
     symbols(&mut kernel);
     kernel

@@ -96,9 +96,7 @@ mod tests {
     fn panels_are_padded_with_zeros() {
         let values: Vec<u8> = (1..=6).collect();
         let tensor = Tensor::from_slice(vec![2, 3], &values).unwrap();
-        let layout = PackedLayout {
-            levels: vec![(1, Part::Outer(2)), (0, Part::Whole), (1, Part::Inner(2))],
-        };
+        let layout = PackedLayout::panels(1, 2, [0]);
         let mut packed = Vec::new();
         pack(&tensor, &[2, 3], &layout, &mut packed).unwrap();
         assert_eq!(packed, [1, 2, 4, 5, 3, 0, 6, 0]);

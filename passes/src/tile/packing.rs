@@ -5,7 +5,7 @@
 
 use super::stage::Plan;
 use kiln_ir::kernel::{Access, Kernel, ScalarOp};
-use kiln_ir::schedule::{PackedLayout, Packing, Part};
+use kiln_ir::schedule::{PackedLayout, Packing};
 use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
@@ -79,8 +79,5 @@ fn panels(plan: &Plan, access: &Access) -> Option<PackedLayout> {
     };
     let mut others: Vec<usize> = (0..affine.len()).filter(|&other| other != dim).collect();
     others.sort_by_key(|&other| (place(other), other));
-    let mut levels = vec![(dim, Part::Outer(width))];
-    levels.extend(others.into_iter().map(|other| (other, Part::Whole)));
-    levels.push((dim, Part::Inner(width)));
-    Some(PackedLayout { levels })
+    Some(PackedLayout::panels(dim, width, others))
 }

@@ -9,11 +9,10 @@ use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
 impl Builder<'_> {
     /// aᵇ of floats. f32 is computed in f64, so that no digits are lost in the logarithm.
     pub(in crate::nest) fn float_pow(&mut self, a: ValueId, b: ValueId) -> ValueId {
-        if self.ty(a).element == Element::F32 {
-            let [a, b] = [a, b].map(|v| self.convert(Conversion::FloatToFloat, v, Element::F64));
-            let wide = self.float_pow(a, b);
-            return self.convert(Conversion::FloatToFloat, wide, Element::F32);
-        }
+        self.in_double(a, b, Self::double_pow)
+    }
+
+    fn double_pow(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let [zero, one, half, nan] = [0.0, 1.0, 0.5, f64::NAN].map(|value| self.like(a, value));
         let size = self.unary(UnaryOp::Abs, a);
         let log = self.log(size);

@@ -6,7 +6,7 @@
 //! instructions, and only runs where an angle asks for it.
 
 use crate::nest::build::Builder;
-use crate::nest::{BinaryOp, Conversion, Element, Op, Predicate, Type, UnaryOp, ValueId};
+use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
 
 /// From here on.
 const LARGE: f64 = 8192.0;
@@ -37,10 +37,7 @@ impl Builder<'_> {
         let limit = self.like(x, LARGE);
         let large = self.compare(Predicate::GreaterEqual, size, limit);
         let any = self.convert(Conversion::ZeroExtend, large, Element::I64);
-        let any = match self.ty(any).lanes {
-            1 => any,
-            _ => self.pure(Op::Reduce(BinaryOp::MaxSigned, any), Type::INDEX),
-        };
+        let any = self.greatest(any);
         let start = self.index(0);
         let open = self.open_for(start, any, 1, &[rest, turns]);
         let (near, few) = (open.inside()[0], open.inside()[1]);

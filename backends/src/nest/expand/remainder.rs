@@ -4,7 +4,7 @@
 //! bits at a time.
 
 use crate::nest::build::Builder;
-use crate::nest::{BinaryOp, Conversion, Element, Op, Predicate, Type, UnaryOp, ValueId};
+use crate::nest::{BinaryOp, Conversion, Element, Predicate, UnaryOp, ValueId};
 
 /// Bits of a quotient that are taken off at once, so that a product of them with half of the divisor's
 /// 53 is exact.
@@ -13,11 +13,10 @@ const AT_ONCE: i64 = 24;
 impl Builder<'_> {
     /// The remainder of the truncated quotient of floats, with the sign of a.
     pub(in crate::nest) fn float_rem(&mut self, a: ValueId, b: ValueId) -> ValueId {
-        if self.ty(a).element == Element::F32 {
-            let [a, b] = [a, b].map(|v| self.convert(Conversion::FloatToFloat, v, Element::F64));
-            let wide = self.float_rem(a, b);
-            return self.convert(Conversion::FloatToFloat, wide, Element::F32);
-        }
+        self.in_double(a, b, Self::double_rem)
+    }
+
+    fn double_rem(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let lanes = self.ty(a).lanes.max(self.ty(b).lanes);
         let (a, b) = (self.widen(a, lanes), self.widen(b, lanes));
         let [zero, infinity, nan] = [0.0, f64::INFINITY, f64::NAN].map(|value| self.like(a, value));
@@ -43,10 +42,7 @@ impl Builder<'_> {
 
     /// How often the gap between two exponents must be narrowed, in the lane that needs it most.
     fn rounds(&mut self, gap: ValueId) -> ValueId {
-        let widest = match self.ty(gap).lanes {
-            1 => gap,
-            _ => self.pure(Op::Reduce(BinaryOp::MaxSigned, gap), Type::INDEX),
-        };
+        let widest = self.greatest(gap);
         let (none, bits, one) = (self.index(0), self.index(4), self.index(1));
         let widest = self.binary(BinaryOp::MaxSigned, widest, none);
         // A round takes more than 16 bits off.
