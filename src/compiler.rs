@@ -24,16 +24,6 @@ pub struct Compiler {
     observer: Arc<Observer>,
 }
 
-/// A model's graph at the levels before kernels.
-pub struct Graphs {
-    /// As imported and simplified.
-    pub simplified: Graph,
-    /// As the e-graph left it: layouts chosen, operations fused.
-    pub optimised: Graph,
-    /// What the e-graph did.
-    pub report: Report,
-}
-
 impl Compiler {
     /// A compiler for this target with default options.
     pub fn new(target: Target) -> Self {
@@ -83,8 +73,9 @@ impl Compiler {
         let source = source.into();
         let mut phases = Phases::default();
         let generator = generator(self.options.backend)?;
-        let graphs = self.graphs(&source, &mut phases)?;
-        let plan = self.plan(&graphs.optimised, &mut phases)?;
+        let simplified = self.simplified(&source, &mut phases)?;
+        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
+        let plan = self.plan(&optimised, &mut phases)?;
         let variant = self.phase(Phase::Generate, &mut phases, || {
             generate::code(&*generator, &plan, &self.target, &self.cancel)
         })?;
@@ -104,16 +95,19 @@ impl Compiler {
         self.phase(Phase::Import, phases, || Ok(kiln_frontend::import(&model, &options)?))
     }
 
-    /// The graph of a model before and after the e-graph.
-    pub fn graphs(&self, source: &Source, phases: &mut Phases) -> Result<Graphs, Error> {
+    /// The graph of a model without what the passes that need no e-graph take away.
+    pub fn simplified(&self, source: &Source, phases: &mut Phases) -> Result<Graph, Error> {
         let imported = self.import(source, phases)?;
-        let simplified =
-            self.phase(Phase::Simplify, phases, || Ok(kiln_passes::simplify(&imported)?))?;
-        let (optimised, report) = self.phase(Phase::Optimise, phases, || {
+        self.phase(Phase::Simplify, phases, || Ok(kiln_passes::simplify(&imported)?))
+    }
+
+    /// A simplified graph as the e-graph would have it, layouts chosen and operations fused, and what was
+    /// done to it.
+    pub fn optimised(&self, graph: &Graph, phases: &mut Phases) -> Result<(Graph, Report), Error> {
+        self.phase(Phase::Optimise, phases, || {
             let cost = CostModel::for_cpu(&self.tile_target());
-            Ok(kiln_passes::optimise(&simplified, &EGraphOptions::default(), &cost)?)
-        })?;
-        Ok(Graphs { simplified, optimised, report })
+            Ok(kiln_passes::optimise(graph, &EGraphOptions::default(), &cost)?)
+        })
     }
 
     /// The program of an optimised graph.

@@ -36,8 +36,10 @@ fn every_quantised_operator_is_one_kernel_of_integers() {
 fn plan(source: &Source) -> Program {
     let compiler = Compiler::new(Target::host().unwrap());
     let phases = &mut Phases::default();
-    let graphs = compiler.graphs(source, phases).unwrap_or_else(|error| panic!("{error}"));
-    compiler.plan(&graphs.optimised, phases).unwrap_or_else(|error| panic!("{error}")).program
+    let simplified = compiler.simplified(source, phases);
+    let optimised = simplified.and_then(|graph| compiler.optimised(&graph, phases));
+    let plan = optimised.and_then(|(graph, _)| compiler.plan(&graph, phases));
+    plan.unwrap_or_else(|error| panic!("{error}")).program
 }
 
 /// What is neither small integers nor parameters of a layer in the memory of a program.

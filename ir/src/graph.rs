@@ -289,8 +289,8 @@ impl Graph {
     }
 
     /// Symbols that may get their value when the node is computed: those that it binds, and those
-    /// in results whose sizes only its bodies or its routine tell. What is known before the node is among them if
-    /// a result mentions it.
+    /// in results whose sizes only its bodies or its routine tell. What is known before the node is
+    /// among them if a result mentions it.
     pub fn introduced(&self, node: &Node) -> BTreeSet<Symbol> {
         let mut symbols = BTreeSet::new();
         if let Op::Bind(bind) = &node.op {

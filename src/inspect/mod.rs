@@ -135,22 +135,22 @@ impl Compiler {
         node: Option<&str>,
     ) -> Result<String, Error> {
         let mut phases = Phases::default();
-        let graphs = self.graphs(&source.into(), &mut phases)?;
+        let simplified = self.simplified(&source.into(), &mut phases)?;
         let graph_text = |graph: &Graph| match node {
             Some(name) => part::of(graph, name).map(|part| text::abbreviate(&part)),
             None => Some(text::abbreviate(graph)),
         };
-        match level {
-            Level::Graph => found(graph_text(&graphs.simplified), level, node),
-            Level::Egraph => {
-                let graph = found(graph_text(&graphs.optimised), level, node)?;
-                Ok(format!("{}\n\n{graph}", graphs.report))
-            }
-            _ => {
-                let plan = self.plan(&graphs.optimised, &mut phases)?;
-                self.plan_text(&plan, level, node)
-            }
+        // A level is shown without those below it, which may be what is slow or fails.
+        if level == Level::Graph {
+            return found(graph_text(&simplified), level, node);
         }
+        let (optimised, report) = self.optimised(&simplified, &mut phases)?;
+        if level == Level::Egraph {
+            let graph = found(graph_text(&optimised), level, node)?;
+            return Ok(format!("{report}\n\n{graph}"));
+        }
+        let plan = self.plan(&optimised, &mut phases)?;
+        self.plan_text(&plan, level, node)
     }
 
     fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {

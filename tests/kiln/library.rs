@@ -4,6 +4,7 @@
 //! project's own bounds.
 
 use crate::small;
+use kiln::inspect::Level;
 use kiln::{Backend, CancelToken, CompileOptions, Compiler, Error, Model, Phase, Target, Tensor};
 use kiln_ir::accuracy::Tolerance;
 use kiln_tensor::DType;
@@ -168,6 +169,16 @@ fn phases_are_told_and_timed_in_order() {
     let timed: Vec<Phase> = model.phases().times().iter().map(|(phase, _)| *phase).collect();
     assert_eq!(timed, Phase::ALL);
     assert_eq!(*seen.lock().unwrap(), Phase::ALL);
+}
+
+#[test]
+fn a_level_is_shown_without_those_below() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&seen);
+    let compiler =
+        compiler(Backend::Cranelift).observe(move |phase| list.lock().unwrap().push(phase));
+    compiler.inspect(small::perceptron(), Level::Graph, None).unwrap();
+    assert_eq!(*seen.lock().unwrap(), Phase::ALL[..3]);
 }
 
 #[test]

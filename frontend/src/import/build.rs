@@ -11,7 +11,7 @@ use super::scalar::Scalar;
 use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_ir::{Graph, Producer, TensorType, ValueId};
 use kiln_tensor::{Bounds, DType, Dim, Symbol, Tensor};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A value of the model as imported.
@@ -41,8 +41,8 @@ pub(super) struct Level {
     outside: BTreeMap<Dim, i64>,
     /// Values whose elements symbols stand for, from where they were bound on.
     bound: Vec<(V, Bounds, Vec<Dim>)>,
-    /// What pairs of sizes broadcast to.
-    stretched: Vec<(Dim, Dim, Dim)>,
+    /// What sizes broadcast to.
+    stretched: Vec<(BTreeSet<Dim>, Dim)>,
     /// Values by what they are in the graph.
     values: BTreeMap<ValueId, V>,
 }
@@ -184,19 +184,31 @@ impl Builder {
         }
     }
 
-    /// What two sizes broadcast to, if that was asked in view.
-    pub(super) fn stretched(&self, a: &Dim, b: &Dim) -> Option<Dim> {
-        let mut known = self.levels.iter().flat_map(|level| &level.stretched);
-        let found = known.find(|(c, d, _)| (a, b) == (c, d) || (a, b) == (d, c));
-        found.map(|(.., size)| size.clone())
+    /// The sizes that meet where these two do: what one of them was stretched from stands for it.
+    pub(super) fn meeting_sizes(&self, a: &Dim, b: &Dim) -> BTreeSet<Dim> {
+        let mut sizes = BTreeSet::new();
+        for dim in [a, b] {
+            let mut known = self.levels.iter().flat_map(|level| &level.stretched);
+            match known.find(|(_, size)| size == dim) {
+                Some((from, _)) => sizes.extend(from.iter().cloned()),
+                None => {
+                    sizes.insert(dim.clone());
+                }
+            }
+        }
+        sizes
     }
 
-    /// Notes what two sizes broadcast to.
-    pub(super) fn remember_stretched(&mut self, a: &Dim, b: &Dim, size: Dim) {
+    /// What sizes broadcast to, if that was asked in view.
+    pub(super) fn stretched(&self, sizes: &BTreeSet<Dim>) -> Option<Dim> {
+        let mut known = self.levels.iter().flat_map(|level| &level.stretched);
+        known.find(|(from, _)| from == sizes).map(|(_, size)| size.clone())
+    }
+
+    /// Notes what sizes broadcast to.
+    pub(super) fn remember_stretched(&mut self, sizes: BTreeSet<Dim>, size: Dim) {
         if let Some(level) = self.levels.last_mut() {
-            level.stretched.push((a.clone(), b.clone(), size.clone()));
-            level.stretched.push((a.clone(), size.clone(), size.clone()));
-            level.stretched.push((b.clone(), size.clone(), size));
+            level.stretched.push((sizes, size));
         }
     }
 

@@ -41,14 +41,15 @@ impl Use<'_, '_, '_> {
             (Some(_), _) => (a.clone(), b),
             (None, Some(_)) => (b.clone(), a),
             (None, None) => {
-                if let Some(size) = self.importer.build.stretched(a, b) {
+                let meeting = self.importer.build.meeting_sizes(a, b);
+                if let Some(size) = self.importer.build.stretched(&meeting) {
                     return Ok(size);
                 }
                 let (a_size, b_size) = (self.size(a, DType::I64)?, self.size(b, DType::I64)?);
                 let stretched = self.with_number(BinaryFn::Equal, a_size, 1.0)?;
                 let size = self.select(stretched, b_size, a_size)?;
                 let size = self.sizes(size)?.pop().ok_or(Fault::Silent)?;
-                self.importer.build.remember_stretched(a, b, size.clone());
+                self.importer.build.remember_stretched(meeting, size.clone());
                 self.check(b.misfit(&size), Dim::default())?;
                 return Ok(size);
             }

@@ -7,5 +7,6 @@ mod hostile;
 mod operators;
 mod random;
 mod reports;
+mod sizes;
 mod table;
 mod written;

@@ -7,7 +7,7 @@ use super::language::{Head, TensorGraph, TensorNode};
 use egg::{Id, Language};
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, ValueId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// For every class of a loaded graph, the operation that computes it unfused.
 pub(super) struct Plain {
@@ -54,7 +54,8 @@ impl Plain {
         let mut making = Making {
             plain: self,
             egraph,
-            cut,
+            cut: cut.iter().map(|&id| egraph.find(id)).collect(),
+            met: HashSet::new(),
             body: Body { graph: Graph::new("body"), inputs: Vec::new(), members: Vec::new() },
             values: HashMap::new(),
         };
@@ -70,22 +71,20 @@ impl Plain {
 struct Making<'a> {
     plain: &'a Plain,
     egraph: &'a TensorGraph,
-    cut: &'a [Id],
+    cut: HashSet<Id>,
+    /// Inputs and members of the body so far.
+    met: HashSet<Id>,
     body: Body,
     values: HashMap<Id, ValueId>,
 }
 
 impl Making<'_> {
-    fn is_cut(&self, class: Id) -> bool {
-        self.cut.iter().any(|&id| self.egraph.find(id) == class)
-    }
-
     fn inputs(&mut self, class: Id, root: bool) -> Option<()> {
         let class = self.egraph.find(class);
-        if self.body.members.contains(&class) || self.body.inputs.contains(&class) {
+        if !self.met.insert(class) {
             return Some(());
         }
-        if !root && self.is_cut(class) {
+        if !root && self.cut.contains(&class) {
             let ty = self.egraph[class].data.ty.clone();
             let name = format!("x{}", self.body.inputs.len());
             let value = self.body.graph.input(name, ty);

@@ -1,10 +1,11 @@
 //! Chains of sums and products with constants, as exporters write biases and batch normalisation,
 //! collected into one factor and one term.
 //!
-//! Invariant: results move by rounding alone, as after a `Reassociating` rule. Rules could do the
-//! same, but a chain of n constants has more bracketings than an e-graph should hold.
+//! Invariant: results move by rounding alone, as after a `Reassociating` rule: no factor or term leaves
+//! the normal numbers of its type. Rules could do the same, but a chain of n constants has more
+//! bracketings than an e-graph should hold.
 
-use super::invert::invertible;
+use super::magnitude::{MODERATE, NORMAL, Range, invertible};
 use crate::PassError;
 use crate::simplify::Rebuild;
 use kiln_ir::op::{Binary, BinaryFn, Op, Unary, UnaryFn};
@@ -119,7 +120,28 @@ impl<'g> Chains<'g> {
         let factors = links.iter().filter(|link| link.scales()).count();
         let turned = links.first().is_some_and(|first| !first.scales()) && factors == 1;
         let shorter = factors > 1 || links.len() - factors > 1;
-        (shorter || turned && self.is_weighted(base)).then_some(Chain { base, links })
+        let worth = shorter || turned && self.is_weighted(base);
+        (worth && self.keeps_range(&links)).then_some(Chain { base, links })
+    }
+
+    /// Whether the factor and the term that come of a chain are as good as its constants.
+    fn keeps_range(&self, links: &[Link]) -> bool {
+        let of = |constant| self.graph.constant_of(constant).and_then(Range::of);
+        let (mut factor, mut term) = (Range::ONE, None);
+        links.iter().all(|&link| match link {
+            Link::Plus(by) | Link::Minus(by) | Link::From(by) => of(by).is_some_and(|by| {
+                term = Some(term.map_or(by, |term: Range| term.plus(by)));
+                by.is_below(NORMAL)
+            }),
+            Link::Times(by) | Link::Over(by) => of(by).is_some_and(|by| {
+                let by_inverse = matches!(link, Link::Over(_));
+                let times = if by_inverse { by.inverse() } else { by };
+                factor = factor.times(times);
+                term = term.map(|term| term.times(times));
+                let moderate = by.within(MODERATE) && factor.within(NORMAL);
+                moderate && term.is_none_or(|term| term.is_below(MODERATE * NORMAL))
+            }),
+        })
     }
 
     /// Whether a value is made with constant weights, which a factor can go into.

@@ -223,8 +223,6 @@ impl CostModel {
     }
 }
 
-/// How many loops over rows, columns or sums a contraction has beyond one each, after neighbours
-/// that stay neighbours are joined.
 /// How often a core reads its operand, and computes anew what comes before it.
 fn passes(op: &Op) -> f64 {
     match op {
@@ -246,6 +244,8 @@ pub(super) fn channels_first(spec: &ContractSpec) -> bool {
     after(&spec.lhs, &summed) || after(&spec.out, &columns)
 }
 
+/// How many loops over rows, columns or sums a contraction has beyond one each, after neighbours
+/// that stay neighbours are joined.
 fn outer_loops(spec: &ContractSpec) -> usize {
     let runs = |labels: &[u8], within: &[u8], other: &[u8]| {
         let joined = labels.windows(2).filter(|pair| {

@@ -531,7 +531,7 @@ mod tests {
         let mut state = seed;
         let mut egraph = TensorGraph::new(Knowledge::default());
         let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
-        let mut ids = vec![add_input(&mut egraph, ty, false)];
+        let mut ids = vec![add_input(&mut egraph, ty, None)];
         for _ in 0..9 {
             let a = ids[random(&mut state, ids.len())];
             let b = ids[random(&mut state, ids.len())];
@@ -585,7 +585,7 @@ mod tests {
     fn choices_that_come_to_need_each_other_are_taken_back() {
         let mut egraph = TensorGraph::new(Knowledge::default());
         let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
-        let x = add_input(&mut egraph, ty, false);
+        let x = add_input(&mut egraph, ty, None);
         let mut unary = |f: UnaryFn, x: Id| add_op(&mut egraph, Unary { f }, &[x]).unwrap();
         let (a, b) = (unary(UnaryFn::Exp, x), unary(UnaryFn::Log, x));
         let c = unary(UnaryFn::Sin, a);

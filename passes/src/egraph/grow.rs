@@ -14,8 +14,8 @@ use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_tensor::Dim;
 use std::collections::BTreeMap;
 
-/// Larger bodies, their constants aside, are not grown: no real kernel needs them, and code would
-/// become slow to compile.
+/// Larger bodies, their constants aside, are not grown, nor operations of more operands taken in: no
+/// real kernel needs them, and code would become slow to compile.
 pub(super) const MAX_MEMBERS: usize = 64;
 
 /// One way for a body to grow.
@@ -85,7 +85,7 @@ impl Surroundings {
     /// place to end one, so it grows up to those first, and that is a way of its own.
     pub(super) fn steps(&self, egraph: &TensorGraph, class: Id, node: &TensorNode) -> Vec<Step> {
         let alone = self.plain.op(egraph, class).is_none_or(|op| kind(op) == Kind::Alone);
-        if alone || egraph.analysis.op(node.op).is_none() {
+        if alone || node.children().len() > MAX_MEMBERS || egraph.analysis.op(node.op).is_none() {
             return Vec::new();
         }
         let cut: Vec<Id> = node.children().iter().map(|&child| egraph.find(child)).collect();
@@ -165,7 +165,8 @@ impl Surroundings {
 
     /// The operation that computes an input of a body, if that may take it in.
     fn taken(&self, egraph: &TensorGraph, class: Id, body: &Outline, input: Id) -> Option<Taken> {
-        let op = egraph.analysis.op(self.plain.node(egraph, input)?.op)?;
+        let node = self.plain.node(egraph, input)?;
+        let op = egraph.analysis.op(node.op)?;
         let kind = kind(op);
         let inside = self.used_only_by(input, &body.members);
         let allowed = match kind {
@@ -176,7 +177,10 @@ impl Surroundings {
             }
             Kind::Alone => false,
         };
-        if !allowed || self.repeats_work(egraph, body, class, input, op) {
+        if !allowed
+            || node.children().len() > MAX_MEMBERS
+            || self.repeats_work(egraph, body, class, input, op)
+        {
             return None;
         }
         let forced = kind == Kind::Leaf

@@ -4,10 +4,11 @@
 //! if type and shape are equal.
 
 use super::grow::Step;
+use super::magnitude::{Magnitude, invertible};
 use crate::integers::widens;
 use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
-use kiln_ir::op::{Cast, Fused, Op};
+use kiln_ir::op::{Cast, Fused, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::Tensor;
 use std::collections::HashMap;
@@ -93,6 +94,8 @@ pub struct Facts {
     pub constant: bool,
     /// The value, if it is a small constant.
     pub value: Option<Tensor>,
+    /// What is known of its numbers, if it is constant.
+    pub magnitude: Magnitude,
 }
 
 /// The e-graph's analysis: interned operations and facts of region inputs.
@@ -185,7 +188,21 @@ impl Knowledge {
                 let constant = !matches!(op, Op::SizeOf(_))
                     && !widens
                     && children.iter().all(|facts| facts.constant);
-                Some(Facts { ty, constant, value })
+                let magnitude = match op {
+                    Op::Constant(constant) => Magnitude::of(&constant.tensor),
+                    Op::Reshape(_) | Op::Broadcast(_) | Op::Transpose(_) => children[0].magnitude,
+                    Op::Unary(unary) => match unary.f {
+                        UnaryFn::Neg => children[0].magnitude,
+                        UnaryFn::Reciprocal
+                            if children[0].value.as_ref().is_some_and(invertible) =>
+                        {
+                            Magnitude::Moderate
+                        }
+                        _ => Magnitude::Any,
+                    },
+                    _ => Magnitude::Any,
+                };
+                Some(Facts { ty, constant, value, magnitude })
             }
         }
     }
@@ -211,13 +228,18 @@ impl Analysis<TensorNode> for Knowledge {
 
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
         assert_eq!(a.ty, b.ty, "merged classes have one type and shape");
-        let more_to_a = (b.constant && !a.constant) || (b.value.is_some() && a.value.is_none());
-        let more_to_b = (a.constant && !b.constant) || (a.value.is_some() && b.value.is_none());
+        let more = |a: &Facts, b: &Facts| {
+            (b.constant && !a.constant)
+                || (b.value.is_some() && a.value.is_none())
+                || b.magnitude > a.magnitude
+        };
+        let changes = DidMerge(more(a, &b), more(&b, a));
         a.constant |= b.constant;
+        a.magnitude = a.magnitude.max(b.magnitude);
         if a.value.is_none() {
             a.value = b.value;
         }
-        DidMerge(more_to_a, more_to_b)
+        changes
     }
 }
 
@@ -255,23 +277,28 @@ fn add_with_bodies(
     Some(id)
 }
 
-/// Adds the next input of the region.
-pub fn add_input(egraph: &mut TensorGraph, ty: TensorType, constant: bool) -> Id {
+/// Adds the next input of the region; a magnitude if it is a constant.
+pub fn add_input(egraph: &mut TensorGraph, ty: TensorType, constant: Option<Magnitude>) -> Id {
     let knowledge = &mut egraph.analysis;
     let number = knowledge.inputs.len();
     let op = OpId { variant: INPUT, number: knowledge.heads.len() as u32 };
-    knowledge.inputs.push(Facts { ty, constant, value: None });
+    let magnitude = constant.unwrap_or(Magnitude::Any);
+    knowledge.inputs.push(Facts { ty, constant: constant.is_some(), value: None, magnitude });
     knowledge.heads.push(Head::Input(number));
     egraph.add(TensorNode::new(op, Vec::new()))
 }
 
 /// Loads a graph whose nodes have one result each; the class of every value. `constant` says which
-/// inputs are constants that were left out. `None` if a node has several results or bodies that
-/// are not fused ones.
-pub fn load(egraph: &mut TensorGraph, graph: &Graph, constant: &[bool]) -> Option<Vec<Id>> {
+/// inputs are constants that were left out, and what their numbers are like. `None` if a node has
+/// several results or bodies that are not fused ones.
+pub fn load(
+    egraph: &mut TensorGraph,
+    graph: &Graph,
+    constant: &[Option<Magnitude>],
+) -> Option<Vec<Id>> {
     let mut classes: Vec<Option<Id>> = vec![None; graph.value_count()];
     for (number, &input) in graph.inputs().iter().enumerate() {
-        let constant = constant.get(number).copied().unwrap_or(false);
+        let constant = constant.get(number).copied().flatten();
         classes[input.0 as usize] = Some(add_input(egraph, graph.ty(input).clone(), constant));
     }
     for (_, node) in graph.nodes() {

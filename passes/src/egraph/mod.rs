@@ -17,8 +17,8 @@ mod extract;
 pub mod fuse;
 pub mod fused;
 mod grow;
-mod invert;
 pub mod language;
+pub mod magnitude;
 pub mod pattern;
 mod report;
 pub mod rule;
@@ -34,9 +34,11 @@ pub use report::{RegionReport, Report, Round};
 use crate::PassError;
 use crate::region::{self, Part, Region};
 use crate::simplify::{Rebuild, inline, simplify};
-use kiln_ir::{Graph, ValueId};
+use kiln_ir::op::{BinaryFn, Op};
+use kiln_ir::{Graph, Node, ValueId};
+use magnitude::Magnitude;
 use rule::{Class, Rule, Theme};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Bounds and choices of the e-graph.
@@ -112,7 +114,7 @@ struct Setting<'a> {
 impl Setting<'_> {
     /// Optimises every region and every body once, equal ones together.
     fn run(&self, graph: &Graph, report: &mut Report) -> Result<Graph, PassError> {
-        let mut done: HashMap<String, (usize, Graph)> = HashMap::new();
+        let mut done = HashMap::new();
         self.run_on(graph, report, &mut done)
     }
 
@@ -120,7 +122,7 @@ impl Setting<'_> {
         &self,
         graph: &Graph,
         report: &mut Report,
-        done: &mut HashMap<String, (usize, Graph)>,
+        done: &mut Done,
     ) -> Result<Graph, PassError> {
         let mut rebuild = Rebuild::start("egraph", graph);
         for part in region::cut(graph)? {
@@ -138,7 +140,7 @@ impl Setting<'_> {
                     rebuild.keep_with(graph, node, bodies)?;
                 }
                 Part::Region(region) => {
-                    let optimised = self.optimised(&region, report, done)?;
+                    let optimised = self.optimised(graph, &region, report, done)?;
                     stamp(&mut rebuild, graph, &region, &optimised)?;
                 }
             }
@@ -152,18 +154,21 @@ impl Setting<'_> {
     /// What a region becomes; known if an equal one was seen before.
     fn optimised(
         &self,
+        whole: &Graph,
         region: &Region,
         report: &mut Report,
-        done: &mut HashMap<String, (usize, Graph)>,
+        done: &mut Done,
     ) -> Result<Graph, PassError> {
         let number = report.regions.len();
-        if let Some((first, graph)) = done.get(&region.key) {
+        let constant = self.constants(whole, region);
+        let key = (region.key.clone(), constant);
+        if let Some((first, graph)) = done.get(&key) {
             report.regions.push(RegionReport::same_as(self.round, *first, &region.graph));
             return Ok(graph.clone());
         }
         let (graph, entry) = saturate::saturate(
             &region.graph,
-            &region.constant,
+            &key.1,
             self.rules,
             self.round,
             self.options,
@@ -171,10 +176,46 @@ impl Setting<'_> {
             number,
         )?;
         report.regions.push(entry);
-        done.insert(region.key.clone(), (number, graph.clone()));
+        done.insert(key, (number, graph.clone()));
         Ok(graph)
     }
+
+    /// The magnitudes of those of a region's inputs that are constants, looked at where a rule may ask:
+    /// weights are long.
+    fn constants(&self, whole: &Graph, region: &Region) -> Vec<Option<Magnitude>> {
+        let graph = &region.graph;
+        let is_constant: BTreeSet<ValueId> = (graph.inputs().iter().zip(&region.constant))
+            .filter_map(|(&input, &constant)| constant.then_some(input))
+            .chain(graph.nodes().filter_map(|(_, node)| match node.op {
+                Op::Constant(_) => Some(node.outputs[0]),
+                _ => None,
+            }))
+            .collect();
+        let is_scale = |node: &Node| {
+            matches!(&node.op, Op::Binary(binary) if matches!(binary.f, BinaryFn::Mul | BinaryFn::Div))
+                && node.inputs.iter().any(|input| is_constant.contains(input))
+        };
+        let scaled = graph.nodes().any(|(_, node)| is_scale(node));
+        let mut asked: BTreeSet<ValueId> = BTreeSet::new();
+        for (_, node) in graph.nodes().filter(|_| self.round == Round::Rewrite) {
+            let asks = match node.op {
+                Op::Binary(_) => true,
+                Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => scaled,
+                _ => false,
+            };
+            asked.extend(node.inputs.iter().filter(|_| asks));
+        }
+        let magnitude = |(number, input)| {
+            let tensor = whole.constant_of(region.inputs[number])?;
+            let asked = asked.contains(input);
+            Some(if asked { Magnitude::of(tensor) } else { Magnitude::Any })
+        };
+        graph.inputs().iter().enumerate().map(magnitude).collect()
+    }
 }
+
+/// Regions by their keys and the magnitudes of their constants: the first like this, and what it became.
+type Done = HashMap<(String, Vec<Option<Magnitude>>), (usize, Graph)>;
 
 /// Copies a constant of the old graph, unless that is done or the value is none.
 fn bring_constant(rebuild: &mut Rebuild, graph: &Graph, value: ValueId) -> Result<(), PassError> {

@@ -6,6 +6,7 @@ use super::cost::{CostModel, channels_first};
 use super::extract::{Price, extract, extract_from};
 use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
+use super::magnitude::Magnitude;
 use super::report::{RegionReport, Round};
 use super::rule::{Ledger, Rule};
 use super::{EGraphOptions, grow};
@@ -27,7 +28,7 @@ const AVOIDED: f64 = 100.0;
 /// The optimised region, and what was done to it.
 pub(super) fn saturate(
     region: &Graph,
-    constant: &[bool],
+    constant: &[Option<Magnitude>],
     rules: &[Rule],
     round: Round,
     options: &EGraphOptions,

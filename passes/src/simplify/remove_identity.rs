@@ -1,7 +1,7 @@
 //! Removes operations that change nothing, and arithmetic with neutral elements.
 //!
-//! Invariant: a value is only replaced by one of the same type and the same elements (where a zero
-//! may change its sign).
+//! Invariant: a value is only replaced by one of the same type and the same elements, the signs of zeros
+//! included: 1/x tells them apart.
 
 use super::rebuild::Rebuild;
 use crate::PassError;
@@ -50,10 +50,16 @@ fn unchanged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<ValueId> 
         }
         (Op::Binary(binary), &[a, b]) => {
             let is = |value: ValueId, number: f64| uniform(graph, value) == Some(number);
+            // −0 + 0 is 0, and so is −0 − −0.
+            let adds_nothing = |value: ValueId, negative: bool| {
+                let signed = graph.ty(value).dtype.is_float();
+                let zero = uniform(graph, value).filter(|&zero| zero == 0.0);
+                zero.is_some_and(|zero| !signed || zero.is_sign_negative() == negative)
+            };
             match binary.f {
-                BinaryFn::Add if is(b, 0.0) => Some(a),
-                BinaryFn::Add if is(a, 0.0) => Some(b),
-                BinaryFn::Sub if is(b, 0.0) => Some(a),
+                BinaryFn::Add if adds_nothing(b, true) => Some(a),
+                BinaryFn::Add if adds_nothing(a, true) => Some(b),
+                BinaryFn::Sub if adds_nothing(b, false) => Some(a),
                 BinaryFn::Mul if is(b, 1.0) => Some(a),
                 BinaryFn::Mul if is(a, 1.0) => Some(b),
                 BinaryFn::Div | BinaryFn::Pow if is(b, 1.0) => Some(a),

@@ -99,10 +99,11 @@ fn hand_in(
     let skipped = if matches!(node.op, Op::If(_)) { 1 } else { 0 };
     let mut keep = Vec::new();
     let mut constants: Vec<Option<Tensor>> = Vec::new();
+    let used: Vec<Vec<bool>> = node.regions.iter().map(used_inputs).collect();
     for (position, &input) in inputs.iter().enumerate() {
         let constant = rebuild.new.constant_of(input).filter(|_| position >= captured_from);
         let used = position < captured_from
-            || node.regions.iter().any(|body| is_used(body, position - skipped));
+            || used.iter().any(|body| body.get(position - skipped).is_some_and(|&used| used));
         keep.push(constant.is_none() && used);
         constants.push(constant.cloned());
     }
@@ -125,10 +126,12 @@ fn hand_in(
     rebuild.replace(graph, node, &outputs)
 }
 
-fn is_used(body: &Graph, input: usize) -> bool {
-    body.inputs().get(input).is_some_and(|input| {
-        body.outputs().contains(input) || body.nodes().any(|(_, node)| node.inputs.contains(input))
-    })
+/// For each input of a body, whether anything reads it.
+fn used_inputs(body: &Graph) -> Vec<bool> {
+    let uses = body.uses();
+    let used =
+        |input: &ValueId| !uses[input.0 as usize].is_empty() || body.outputs().contains(input);
+    body.inputs().iter().map(used).collect()
 }
 
 /// The body with only the inputs to keep; of the others, those that are used are constants now.

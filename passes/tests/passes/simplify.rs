@@ -16,12 +16,23 @@ const CASES: &[Case] = &[
         |b| {
             let x = b.input("x", "n, 3");
             let (zero, one) = (b.number(0.0), b.number(1.0));
-            let y = b.add(zero, x);
+            let negative = b.number(-0.0);
+            let y = b.add(negative, x);
             let y = b.mul(y, one);
             let y = b.binary(BinaryFn::Sub, y, zero);
             b.binary(BinaryFn::Div, y, one)
         },
         &[],
+    ),
+    (
+        "what makes 0 of -0 stays",
+        |b| {
+            let x = b.input("x", "n, 3");
+            let (zero, negative) = (b.number(0.0), b.number(-0.0));
+            let y = b.add(zero, x);
+            b.binary(BinaryFn::Sub, y, negative)
+        },
+        &["Binary", "Binary"],
     ),
     (
         "a neutral element that stretches stays",

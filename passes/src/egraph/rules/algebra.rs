@@ -4,8 +4,8 @@
 //! Invariant: what a rule adds on constants alone is folded afterwards and costs nothing at run time.
 
 use crate::egraph::build::{add, mul, reshape, shape, transpose, ty, unary};
-use crate::egraph::invert::invertible;
 use crate::egraph::language::{TensorGraph, add_op};
+use crate::egraph::magnitude::{Magnitude, invertible};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
 use egg::{Id, Language};
@@ -30,7 +30,7 @@ pub(super) fn rules() -> Vec<Rule> {
             let negative = unary(g, UnaryFn::Neg, m.class("c")?)?;
             add(g, m.class("x")?, negative)
         }),
-        // x/c = x·(1/c), where 1/c is a normal number
+        // x/c = x·(1/c), where 1/c is moderate
         rounding("divide-by-constant", "(div ?x ?c:const)", |g, m| {
             let c = m.class("c")?;
             several(g, m.class("x")?)?;
@@ -73,30 +73,34 @@ pub(super) fn rules() -> Vec<Rule> {
             "(or (reciprocal (add (exp (neg ?x)) 1)) (div 1 (add (exp (neg ?x)) 1)))",
             |g, m| unary(g, UnaryFn::Sigmoid, m.class("x")?),
         ),
-        // (x·a)·b = x·(a·b)
+        // (x·a)·b = x·(a·b), where a and b are moderate
         rounding("merge-factors", "(mul (mul ?x ?a:const) ?b:const)", |g, m| {
             float(g, m.class("x")?)?;
             several(g, m.class("x")?)?;
-            moderate(g, m.class("a")?)?;
-            moderate(g, m.class("b")?)?;
+            at_least(g, m.class("a")?, Magnitude::Moderate)?;
+            at_least(g, m.class("b")?, Magnitude::Moderate)?;
             let both = mul(g, m.class("a")?, m.class("b")?)?;
             mul(g, m.class("x")?, both)
         }),
-        // (x + a) + b = x + (a + b)
+        // (x + a) + b = x + (a + b), where a and b are bounded
         rounding("merge-terms", "(add (add ?x ?a:const) ?b:const)", |g, m| {
             float(g, m.class("x")?)?;
             several(g, m.class("x")?)?;
+            at_least(g, m.class("a")?, Magnitude::Bounded)?;
+            at_least(g, m.class("b")?, Magnitude::Bounded)?;
             let both = add(g, m.class("a")?, m.class("b")?)?;
             add(g, m.class("x")?, both)
         }),
-        // (y + b)·s = y·s + b·s, where y has weights that take s
+        // (y + b)·s = y·s + b·s, where y has weights that take s, b is bounded and s moderate
         rounding("distribute-scale", "(mul (add ?y ?b:const) ?s:const)", |g, m| {
             weighted(g, m.class("y")?)?;
+            at_least(g, m.class("b")?, Magnitude::Bounded)?;
+            at_least(g, m.class("s")?, Magnitude::Moderate)?;
             let scaled = mul(g, m.class("y")?, m.class("s")?)?;
             let bias = mul(g, m.class("b")?, m.class("s")?)?;
             add(g, scaled, bias)
         }),
-        // conv(x, w)·s = conv(x, w·s), s by channel
+        // conv(x, w)·s = conv(x, w·s), s by channel and moderate, w normal
         rounding("scale-into-convolution", "(mul (Conv@c ?x ?w:const) ?s:const)", |g, m| {
             let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
             let rank = ty(g, m.class("x")?).rank();
@@ -105,7 +109,7 @@ pub(super) fn rules() -> Vec<Rule> {
             let scaled = scaled_weight(g, m, rank, channels, filters)?;
             add_op(g, conv, &[m.class("x")?, scaled])
         }),
-        // conv_transpose(x, w)·s = conv_transpose(x, w·s), s by channel, one group
+        // conv_transpose(x, w)·s = conv_transpose(x, w·s), likewise, one group
         rounding(
             "scale-into-transposed-convolution",
             "(mul (ConvTranspose@c ?x ?w:const) ?s:const)",
@@ -119,20 +123,20 @@ pub(super) fn rules() -> Vec<Rule> {
                 add_op(g, conv, &[m.class("x")?, scaled])
             },
         ),
-        // contract(x, w)·s = contract(x, w·s), s along labels of w
+        // contract(x, w)·s = contract(x, w·s), s along labels of w and moderate, w normal
         rounding("scale-into-contraction", "(mul (Contract@c ?x ?w:const) ?s:const)", |g, m| {
             let Op::Contract(contract) = m.op(g, "c")?.clone() else { return None };
             let (out, labels) = (&contract.spec.out, &contract.spec.rhs);
             let scale = along(g, m.class("s")?, out, labels)?;
-            let scaled = mul(g, m.class("w")?, scale)?;
+            let scaled = scaled(g, m.class("w")?, scale)?;
             add_op(g, contract, &[m.class("x")?, scaled])
         }),
-        // contract(w, x)·s = contract(w·s, x), s along labels of w
+        // contract(w, x)·s = contract(w·s, x), likewise
         rounding("scale-into-left-operand", "(mul (Contract@c ?w:const ?x) ?s:const)", |g, m| {
             let Op::Contract(contract) = m.op(g, "c")?.clone() else { return None };
             let (out, labels) = (&contract.spec.out, &contract.spec.lhs);
             let scale = along(g, m.class("s")?, out, labels)?;
-            let scaled = mul(g, m.class("w")?, scale)?;
+            let scaled = scaled(g, m.class("w")?, scale)?;
             add_op(g, contract, &[scaled, m.class("x")?])
         }),
         // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
@@ -149,13 +153,16 @@ fn float(egraph: &TensorGraph, id: Id) -> Option<()> {
     ty(egraph, id).dtype.is_float().then_some(())
 }
 
-/// Whether a number, if it is known, is neither so large nor so small that a product of two such is out
-/// of range.
-fn moderate(egraph: &TensorGraph, id: Id) -> Option<()> {
-    let reach = f64::from(1u32 << 30) * f64::from(1u32 << 30);
-    let inside = |value: f64| value == 0.0 || (1.0 / reach..=reach).contains(&value.abs());
-    let value = egraph[id].data.value.as_ref();
-    value.is_none_or(|value| value.to_f64().into_iter().all(inside)).then_some(())
+/// Of a constant.
+fn at_least(egraph: &TensorGraph, id: Id, magnitude: Magnitude) -> Option<()> {
+    (egraph[id].data.magnitude >= magnitude).then_some(())
+}
+
+/// Weights that are normal, times a scale that is moderate.
+fn scaled(egraph: &mut TensorGraph, weight: Id, scale: Id) -> Option<Id> {
+    at_least(egraph, weight, Magnitude::Normal)?;
+    at_least(egraph, scale, Magnitude::Moderate)?;
+    mul(egraph, weight, scale)
 }
 
 /// How far back a number's sign is looked for.
@@ -217,7 +224,7 @@ fn scaled_weight(
     let mut to = vec![Dim::from(1i64); rank];
     to[filters] = dims[channels].clone();
     let scale = reshape(egraph, scale, to)?;
-    mul(egraph, weight, scale)
+    scaled(egraph, weight, scale)
 }
 
 /// A factor of a result with labels `out`, laid out to multiply an operand with `labels`.

@@ -99,6 +99,20 @@ impl Instance {
         Tensor::from_f64(self.dtype, sizes.to_vec(), &values).unwrap()
     }
 
+    /// A tensor of numbers of all exponents, half of the time of moderate ones, and now and then 0.
+    pub fn of_any_size(&mut self, sizes: &[usize]) -> Tensor {
+        let most = if self.dtype == DType::F16 { 14 } else { 126 };
+        let reach = if self.below(2) == 0 { most } else { most / 6 };
+        let values: Vec<f64> = (0..sizes.iter().product())
+            .map(|_| {
+                let digits = (self.next() >> 11) as f64 / (1u64 << 53) as f64 + 1.0;
+                let size = digits * 2f64.powi(self.below(2 * reach + 1) as i32 - reach as i32);
+                self.pick(&[size, size, size, -size, -size, -size, 0.0])
+            })
+            .collect();
+        Tensor::from_f64(self.dtype, sizes.to_vec(), &values).unwrap()
+    }
+
     /// The tensors of the inputs, in order.
     pub fn arguments(&self) -> &[Tensor] {
         &self.values
@@ -118,6 +132,10 @@ impl Instance {
 
     pub fn constant(&mut self, sizes: &[usize]) -> ValueId {
         let tensor = self.tensor(sizes);
+        self.constant_of(tensor)
+    }
+
+    pub fn constant_of(&mut self, tensor: Tensor) -> ValueId {
         self.graph.constant(tensor).unwrap()
     }
 
@@ -125,7 +143,7 @@ impl Instance {
     pub fn nonzero(&mut self, sizes: &[usize]) -> ValueId {
         let values: Vec<f64> = self.tensor(sizes).to_f64().iter().map(|v| v.signum() + v).collect();
         let tensor = Tensor::from_f64(self.dtype, sizes.to_vec(), &values).unwrap();
-        self.graph.constant(tensor).unwrap()
+        self.constant_of(tensor)
     }
 
     /// An input without negative numbers or numbers near zero.

@@ -1,0 +1,145 @@
+//! How large and how small the numbers of a constant are, and so what may be made of it beforehand.
+//!
+//! Invariant: the product of a moderate constant with a normal one has normal numbers of the type, zeros
+//! aside, so that what is multiplied by it is off by one more rounding and nothing else. Halves have no
+//! such range, and no digits to spare: constants of theirs are never merged.
+
+use kiln_tensor::{DType, Tensor};
+
+/// How large and small the numbers of a constant are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Magnitude {
+    /// Anything, or not looked at.
+    Any,
+    /// None above 2⁸⁰: a term that may be scaled before it is added.
+    Bounded,
+    /// All that are not 0 from 2⁻⁸⁰ to 2⁸⁰: weights that may be scaled.
+    Normal,
+    /// All that are not 0 from 2⁻³⁶ to 2³⁶, or integers: a scale.
+    Moderate,
+}
+
+/// 2³⁶
+pub(super) const MODERATE: f64 = (1u64 << 36) as f64;
+/// 2⁸⁰
+pub(super) const NORMAL: f64 = (1u128 << 80) as f64;
+
+impl Magnitude {
+    /// Looks at every number once.
+    pub fn of(tensor: &Tensor) -> Self {
+        if !tensor.dtype().is_float() {
+            return Magnitude::Moderate;
+        }
+        match Range::of(tensor) {
+            Some(range) if range.within(MODERATE) => Magnitude::Moderate,
+            Some(range) if range.within(NORMAL) => Magnitude::Normal,
+            Some(range) if range.is_below(NORMAL) => Magnitude::Bounded,
+            _ => Magnitude::Any,
+        }
+    }
+}
+
+/// Whether `x/c` may be written as `x·(1/c)`.
+pub(super) fn invertible(tensor: &Tensor) -> bool {
+    tensor.dtype().is_float() && Range::of(tensor).is_some_and(|c| !c.zeros && c.within(MODERATE))
+}
+
+/// The least and the greatest magnitude of numbers that are not 0, both 1 if all are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Range {
+    least: f64,
+    most: f64,
+    /// Whether there are zeros.
+    zeros: bool,
+}
+
+impl Range {
+    /// That of numbers that may be merged: of f32 or f64. A NaN is above all.
+    pub(super) fn of(tensor: &Tensor) -> Option<Self> {
+        // Magnitudes are ordered as their bits are; those of 0, less one, are above all.
+        let start = (u64::MAX, 0, false);
+        let wider = |(least, most, zeros): (u64, u64, bool), bits: u64| {
+            (least.min(bits.wrapping_sub(1)), most.max(bits), zeros | (bits == 0))
+        };
+        let bytes = tensor.bytes();
+        let (least, most, zeros) = match tensor.dtype() {
+            DType::F32 => {
+                let bits =
+                    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let (least, most, zeros) =
+                    bits.map(|bits| u64::from(bits & (u32::MAX >> 1))).fold(start, wider);
+                let number = |bits: u64| f64::from(f32::from_bits(bits as u32));
+                (number(least.wrapping_add(1)), number(most), zeros)
+            }
+            DType::F64 => {
+                let bits = tensor.to_f64().into_iter().map(|value| value.abs().to_bits());
+                let (least, most, zeros) = bits.fold(start, wider);
+                (f64::from_bits(least.wrapping_add(1)), f64::from_bits(most), zeros)
+            }
+            _ => return None,
+        };
+        let (least, most) = if most == 0.0 { (1.0, 1.0) } else { (least, most) };
+        Some(Range { least, most, zeros })
+    }
+
+    /// That of ones.
+    pub(super) const ONE: Range = Range { least: 1.0, most: 1.0, zeros: false };
+
+    /// Whether all are between a number and its inverse.
+    pub(super) fn within(self, reach: f64) -> bool {
+        1.0 / reach <= self.least && self.is_below(reach)
+    }
+
+    /// Whether none is above a number.
+    pub(super) fn is_below(self, reach: f64) -> bool {
+        self.most <= reach
+    }
+
+    /// That of products with numbers of another, some of them.
+    pub(super) fn times(self, by: Range) -> Range {
+        let zeros = self.zeros || by.zeros;
+        Range { least: self.least * by.least, most: self.most * by.most, zeros }
+    }
+
+    /// That of quotients of 1 by them.
+    pub(super) fn inverse(self) -> Range {
+        Range { least: 1.0 / self.most, most: 1.0 / self.least, zeros: false }
+    }
+
+    /// That of sums, which may be as small as numbers get.
+    pub(super) fn plus(self, by: Range) -> Range {
+        Range { least: 0.0, most: self.most + by.most, zeros: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[f32]) -> Magnitude {
+        Magnitude::of(&Tensor::from_slice(vec![values.len()], values).unwrap())
+    }
+
+    #[test]
+    fn zeros_do_not_count() {
+        assert_eq!(of(&[8.0, 0.0, -0.3, 1e10]), Magnitude::Moderate);
+        assert_eq!(of(&[0.0, -0.0]), Magnitude::Moderate);
+        assert_eq!(of(&[0.0, 8.0, 1e-20]), Magnitude::Normal);
+        assert_eq!(of(&[8.0, 1e-40]), Magnitude::Bounded);
+        for wild in [1e30, f32::INFINITY, f32::NAN] {
+            assert_eq!(of(&[0.0, wild]), Magnitude::Any, "{wild}");
+        }
+        let half = Tensor::from_f64(DType::F16, vec![1], &[1.0]).unwrap();
+        assert_eq!(Magnitude::of(&half), Magnitude::Any);
+    }
+
+    #[test]
+    fn what_has_a_zero_has_no_inverse() {
+        let all =
+            |values: &[f64]| invertible(&Tensor::from_slice(vec![values.len()], values).unwrap());
+        assert!(all(&[8.0, -0.3]));
+        for wrong in [0.0, 1e-40, 3e38, f64::INFINITY, f64::NAN] {
+            assert!(!all(&[2.0, wrong]), "{wrong}");
+        }
+    }
+}
