@@ -143,14 +143,37 @@ fn dtype_of(description: &TypeStr) -> Option<DType> {
     })
 }
 
+/// NumPy's own bound on the header of a file that nobody vouches for, in bytes.
+const LONGEST_HEADER: usize = 10_000;
+
+/// Whether the header's dictionary holds one tuple and nothing else that nests, as that of a plain array.
+/// The parser takes time without end for what nests deeply.
+fn is_plain(bytes: &[u8]) -> bool {
+    let length = match bytes.get(6..12) {
+        Some(&[1, _, a, b, ..]) => usize::from(u16::from_le_bytes([a, b])) + 10,
+        Some(&[_, _, a, b, c, d]) => (u32::from_le_bytes([a, b, c, d]) as usize).saturating_add(12),
+        _ => bytes.len(),
+    };
+    let header = &bytes[..bytes.len().min(length)];
+    let opening = header.iter().filter(|byte| b"([{".contains(byte)).count();
+    header.len() <= LONGEST_HEADER && opening <= 2
+}
+
 fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     let mut rest = bytes;
+    if !is_plain(bytes) {
+        return Err("this is not the header of a plain .npy array".to_owned());
+    }
     let header = NpyHeader::from_reader(&mut rest).map_err(|e| format!("not an .npy file: {e}"))?;
     let NpyType::Plain(description) = header.dtype() else {
         return Err("structured .npy arrays are not tensors".to_owned());
     };
-    let dtype = dtype_of(&description)
-        .ok_or_else(|| format!("element type {description} is not one that tensors have"))?;
+    let dtype = dtype_of(&description).ok_or_else(|| match description.type_char() {
+        TypeChar::ByteStr | TypeChar::UnicodeStr => {
+            "strings are read from .pb files, not from .npy".to_owned()
+        }
+        _ => format!("element type {description} is not one that tensors have"),
+    })?;
     if description.to_string().starts_with('>') {
         return Err("big-endian .npy files are not read; save with '<' byte order".to_owned());
     }

@@ -110,6 +110,10 @@ pub(crate) fn evaluate_part(
             bind::assign(graph, op, &operands, &mut symbols).map_err(fail)?;
             continue;
         }
+        if let Op::Check(op) = &node.op {
+            bind::check(op, &symbols).map_err(fail)?;
+            continue;
+        }
         let part = run.part(&symbols);
         let results = node.op.evaluate_in(&operands, &node.regions, &part).map_err(fail)?;
         drop(operands);

@@ -99,7 +99,7 @@ pub struct InputArguments {
         value_parser = parse_input,
         conflicts_with = "folder"
     )]
-    pub inputs: Vec<(String, PathBuf)>,
+    pub inputs: Vec<String>,
     /// A folder with input_0.pb, input_1.pb … in the model's order
     #[arg(long = "inputs", value_name = "DIR")]
     pub folder: Option<PathBuf>,
@@ -230,11 +230,10 @@ fn parse_dim(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), size))
 }
 
-fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+/// Which `=` parts the name from the file only the model tells.
+fn parse_input(text: &str) -> Result<String, String> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-            Ok((name.to_owned(), PathBuf::from(file)))
-        }
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(text.to_owned()),
         _ => Err("expected NAME=FILE".to_owned()),
     }
 }

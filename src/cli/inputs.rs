@@ -7,6 +7,7 @@ use kiln::{Model, Symbol, SymbolValues, Tensor, TensorInfo, check, random_tensor
 use kiln_program::Step;
 use miette::{Result, miette};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The inputs of one run, and what to tell the user about them.
 pub struct Inputs {
@@ -20,6 +21,14 @@ pub struct Inputs {
 /// many pixels, tokens or samples as most models can take.
 const ITEMS: i64 = 1;
 const LENGTH: i64 = 64;
+
+/// The input that the text names, and the file; either may have `=` in its name.
+fn named<'a>(infos: &[TensorInfo], text: &'a str) -> Option<(usize, &'a str)> {
+    text.match_indices('=').find_map(|(at, _)| {
+        let position = infos.iter().position(|info| info.name == text[..at])?;
+        Some((position, &text[at + 1..]))
+    })
+}
 
 /// Collects the inputs of `model`.
 pub fn gather(
@@ -40,12 +49,13 @@ pub fn gather(
             *slot = Some(tensor);
         }
     }
-    for (name, file) in &arguments.inputs {
-        let position = infos.iter().position(|info| info.name == *name).ok_or_else(|| {
+    for text in &arguments.inputs {
+        let (position, file) = named(infos, text).ok_or_else(|| {
+            let name = text.split('=').next().unwrap_or_default();
             miette!(help = input_list(infos), "the model has no input named `{name}`")
         })?;
-        let dtype = infos[position].dtype;
-        let tensor = tensor_file::read(file, dtype).map_err(|e| miette!("{e}"))?;
+        let TensorInfo { name, dtype, .. } = &infos[position];
+        let tensor = tensor_file::read(Path::new(file), *dtype).map_err(|e| miette!("{e}"))?;
         if given[position].replace(tensor).is_some() {
             return Err(miette!("input `{name}` is given twice"));
         }

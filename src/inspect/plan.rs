@@ -155,7 +155,7 @@ impl Printer<'_> {
             Step::Copy { from, to } => {
                 format!("copy {} to {}", self.buffer(*from), self.buffer(*to))
             }
-            Step::Bind { symbol, buffer, element } => {
+            Step::Bind { symbol, buffer, element, .. } => {
                 format!("bind {symbol} = {}[{element}]", self.buffer(*buffer))
             }
             Step::Call { routine, inputs, outputs, source, .. } => {

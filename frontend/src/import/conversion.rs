@@ -148,8 +148,7 @@ impl Use<'_, '_, '_> {
         let Some(number) = self.int(name)?.filter(|&number| number != 0) else { return Ok(None) };
         let number = i32::try_from(number)
             .map_err(|_| Fault::malformed(format!("type {number} is not known")))?;
-        let dtype = element_type(number)
-            .map_err(|error| Fault::unsupported(error.to_string(), error.help()))?;
+        let dtype = element_type(number).map_err(|error| Fault::malformed(error.to_string()))?;
         Ok(Some(dtype))
     }
 }

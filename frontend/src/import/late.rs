@@ -133,14 +133,24 @@ impl Use<'_, '_, '_> {
         self.importer.build.add_node(check, &[], Vec::new()).map(drop)
     }
 
-    /// Axes that are data, counted from the start: `i64[n]`, each less than `rank`.
+    /// Axes that are data, counted from the start: `i64[n]`, each less than `rank` and another.
     pub(super) fn late_axes(&mut self, axes: V, rank: usize) -> Result<V, Fault> {
         let count = self.count(axes)?;
         let axes = self.cast(axes, DType::I64)?;
         let axes = self.reshape(axes, vec![Dim::from(count)])?;
+        self.inside(axes, &[Dim::from(rank)])?;
         let negative = self.with_number(BinaryFn::Less, axes, 0.0)?;
         let from_end = self.with_number(BinaryFn::Add, axes, rank as f64)?;
-        self.select(negative, from_end, axes)
+        let axes = self.select(negative, from_end, axes)?;
+        if count > 1 {
+            let marked = self.among(axes, rank)?;
+            let marked = self.cast(marked, DType::I64)?;
+            let distinct = self.reduce(op::ReduceFn::Sum, marked, vec![0], false)?;
+            self.importer.build.name(distinct, "distinct_axes");
+            let distinct = self.sizes(distinct)?.pop().ok_or(Fault::Silent)?;
+            self.check(distinct, Dim::from(count))?;
+        }
+        Ok(axes)
     }
 
     /// Which of `rank` dimensions are among the axes: `bool[rank]`.

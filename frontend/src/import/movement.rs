@@ -201,11 +201,17 @@ fn remaining(from: &[Dim], shape: &[Dim]) -> Result<Dim, Fault> {
 
 /// Axes of an operator that has them as an attribute up to opset 12.
 fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
-    let operand = x.input(0)?;
+    let mut operand = x.input(0)?;
     let shape = x.shape(operand);
     let axes = match axes(x, 13, 1)? {
         Axes::Known(axes) => x.axes(&axes, shape.len())?,
-        Axes::Absent => ones(x, &shape)?,
+        Axes::Absent => {
+            let axes = ones(x, &shape)?;
+            for &axis in &axes {
+                operand = x.with_dim(operand, axis, &Dim::from(1i64))?;
+            }
+            axes
+        }
         Axes::Data(axes) => return late_squeeze(x, operand, axes),
     };
     if let Some(&axis) = axes.iter().find(|&&axis| shape[axis].as_const().is_some_and(|n| n != 1)) {
@@ -217,17 +223,21 @@ fn squeeze(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.reshape(operand, shape)?])
 }
 
-/// The axes of size 1. The rank of what is left is known now, so that no other may be 1 when the model
-/// runs.
+/// The axes of size 1. The rank of what is left is known now: what is at most 1 is taken to be 1, and no
+/// other may be when the model runs.
 fn ones(x: &mut Use<'_, '_, '_>, shape: &[Dim]) -> Result<Vec<usize>, Fault> {
     let (one, two) = (Dim::from(1i64), Dim::from(2i64));
-    for dim in shape.iter().filter(|dim| dim.as_const().is_none()) {
-        if x.facts().at_least(dim, &two) != Some(true) {
+    let mut axes = Vec::new();
+    for (axis, dim) in shape.iter().enumerate() {
+        let is_small = x.facts().at_least(&one, dim) == Some(true) && !dim.is(0);
+        if is_small {
+            axes.push(axis);
+        } else if x.facts().at_least(dim, &two) != Some(true) && !dim.is(0) {
             let beside = (dim.clone() - one.clone()).maximum(&(one.clone() - dim.clone()));
             x.check(beside.minimum(&one), one.clone())?;
         }
     }
-    Ok((0..shape.len()).filter(|&axis| shape[axis].is(1)).collect())
+    Ok(axes)
 }
 
 /// The sizes of the dimensions that stay, in their order.
@@ -470,7 +480,14 @@ pub(super) fn gather_nd(x: &mut Use<'_, '_, '_>) -> Results {
     for (axis, size) in shape.iter().enumerate().take(batch_dims.min(x.rank(indices))) {
         indices = x.with_dim(indices, axis, size)?;
     }
-    let tuple = x.shape(indices).pop().and_then(|length| usize::try_from(length.as_const()?).ok());
+    let length = x.shape(indices).pop().unwrap_or_default();
+    if length.as_const().is_none() {
+        return Err(Fault::unsupported(
+            format!("how many dimensions the indices name must be known, but is `{length}`"),
+            "fix the last dimension of the indices with --dim",
+        ));
+    }
+    let tuple = length.as_const().and_then(|length| usize::try_from(length).ok());
     let own = shape.get(batch_dims..).unwrap_or_default();
     if let Some(sizes) = tuple.and_then(|length| own.get(..length)) {
         x.inside(indices, sizes)?;
@@ -520,8 +537,9 @@ fn blocks(x: &Use<'_, '_, '_>, v: V) -> Result<([Dim; 4], Dim), Fault> {
     let shape = <[Dim; 4]>::try_from(x.shape(v))
         .map_err(|shape| Fault::malformed(format!("rank {} is not 4", shape.len())))?;
     match x.int("blocksize")? {
-        Some(block) if block > 0 => Ok((shape, Dim::from(block))),
-        _ => Err(Fault::malformed("blocksize must be at least 1")),
+        // Its square is a size, too.
+        Some(block) if (1..1 << 31).contains(&block) => Ok((shape, Dim::from(block))),
+        _ => Err(Fault::malformed("blocksize must be from 1 to 2³¹ − 1")),
     }
 }
 
@@ -548,6 +566,12 @@ fn space_to_depth(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let ([n, c, h, w], block) = blocks(x, operand)?;
     let (rows, columns) = (h.floor_div(&block), w.floor_div(&block));
+    for (size, parts, what) in [(&h, &rows, "height"), (&w, &columns, "width")] {
+        if x.facts().equal(size, &(parts.clone() * block.clone())) == Some(false) {
+            let message = format!("blocksize {block} does not divide the {what}, {size}");
+            return Err(Fault::malformed(message));
+        }
+    }
     let b = block.clone();
     let apart = vec![n.clone(), c.clone(), rows.clone(), b.clone(), columns.clone(), b];
     let apart = x.reshape(operand, apart)?;

@@ -80,6 +80,10 @@ fn compress(x: &mut Use<'_, '_, '_>) -> Results {
     let places = x.non_zero(condition)?;
     let count = x.shape(places)[1].clone();
     let places = x.reshape(places, vec![count])?;
+    let (size, length) = (x.shape(operand)[axis].clone(), x.shape(condition)[0].clone());
+    if x.facts().at_least(&size, &length) != Some(true) {
+        x.inside(places, &[size])?;
+    }
     Ok(vec![x.add(op::Gather { axis }, &[operand, places])?])
 }
 

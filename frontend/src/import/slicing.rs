@@ -151,7 +151,15 @@ fn late_cut(
     let size = x.shape(operand)[axis].clone();
     let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
     let step = match step {
-        Some(step) => step,
+        Some(step) => {
+            // 0 has no sign: it gets nowhere.
+            let sign = x.unary(UnaryFn::Sign, step)?;
+            let moves = x.binary(BinaryFn::Mul, sign, sign)?;
+            x.importer.build.name(moves, "step_is_not_0");
+            let moves = x.sizes(moves)?.pop().ok_or(Fault::Silent)?;
+            x.check(moves, Dim::from(1i64))?;
+            step
+        }
         None => x.scalar(DType::I64, 1.0)?,
     };
     let backwards = x.with_number(BinaryFn::Less, step, 0.0)?;

@@ -190,8 +190,16 @@ impl Transform {
 
     /// 1 for real numbers, 2 for complex ones.
     fn parts(&self, x: &Use<'_, '_, '_>, signal: V) -> Result<i64, Fault> {
-        let parts = x.ty(signal).shape.last().and_then(Dim::as_const);
-        parts.filter(|parts| (1..=2).contains(parts)).ok_or_else(|| {
+        let last = x.shape(signal).pop().unwrap_or_default();
+        if last.as_const().is_none() {
+            return Err(Fault::unsupported(
+                format!(
+                    "whether numbers are real or complex must be known, but there are `{last}` parts"
+                ),
+                "fix the last dimension of the signal with --dim",
+            ));
+        }
+        last.as_const().filter(|parts| (1..=2).contains(parts)).ok_or_else(|| {
             let ty = x.ty(signal);
             Fault::malformed(format!("the last dimension of {ty} must be 1 (real) or 2 (complex)"))
         })

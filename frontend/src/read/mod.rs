@@ -17,4 +17,4 @@ pub use model::{
     IR_VERSIONS, MAX_MODEL_BYTES, Model, ONNX_DOMAIN, OPSET_VERSIONS, canonical_domain,
 };
 pub use serialised::{TensorReadError, tensor_from_proto, tensor_to_proto};
-pub use tensor::{TensorProblem, element_type, element_type_name};
+pub use tensor::{TensorProblem, element_type};

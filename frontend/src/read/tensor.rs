@@ -14,11 +14,11 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TensorProblem {
-    /// An element type without a counterpart.
-    #[error("element type {name} is not supported")]
+    /// No element type.
+    #[error("{number} is not the number of an element type")]
     ElementType {
-        /// ONNX's name of it.
-        name: String,
+        /// What stands where the number of one should.
+        number: i32,
     },
     /// A negative dimension, or more elements than can be addressed.
     #[error("dimensions {dims:?} are not those of a tensor")]
@@ -86,7 +86,9 @@ impl TensorProblem {
     /// What would help.
     pub fn help(&self) -> &'static str {
         match self {
-            TensorProblem::ElementType { .. } => "convert the tensor to numbers or bool",
+            TensorProblem::ElementType { .. } => {
+                "onnx.TensorProto.DataType lists the numbers of element types"
+            }
             TensorProblem::NoFolder => "give the model's path instead of its bytes",
             TensorProblem::OutsideFolder { .. } => "move the data file into the model's folder",
             TensorProblem::ExternalIo { .. } | TensorProblem::ExternalRange { .. } => {
@@ -128,16 +130,8 @@ pub fn element_type(number: i32) -> Result<DType, TensorProblem> {
         Ok(DataType::Complex64) => DType::C64,
         Ok(DataType::Complex128) => DType::C128,
         Ok(DataType::String) => DType::String,
-        _ => return Err(TensorProblem::ElementType { name: element_type_name(number) }),
+        _ => return Err(TensorProblem::ElementType { number }),
     })
-}
-
-/// ONNX's name of an element type, or its number if it is not known.
-pub fn element_type_name(number: i32) -> String {
-    match DataType::try_from(number) {
-        Ok(known) => known.as_str_name().to_lowercase(),
-        Err(_) => format!("number {number}"),
-    }
 }
 
 /// The tensor, its bytes in place where they are raw or external.

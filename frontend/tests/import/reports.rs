@@ -426,7 +426,7 @@ fn inputs_that_cannot_be_used() {
             Some(tensor(1)),
             "unsupported-use: input `x`: it has no shape, not even a number of dimensions",
         ),
-        (Some(tensor(99)), "tensor: input `x`: element type number 99 is not supported"),
+        (Some(tensor(99)), "tensor: input `x`: 99 is not the number of an element type"),
         (Some(sequence), "malformed: input `x`: the type of its elements is missing"),
     ] {
         assert_eq!(report(&of_input(ty), &[]), [expected]);

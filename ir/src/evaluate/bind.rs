@@ -5,7 +5,7 @@
 
 use super::EvaluateError;
 use crate::graph::{Graph, TensorType, ValueId};
-use crate::op::{Bind, OpError, Operation};
+use crate::op::{Bind, Check, OpError, Operation};
 use kiln_tensor::{Atom, Dim, Symbol, SymbolValues, Tensor};
 
 /// Compares tensors with the types of values and binds the symbols that these determine: those
@@ -116,6 +116,28 @@ pub(super) fn assign(
         if let Some(before) = symbols.insert(symbol.clone(), value).filter(|&old| old != value) {
             return Err(OpError::new(format!("`{symbol}` is {before}, but also {value}")));
         }
+    }
+    Ok(())
+}
+
+/// Compares the sizes of a [`Check`], and tells those that differ by their names.
+pub(super) fn check(op: &Check, symbols: &SymbolValues) -> Result<(), OpError> {
+    let value = |dim: &Dim| dim.evaluate(symbols).map_err(|error| OpError::new(error.to_string()));
+    for (left, right) in op.left.iter().zip(&op.right) {
+        let (left_value, right_value) = (value(left)?, value(right)?);
+        if left_value == right_value {
+            continue;
+        }
+        return Err(OpError::new(match left.as_misfit().filter(|_| right.is(0)) {
+            Some((symbol, other)) => {
+                let (size, other) = (value(&Dim::symbol(symbol.clone()))?, value(&other)?);
+                format!(
+                    "sizes {size} (`{symbol}`) and {other} do not broadcast: they must be equal, or \
+                     one of them 1"
+                )
+            }
+            None => format!("{left} = {left_value} and {right} = {right_value} must be equal"),
+        }));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) fn of(scope: &mut Scope, node: &Node, steps: &mut Vec<Step>) {
             node_checks(body, inner, symbols, &mut found);
         }
     }
-    let source = node.source.as_deref().map_or_else(|| label(node), str::to_owned);
+    let source = source(node);
     for (left, right) in found {
         if scope.checked.insert((left.clone(), right.clone())) {
             steps.push(Step::CheckEqual { left, right, source: source.clone() });
@@ -28,10 +28,12 @@ pub(super) fn of(scope: &mut Scope, node: &Node, steps: &mut Vec<Step>) {
     }
 }
 
-fn label(node: &Node) -> String {
-    match &node.op {
-        Op::Fused(fused) => fused.label.clone(),
-        op => op.name().to_owned(),
+/// The node of the model that a node came from, or what it does.
+pub(super) fn source(node: &Node) -> String {
+    match (&node.source, &node.op) {
+        (Some(source), _) => source.to_string(),
+        (None, Op::Fused(fused)) => fused.label.clone(),
+        (None, op) => op.name().to_owned(),
     }
 }
 

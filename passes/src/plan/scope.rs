@@ -141,7 +141,8 @@ impl Planner {
                 let buffer = self.value_buffer(scope, node.inputs[0])?;
                 for (element, dim) in (0..).zip(&bind.symbols) {
                     if let Some(symbol) = dim.as_symbol().cloned() {
-                        steps.push(Step::Bind { symbol, buffer, element });
+                        let source = checks::source(node);
+                        steps.push(Step::Bind { symbol, buffer, element, source });
                     }
                 }
                 Ok(())

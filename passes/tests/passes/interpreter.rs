@@ -248,7 +248,7 @@ impl<'p> Host<'p> {
                 let bytes = self.bytes(*from);
                 self.write(*to, &bytes);
             }
-            Step::Bind { symbol, buffer, element } => {
+            Step::Bind { symbol, buffer, element, .. } => {
                 let value = self.integer(*buffer, *element as usize);
                 self.bind(symbol, value)?;
                 self.place();

@@ -62,7 +62,7 @@ fn steps(plan: &Plan, block: &[Step], depth: usize, number: &mut usize, text: &m
             Step::Copy { from, to } => {
                 let _ = writeln!(text, "copy {} to {}", of(plan, *from), of(plan, *to));
             }
-            Step::Bind { symbol, buffer, element } => {
+            Step::Bind { symbol, buffer, element, .. } => {
                 let _ = writeln!(text, "bind {symbol} to {}[{element}]", of(plan, *buffer));
             }
             Step::Call { routine, inputs, outputs, .. } => {

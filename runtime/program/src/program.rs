@@ -141,6 +141,8 @@ pub enum Step {
         buffer: BufferId,
         /// Which of its elements.
         element: u32,
+        /// Node of the model.
+        source: String,
     },
     /// Runs a routine.
     Call {

@@ -244,7 +244,7 @@ impl Uses<'_> {
                 }
                 Ok(())
             }
-            Step::Bind { symbol: _, buffer, element } => {
+            Step::Bind { symbol: _, buffer, element, source: _ } => {
                 let dtype = self.read(*buffer)?.dtype;
                 if !dtype.is_integer() {
                     return Err(format!("binds a symbol to an element of type {dtype}"));
@@ -405,6 +405,7 @@ mod tests {
                     symbol: Symbol::new("m"),
                     buffer: BufferId(0),
                     element: 0,
+                    source: "m".to_owned(),
                 });
             }),
             ("1 elements of bool", |p| {

@@ -64,7 +64,9 @@ pub(super) fn bind(program: &Program, given: &[Given<'_>]) -> Result<SymbolValue
             Err(error) => return Err(input.wrong_shape(format!(" ({error})"))),
         }
     }
-    check_bounds(&program.symbols, &values)?;
+    for (symbol, &value) in &values {
+        check_bounds(&program.symbols, symbol, value, None)?;
+    }
     Ok(values)
 }
 
@@ -85,13 +87,17 @@ fn solve(dim: &Dim, size: i64, values: &SymbolValues) -> Option<(Symbol, i64)> {
     (at(value) == Some(size)).then_some((symbol, value))
 }
 
-/// Checks that every value lies in its symbol's bounds.
-pub(super) fn check_bounds(symbols: &SymbolTable, values: &SymbolValues) -> Result<(), RunError> {
-    for (symbol, &value) in values {
-        let bounds = symbols.get(symbol).copied().unwrap_or_default();
-        if value < bounds.min || bounds.max.is_some_and(|max| value > max) {
-            return Err(RunError::OutOfBounds { symbol: symbol.clone(), value, bounds });
-        }
+/// Checks that a value, which a node found unless inputs have it, lies in its symbol's bounds.
+pub(super) fn check_bounds(
+    symbols: &SymbolTable,
+    symbol: &Symbol,
+    value: i64,
+    node: Option<&str>,
+) -> Result<(), RunError> {
+    let bounds = symbols.get(symbol).copied().unwrap_or_default();
+    if value < bounds.min || bounds.max.is_some_and(|max| value > max) {
+        let (symbol, node) = (symbol.clone(), node.map(str::to_owned));
+        return Err(RunError::OutOfBounds { node, symbol, value, bounds });
     }
     Ok(())
 }

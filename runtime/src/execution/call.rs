@@ -37,7 +37,8 @@ impl Run<'_, '_> {
             for (dim, &size) in buffer.shape.iter().zip(result.sizes()) {
                 let symbol = Dim::as_symbol(dim).filter(|symbol| call.binds.contains(symbol));
                 if let Some(symbol) = symbol {
-                    self.bind(symbol, i64::try_from(size).unwrap_or(i64::MAX))?;
+                    let size = i64::try_from(size).unwrap_or(i64::MAX);
+                    self.bind(symbol, size, &call.source)?;
                 }
             }
         }

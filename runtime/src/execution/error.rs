@@ -42,8 +42,10 @@ pub enum RunError {
         because: String,
     },
     /// A dimension outside what the model was compiled for.
-    #[error("dimension `{symbol}` is {value}, but must be {}", describe(.bounds))]
+    #[error("{}`{symbol}` is {value}, but must be {}", found_by(.node), describe(.bounds))]
     OutOfBounds {
+        /// The node that found it, unless inputs have it.
+        node: Option<String>,
         /// The dimension.
         symbol: Symbol,
         /// Its value.
@@ -52,8 +54,13 @@ pub enum RunError {
         bounds: Bounds,
     },
     /// A dimension that an input fixed and that the model computes differently.
-    #[error("dimension `{symbol}` is {value} by the inputs' shapes, but {computed} as computed")]
+    #[error(
+        "node `{node}`: dimension `{symbol}` is {value} by the inputs' shapes, but {computed} as \
+         computed"
+    )]
     Contradiction {
+        /// The node that computed it.
+        node: String,
         /// The dimension.
         symbol: Symbol,
         /// Value by the inputs.
@@ -160,6 +167,13 @@ pub enum RunError {
     /// An output could not be made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+}
+
+fn found_by(node: &Option<String>) -> String {
+    match node {
+        Some(node) => format!("node `{node}`: "),
+        None => "dimension ".to_owned(),
+    }
 }
 
 fn describe(bounds: &Bounds) -> String {

@@ -69,7 +69,7 @@ pub(super) enum Op {
     Launch(usize),
     Sizes { buffer: BufferId, dims: Vec<Dim> },
     Copy { from: BufferId, to: BufferId },
-    Bind { symbol: Symbol, buffer: BufferId, element: u32 },
+    Bind { symbol: Symbol, buffer: BufferId, element: u32, source: String },
     Call(Box<Call>),
     CheckEqual { left: Dim, right: Dim, source: String },
     Branch { condition: BufferId, then: Vec<Op>, otherwise: Vec<Op> },
@@ -130,9 +130,12 @@ impl Prepared {
             }
             Step::Sizes { buffer, dims } => Op::Sizes { buffer: *buffer, dims: dims.clone() },
             Step::Copy { from, to } => Op::Copy { from: *from, to: *to },
-            Step::Bind { symbol, buffer, element } => {
-                Op::Bind { symbol: symbol.clone(), buffer: *buffer, element: *element }
-            }
+            Step::Bind { symbol, buffer, element, source } => Op::Bind {
+                symbol: symbol.clone(),
+                buffer: *buffer,
+                element: *element,
+                source: source.clone(),
+            },
             Step::Call { routine, inputs, outputs, binds, source } => Op::Call(Box::new(Call {
                 routine: routine.clone(),
                 inputs: inputs.clone(),

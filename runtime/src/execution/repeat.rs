@@ -39,7 +39,7 @@ impl Run<'_, '_> {
             self.bind_unmade(step)?;
         }
         if let Some(count) = &step.count {
-            self.bind(count, iteration)?;
+            self.bind(count, iteration, &step.source)?;
         }
         for (scan, (stacked, _)) in scans.iter().zip(&step.scans) {
             self.write(*stacked, &scan.bytes)?;
@@ -55,7 +55,7 @@ impl Run<'_, '_> {
         shapes.flat_map(|buffer| &buffer.shape).for_each(|dim| dim.collect_symbols(&mut symbols));
         for symbol in symbols.iter().filter(|symbol| step.count.as_ref() != Some(symbol)) {
             if !self.symbols.contains_key(symbol) {
-                self.bind(symbol, 0)?;
+                self.bind(symbol, 0, &step.source)?;
             }
         }
         Ok(())

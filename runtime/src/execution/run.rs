@@ -122,9 +122,9 @@ impl<'r, 'o> Run<'r, 'o> {
                 self.write(*buffer, &bytes)
             }
             Op::Copy { from, to } => self.copy(*from, *to),
-            Op::Bind { symbol, buffer, element } => {
+            Op::Bind { symbol, buffer, element, source } => {
                 let value = self.integer(*buffer, *element as usize)?;
-                self.bind(symbol, value)
+                self.bind(symbol, value, source)
             }
             Op::Call(call) => self.call(call),
             Op::CheckEqual { left, right, source } => self.check_equal(left, right, source),
@@ -216,17 +216,16 @@ impl<'r, 'o> Run<'r, 'o> {
         })
     }
 
-    /// Gives a symbol its value, and memory to the buffers whose sizes are then known.
-    pub(super) fn bind(&mut self, symbol: &Symbol, value: i64) -> Result<(), RunError> {
+    /// Gives a symbol the value that a node found, and memory to the buffers whose sizes are then known.
+    pub(super) fn bind(&mut self, symbol: &Symbol, value: i64, node: &str) -> Result<(), RunError> {
         if let Some(&bound) = self.plan.symbols.get(symbol) {
             if bound == value {
                 return Ok(());
             }
-            let (symbol, value, computed) = (symbol.clone(), bound, value);
-            return Err(RunError::Contradiction { symbol, value, computed });
+            let (node, symbol) = (node.to_owned(), symbol.clone());
+            return Err(RunError::Contradiction { node, symbol, value: bound, computed: value });
         }
-        let single = SymbolValues::from([(symbol.clone(), value)]);
-        check_bounds(&self.model.program().symbols, &single)?;
+        check_bounds(&self.model.program().symbols, symbol, value, Some(node))?;
         self.symbols.to_mut().insert(symbol.clone(), value);
         for (number, group) in self.model.prepared().groups.iter().enumerate() {
             if group.late.contains(symbol) {

@@ -76,6 +76,10 @@ fn code() -> Vec<CodeVariant> {
     vec![CodeVariant { architecture: Architecture::X86_64, features: vec![], objects }]
 }
 
+fn bound(symbol: Symbol, buffer: BufferId, element: u32) -> Step {
+    Step::Bind { symbol, buffer, element, source: "bound".to_owned() }
+}
+
 /// Builds programs in a few words.
 #[derive(Default)]
 struct Builder(Program);
@@ -353,7 +357,7 @@ fn iterations_stack_if_they_have_one_shape_and_none_stack_to_nothing() {
         trip,
         condition,
         iteration,
-        body: vec![Step::Bind { symbol: k, buffer: iteration, element: 0 }],
+        body: vec![bound(k, iteration, 0)],
         scans: vec![(stacked, element)],
         count: Some(Symbol::new("count")),
         source: "repeats".into(),
@@ -410,7 +414,7 @@ fn computed_size() -> Builder {
     let t = b.arena(DType::I64, "m");
     let y = b.output(DType::I64, "m");
     b.step(add(x, size, "1", "1"));
-    b.step(Step::Bind { symbol: Symbol::new("m"), buffer: size, element: 0 });
+    b.step(bound(Symbol::new("m"), size, 0));
     b.step(Step::CheckEqual { left: dim("m"), right: dim("n"), source: "checked".to_owned() });
     b.step(add(x, t, "m", "m")).step(add(t, y, "0", "m"));
     b
@@ -443,7 +447,8 @@ fn a_computed_size_may_not_contradict_the_inputs() {
     let outputs = session.run(&[i64s(&[1, 5]), mask(2)]).unwrap();
     assert_eq!(outputs[0].as_slice::<i64>().unwrap(), [3, 7]);
     let error = session.run(&[i64s(&[1, 5]), mask(3)]).unwrap_err();
-    assert_eq!(error, RunError::Contradiction { symbol: Symbol::new("m"), value: 3, computed: 2 });
+    let (node, symbol) = ("bound".to_owned(), Symbol::new("m"));
+    assert_eq!(error, RunError::Contradiction { node, symbol, value: 3, computed: 2 });
 }
 
 #[test]
@@ -513,7 +518,7 @@ fn artefact_bytes() -> Vec<u8> {
     let size = b.arena(DType::I64, "2");
     let y = b.output(DType::I64, "m");
     b.step(add(w, size, "n", "2"));
-    b.step(Step::Bind { symbol: Symbol::new("m"), buffer: size, element: 1 });
+    b.step(bound(Symbol::new("m"), size, 1));
     b.step(add(x, y, "0", "min(n, m)"));
     counting("1000", trip, &mut b);
     let weights = [(0u64, [100i64, 101].as_slice()), (64, &[3])].map(|(offset, values)| {
