@@ -166,7 +166,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
 /// A model on its way into a graph.
 struct Importer<'m> {
     model: &'m Model,
-    names: Vec<String>,
+    names: Vec<&'m str>,
     build: Builder,
     /// What each value became; `None` if its node could not be imported.
     values: HashMap<ValueId, Option<V>>,
@@ -199,7 +199,7 @@ impl<'m> Importer<'m> {
 
     /// The number of dimensions that the main graph declares for a value, if it does.
     fn declared_rank(&self, id: Option<ValueId>) -> Option<usize> {
-        let name = self.names.get(id?.index())?;
+        let name = *self.names.get(id?.index())?;
         let graph = self.model.graph();
         let mut infos = graph.value_info.iter().chain(&graph.output);
         let info = infos.find(|info| info.name() == name)?;
@@ -211,8 +211,8 @@ impl<'m> Importer<'m> {
 
     fn define(&mut self, id: ValueId, v: Option<V>) {
         if let Some(v) = v {
-            let name = self.names.get(id.index()).cloned().unwrap_or_default();
-            self.build.name(v, &name);
+            let name = self.names.get(id.index()).copied().unwrap_or_default();
+            self.build.name(v, name);
         }
         self.values.insert(id, v);
     }
