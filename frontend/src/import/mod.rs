@@ -27,6 +27,7 @@ mod elementwise;
 mod fault;
 mod flex_attention;
 mod form;
+mod given;
 mod gradient;
 mod grid;
 mod images;
@@ -78,6 +79,7 @@ use crate::report::{Problem, ProblemKind, Report, Site};
 use crate::resolve::{Body, Node, ValueId, resolve};
 use build::{Builder, V};
 use fault::Fault;
+use given::Fitting;
 use kiln_ir::Graph;
 use node::Use;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -150,6 +152,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         nodes: 0,
         differentiated: gradient::differentiated(&resolved.graph),
         iterations: Vec::new(),
+        given: Fitting::default(),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -178,6 +181,8 @@ struct Importer<'m> {
     differentiated: BTreeSet<String>,
     /// How often each of the loops around the node in hand ran before, outermost first.
     iterations: Vec<V>,
+    /// What bodies of loops fit.
+    given: Fitting,
 }
 
 /// How many nodes are imported at most.
