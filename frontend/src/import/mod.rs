@@ -62,6 +62,7 @@ mod scalar;
 mod schema;
 mod selection;
 mod shape;
+mod shorten;
 mod slicing;
 mod softmax;
 mod spectral;
@@ -283,7 +284,12 @@ impl<'m> Importer<'m> {
             let types = inputs.iter().map(|v| v.map(|v| self.build.ty(v)));
             signature.check(&types.collect::<Vec<_>>(), &node.attributes)?;
         }
-        let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
+        let mut x = Use { importer: self, node, inputs };
+        let mut results = (entry.import)(&mut x);
+        if results.as_ref().is_err_and(|fault| *fault == Fault::too_large()) && x.shorten()? {
+            results = (entry.import)(&mut x);
+        }
+        let results = results?;
         let mut asked = node.outputs.iter().skip(results.len());
         if asked.any(Option::is_some) {
             let count = results.len();
