@@ -311,7 +311,22 @@ fn hostile_functions_end() {
             })
             .collect()
     };
+    // Names and inputs are many bytes, of which every inlined node would have a copy.
+    let named = |mut functions: Vec<FunctionProto>| {
+        for node in functions.iter_mut().flat_map(|function| &mut function.node) {
+            node.name = Some("n".repeat(20_000));
+        }
+        functions
+    };
+    let wide = |mut functions: Vec<FunctionProto>| {
+        let last = functions.last_mut().unwrap();
+        last.node = vec![node(&format!("Sum {} > b", vec!["a"; 100_000].join(",")), vec![])];
+        functions
+    };
+    let large = "nodes of inlined functions take more than 268435456 bytes";
     let cases = [
+        (call("D0"), named(doubling(15)), large),
+        (call("D0"), wide(doubling(15)), large),
         (call("F"), vec![itself], "the function calls itself"),
         (call("G"), mutual.to_vec(), "the function calls itself"),
         (call("D0"), doubling(60), "the model has more than 1048576 nodes, functions inlined"),

@@ -29,7 +29,7 @@ impl Facts {
     }
 
     /// The least value that can be told.
-    fn lower(&self, dim: &Dim) -> i64 {
+    pub(super) fn lower(&self, dim: &Dim) -> i64 {
         let (rest, constant) = apart(dim);
         let of_sizes = self.least.get(&rest).map(|least| least.saturating_add(constant));
         dim.bounds(&self.symbols).min.max(of_sizes.unwrap_or(i64::MIN))

@@ -43,6 +43,8 @@ pub(super) struct Level {
     bound: Vec<(V, Bounds, Vec<Dim>)>,
     /// What sizes broadcast to.
     stretched: Vec<(BTreeSet<Dim>, Dim)>,
+    /// Symbols that stand for expressions.
+    shortened: BTreeMap<Dim, Dim>,
     /// Values by what they are in the graph.
     values: BTreeMap<ValueId, V>,
 }
@@ -72,8 +74,9 @@ impl Builder {
     pub(super) fn enter(&mut self, name: &str) {
         let outside = self.facts.least.clone();
         let (number, graph) = (self.graphs, Graph::new(name));
-        let (bound, stretched, values) = (Vec::new(), Vec::new(), BTreeMap::new());
-        self.levels.push(Level { number, graph, outside, bound, stretched, values });
+        let (bound, stretched) = (Vec::new(), Vec::new());
+        let (shortened, values) = (BTreeMap::new(), BTreeMap::new());
+        self.levels.push(Level { number, graph, outside, bound, stretched, shortened, values });
         self.graphs += 1;
     }
 
@@ -212,6 +215,18 @@ impl Builder {
         }
     }
 
+    /// The symbol that stands for an expression, if there is one in view.
+    pub(super) fn shortened(&self, dim: &Dim) -> Option<Dim> {
+        self.levels.iter().find_map(|level| level.shortened.get(dim)).cloned()
+    }
+
+    /// Notes the symbol that stands for an expression from here on.
+    pub(super) fn remember_shortened(&mut self, dim: &Dim, symbol: Dim) {
+        if let Some(level) = self.levels.last_mut() {
+            level.shortened.insert(dim.clone(), symbol);
+        }
+    }
+
     /// The operation of the graph in hand that a value is the first result of, with its operands.
     pub(super) fn producer(&self, v: V) -> Option<(&Op, Vec<V>)> {
         let level = self.levels.last()?;
@@ -336,7 +351,7 @@ impl Builder {
             _ => Dim::is_small_product(dims),
         };
         if !small {
-            return Err(too_large());
+            return Err(Fault::too_large());
         }
         let types: Vec<&TensorType> = inputs.iter().map(|&v| self.ty(v)).collect();
         let results = op.infer(&types, &[]);
@@ -451,17 +466,12 @@ impl Builder {
     }
 }
 
-fn too_large() -> Fault {
-    let message = "a dimension is too large an expression of the sizes of inputs";
-    Fault::unsupported(message, "fix sizes with --dim")
-}
-
 /// An error if no tensor can have this type.
 fn possible(ty: &TensorType) -> Result<(), Fault> {
     let negative = ty.shape.iter().any(|dim| dim.as_const().is_some_and(|size| size < 0));
     let bytes = ty.static_sizes().map(|sizes| Tensor::byte_length(ty.dtype, &sizes));
     match bytes {
-        _ if !Dim::is_small_product(&ty.shape) => Err(too_large()),
+        _ if !Dim::is_small_product(&ty.shape) => Err(Fault::too_large()),
         _ if negative => Err(Fault::malformed(format!("a result {ty} has a negative dimension"))),
         Some(Err(error)) => Err(Fault::malformed(error.to_string())),
         _ => Ok(()),

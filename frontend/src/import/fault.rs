@@ -36,6 +36,12 @@ impl Fault {
         Fault::Problem { kind: ProblemKind::UnsupportedUse, message, help }
     }
 
+    /// What is made of sizes is too large an expression.
+    pub(super) fn too_large() -> Self {
+        let message = "a dimension is too large an expression of the sizes of inputs";
+        Self::unsupported(message, "fix sizes with --dim")
+    }
+
     /// A shape, axis or the like is computed from data.
     pub(super) fn data_dependent(what: &str) -> Self {
         Self::unsupported(

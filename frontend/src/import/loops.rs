@@ -6,6 +6,7 @@ use super::build::V;
 use super::control::{body, captures, joined, one_element, results};
 use super::fault::Fault;
 use super::form::Form;
+use super::given::{Boxed, Given};
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::report::Problem;
@@ -14,7 +15,7 @@ use kiln_ir::TensorType;
 use kiln_ir::op;
 use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim, Tensor};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 type Results = Result<Vec<V>, Fault>;
 
@@ -52,10 +53,6 @@ fn carried(x: &mut Use<'_, '_, '_>, number: usize, v: V, initial: V) -> Result<O
     }
     x.assume(v, before).map(Some)
 }
-
-/// Values whose sizes change from one iteration to the next go in a list of one; along which axes
-/// they do.
-type Boxed = BTreeMap<usize, BTreeSet<usize>>;
 
 fn boxed(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
     let form = x.form(v);
@@ -103,34 +100,43 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
         )));
     }
     let captured = captures(x, &[body]);
-    let mut changing = Boxed::new();
     let lists = initial.iter().map(|&v| x.importer.build.elements_of(v).cloned());
-    let mut forms: Vec<Option<Form>> = lists.collect();
+    let forms: Vec<Option<Form>> = lists.collect();
+    let ranks: Vec<usize> = initial.iter().map(|&v| x.rank(v)).collect();
+    let mut known = x.importer.given.before(body, &ranks, &forms);
     let mut guesses = Guesses { initial: forms.clone(), rank: 0, problems: None };
+    let mut given = known.clone().unwrap_or(Given { changing: Boxed::new(), forms });
     // Each time the body is told less of what it is given, until all that it gives fits that.
     let (graph, held, goes_on, certain) = loop {
         let mut held = initial.clone();
-        for &number in changing.keys() {
+        for &number in given.changing.keys() {
             held[number] = boxed(x, initial[number])?;
         }
         x.importer.build.enter("body");
         let before = x.importer.problems.len();
-        let made = loop_body(x, body, (&initial, &held), &captured, (&changing, &forms));
+        let made = loop_body(x, body, (&initial, &held), &captured, &given);
         let graph = x.importer.build.leave();
         let outcome = match made {
             Ok(outcome) => outcome,
             Err(fault) => {
-                forms = guesses.next(x, before).ok_or(fault)?;
-                changing = Boxed::new();
+                let forms = if known.take().is_some() {
+                    x.importer.problems.truncate(before);
+                    guesses.initial.clone()
+                } else {
+                    guesses.next(x, before).ok_or(fault)?
+                };
+                given = Given { changing: Boxed::new(), forms };
                 continue;
             }
         };
-        if outcome.changing.is_empty() && outcome.forms == forms {
+        if outcome.changing.is_empty() && outcome.forms == given.forms {
             break (graph, held, outcome.goes_on, outcome.certain);
         }
-        changing.extend(outcome.changing);
-        forms = outcome.forms;
+        given.changing.extend(outcome.changing);
+        given.forms = outcome.forms;
     };
+    let inside = !x.importer.iterations.is_empty();
+    x.importer.given.note(body, &given, inside);
     let scan = body.outputs.len() - 1 - initial.len();
     let begins = x.importer.build.contents(condition);
     let begins = begins.is_some_and(|truth| truth[0].as_integer() == Some(1));
@@ -142,7 +148,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
     let op = op::Loop { carried: initial.len(), scan, scan_length };
     let operands = [vec![trip, condition], held, captured].concat();
     let mut results = x.importer.build.add_node(op, &operands, vec![graph])?;
-    for (number, form) in forms.into_iter().enumerate() {
+    for (number, form) in given.forms.into_iter().enumerate() {
         if let Some(form) = form {
             x.holding(results[number], form);
         }
@@ -150,7 +156,7 @@ fn loop_(x: &mut Use<'_, '_, '_>) -> Results {
             let first = x.scalar(DType::I64, 0.0)?;
             results[number] = super::list::element(x, results[number], first, None)?;
         }
-        if let Some(axes) = changing.get(&number) {
+        if let Some(axes) = given.changing.get(&number) {
             let like = x.ty(initial[number]).clone();
             results[number] = unboxed(x, results[number], &like, axes)?;
         }
@@ -223,8 +229,9 @@ fn loop_body<'m>(
     body: &Body<'m>,
     (initial, held): (&[V], &[V]),
     captured: &[V],
-    (boxes, lists): (&Boxed, &[Option<Form>]),
+    given: &Given,
 ) -> Result<Outcome, Fault> {
+    let (boxes, lists) = (&given.changing, &given.forms);
     let scalar = |dtype| TensorType::new(dtype, Vec::new());
     let mut inputs = Vec::with_capacity(body.inputs.len());
     for (number, (_, info)) in body.inputs.iter().enumerate() {

@@ -27,6 +27,7 @@ mod elementwise;
 mod fault;
 mod flex_attention;
 mod form;
+mod given;
 mod gradient;
 mod grid;
 mod images;
@@ -61,6 +62,7 @@ mod scalar;
 mod schema;
 mod selection;
 mod shape;
+mod shorten;
 mod slicing;
 mod softmax;
 mod spectral;
@@ -78,6 +80,7 @@ use crate::report::{Problem, ProblemKind, Report, Site};
 use crate::resolve::{Body, Node, ValueId, resolve};
 use build::{Builder, V};
 use fault::Fault;
+use given::Fitting;
 use kiln_ir::Graph;
 use node::Use;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -150,6 +153,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
         nodes: 0,
         differentiated: gradient::differentiated(&resolved.graph),
         iterations: Vec::new(),
+        given: Fitting::default(),
     };
     importer.build.enter(model.graph().name());
     importer.inputs(&resolved.graph, options);
@@ -166,7 +170,7 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph, Report> {
 /// A model on its way into a graph.
 struct Importer<'m> {
     model: &'m Model,
-    names: Vec<String>,
+    names: Vec<&'m str>,
     build: Builder,
     /// What each value became; `None` if its node could not be imported.
     values: HashMap<ValueId, Option<V>>,
@@ -178,6 +182,8 @@ struct Importer<'m> {
     differentiated: BTreeSet<String>,
     /// How often each of the loops around the node in hand ran before, outermost first.
     iterations: Vec<V>,
+    /// What bodies of loops fit.
+    given: Fitting,
 }
 
 /// How many nodes are imported at most.
@@ -199,7 +205,7 @@ impl<'m> Importer<'m> {
 
     /// The number of dimensions that the main graph declares for a value, if it does.
     fn declared_rank(&self, id: Option<ValueId>) -> Option<usize> {
-        let name = self.names.get(id?.index())?;
+        let name = *self.names.get(id?.index())?;
         let graph = self.model.graph();
         let mut infos = graph.value_info.iter().chain(&graph.output);
         let info = infos.find(|info| info.name() == name)?;
@@ -211,8 +217,8 @@ impl<'m> Importer<'m> {
 
     fn define(&mut self, id: ValueId, v: Option<V>) {
         if let Some(v) = v {
-            let name = self.names.get(id.index()).cloned().unwrap_or_default();
-            self.build.name(v, &name);
+            let name = self.names.get(id.index()).copied().unwrap_or_default();
+            self.build.name(v, name);
         }
         self.values.insert(id, v);
     }
@@ -278,7 +284,12 @@ impl<'m> Importer<'m> {
             let types = inputs.iter().map(|v| v.map(|v| self.build.ty(v)));
             signature.check(&types.collect::<Vec<_>>(), &node.attributes)?;
         }
-        let results = (entry.import)(&mut Use { importer: self, node, inputs })?;
+        let mut x = Use { importer: self, node, inputs };
+        let mut results = (entry.import)(&mut x);
+        if results.as_ref().is_err_and(|fault| *fault == Fault::too_large()) && x.shorten()? {
+            results = (entry.import)(&mut x);
+        }
+        let results = results?;
         let mut asked = node.outputs.iter().skip(results.len());
         if asked.any(Option::is_some) {
             let count = results.len();

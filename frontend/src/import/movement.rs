@@ -104,10 +104,7 @@ fn reshape(x: &mut Use<'_, '_, '_>) -> Results {
         }
     };
     if !Dim::is_small_product(&target) {
-        return Err(Fault::unsupported(
-            "the new shape is too large an expression of the sizes of inputs",
-            "fix sizes with --dim",
-        ));
+        return Err(Fault::too_large());
     }
     let from = x.shape(operand);
     let mut shape = Vec::with_capacity(target.len());

@@ -123,8 +123,7 @@ pub(super) fn max_pool(x: &mut Use<'_, '_, '_>) -> Results {
     if !x.wants(1) {
         return Ok(vec![maxima]);
     }
-    let places = x.shape(maxima)[2..].to_vec();
-    Ok(vec![maxima, places_of_maxima(x, operand, &window, &places)?])
+    Ok(places_of_maxima(x, operand, &window, maxima)?.to_vec())
 }
 
 pub(super) fn average_pool(x: &mut Use<'_, '_, '_>) -> Results {

@@ -8,7 +8,7 @@ use super::node::Use;
 use super::operator::{Entry, onnx};
 use crate::resolve::Attribute;
 use kiln_ir::TensorType;
-use kiln_routine::{CaseChange, Ngrams, Normalise, Pool, Routine, Weighting};
+use kiln_routine::{CaseChange, Ngrams, Normalise, Pattern, Pool, Routine, Weighting};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -110,6 +110,7 @@ fn string_normalizer(x: &mut Use<'_, '_, '_>) -> Results {
 fn regex_full_match(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.string_input(0)?;
     let pattern = x.string_or("pattern", "")?.to_owned();
+    Pattern::new(&pattern).map_err(|error| Fault::malformed(error.message))?;
     let result = TensorType::new(DType::Bool, x.shape(operand));
     Ok(vec![x.call1(Routine::FullMatch { pattern }, &[operand], result)?])
 }

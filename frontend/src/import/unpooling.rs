@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::node::Use;
 use super::operator::{Entry, onnx};
 use super::window::{Window, factors, pads, spatial_rank};
-use kiln_ir::op::{self, BinaryFn, PadMode, ReduceFn, ScatterReduction};
+use kiln_ir::op::{self, BinaryFn, PadMode, ReduceFn, ScatterReduction, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 type Results = Result<Vec<V>, Fault>;
@@ -17,64 +17,104 @@ type Results = Result<Vec<V>, Fault>;
 pub(super) const OPERATORS: &[Entry] =
     &[onnx("Col2Im", 18, col2im), onnx("MaxUnpool", 9, max_unpool)];
 
-/// Where in `image` the maximum of each window is that makes `places` windows a dimension.
+/// Where in `image` the maximum of each window is, of which there are `places` a dimension. As in ONNX
+/// Runtime the first of equal elements is meant, and NaN is greater than nothing: the maximum where it
+/// comes first, and passed over elsewhere. `maxima` are given back with what that makes of NaN.
 pub(super) fn places_of_maxima(
     x: &mut Use<'_, '_, '_>,
     image: V,
     window: &Window,
-    places: &[Dim],
-) -> Result<V, Fault> {
+    maxima: V,
+) -> Result<[V; 2], Fault> {
     let shape = x.shape(image);
+    let places = x.shape(maxima)[2..].to_vec();
     let spatial = places.len();
     let (before, _) = window.padding(x, &shape[2..]);
-    let column_major = x.flag("storage_order", false)?;
-    // Every window's elements in dimensions of their own, behind those of the places.
+    // Every window's elements in dimensions of their own, behind those of the places. In place of one
+    // in the padding stands the nearest one along each axis, so that the first maximum is the same.
     let mut elements = image;
-    let mut inside: Option<V> = None;
     for axis in (0..spatial).rev() {
-        let at = along(x, window, (axis, &before[axis]), (&places[axis], 2, 0), 1)?;
-        let last = x.size(&(shape[2 + axis].clone() - Dim::from(1i64)), DType::I64)?;
-        let low = x.with_number(BinaryFn::GreaterEqual, at, 0.0)?;
-        let high = x.binary(BinaryFn::LessEqual, at, last)?;
-        let within = x.binary(BinaryFn::And, low, high)?;
-        let mut spread = vec![Dim::from(1i64); 2 * spatial];
-        spread[axis] = places[axis].clone();
-        spread[spatial + axis] = window.size[axis].clone();
-        let within = x.reshape(within, spread)?;
-        inside = Some(match inside {
-            Some(others) => x.binary(BinaryFn::And, others, within)?,
-            None => within,
-        });
-        let raised = x.with_number(BinaryFn::Max, at, 0.0)?;
-        let at = x.binary(BinaryFn::Min, raised, last)?;
+        let start = starts(x, window, (axis, &before[axis]), (&places[axis], 2, 0))?;
+        let tap = x.counter(&window.size[axis], DType::I64, 1, 2)?;
+        let at = inside(x, window, (axis, &shape[2 + axis]), start, tap)?;
         elements = x.add(op::Gather { axis: 2 + axis }, &[elements, at])?;
     }
     let ordered = [0, 1].into_iter().chain((0..spatial).map(|axis| 2 + 2 * axis));
     let perm = ordered.chain((0..spatial).map(|axis| 3 + 2 * axis)).collect();
     let elements = x.transpose(elements, perm)?;
-    let dtype = x.dtype(elements);
-    let least = if dtype.is_float() { f64::NEG_INFINITY } else { f64::MIN };
-    let least = x.scalar(dtype, least)?;
-    let elements = x.select(inside.ok_or(Fault::Silent)?, elements, least)?;
     let count: Dim = window.size.iter().cloned().product();
-    let flat = [&shape[..2], places, &[count]].concat();
-    let elements = x.reshape(elements, flat)?;
+    let flat = [&shape[..2], &places[..], std::slice::from_ref(&count)].concat();
+    let mut elements = x.reshape(elements, flat)?;
+    let dtype = x.dtype(elements);
+    if dtype.is_float() {
+        let place = x.counter(&count, DType::I64, 2 + spatial, 3 + spatial)?;
+        let first = x.with_number(BinaryFn::Equal, place, 0.0)?;
+        let infinite = [x.scalar(dtype, f64::INFINITY)?, x.scalar(dtype, f64::NEG_INFINITY)?];
+        let instead = x.select(first, infinite[0], infinite[1])?;
+        let nan = x.unary(UnaryFn::IsNan, elements)?;
+        elements = x.select(nan, instead, elements)?;
+    }
     let search = op::ArgReduce { f: ReduceFn::Max, axis: 2 + spatial, keep: false, last: false };
     let tap = x.add(search, &[elements])?;
-    // From the element of the window to the place in the image.
+    // From the element of the window to where it is in the image.
     let rank = 2 + spatial;
-    let mut sum = channel_starts(x, &shape, rank)?;
+    let mut found = Vec::with_capacity(spatial);
     for axis in 0..spatial {
         let finer: Dim = window.size[axis + 1..].iter().cloned().product();
         let (finer, own) = (x.size(&finer, DType::I64)?, x.size(&window.size[axis], DType::I64)?);
         let digit = x.binary(BinaryFn::Div, tap, finer)?;
         let digit = x.binary(BinaryFn::Rem, digit, own)?;
-        let reach = x.with_number(BinaryFn::Mul, digit, window.dilations[axis] as f64)?;
         let start = starts(x, window, (axis, &before[axis]), (&places[axis], rank, 2 + axis))?;
-        let at = x.binary(BinaryFn::Add, start, reach)?;
-        let last = x.size(&(shape[2 + axis].clone() - Dim::from(1i64)), DType::I64)?;
-        let raised = x.with_number(BinaryFn::Max, at, 0.0)?;
-        let at = x.binary(BinaryFn::Min, raised, last)?;
+        found.push(inside(x, window, (axis, &shape[2 + axis]), start, digit)?);
+    }
+    let column_major = x.flag("storage_order", false)?;
+    let index = numbered(x, &shape, &found, column_major)?;
+    if !dtype.is_float() {
+        return Ok([maxima, index]);
+    }
+    let row_major = if column_major { numbered(x, &shape, &found, false)? } else { index };
+    let all = x.reshape(image, vec![shape.iter().cloned().product()])?;
+    let chosen = x.add(op::Gather { axis: 0 }, &[all, row_major])?;
+    let nan = x.unary(UnaryFn::IsNan, maxima)?;
+    Ok([x.select(nan, chosen, maxima)?, index])
+}
+
+/// The coordinate of a tap of the windows that begin at `start`, along a spatial dimension of `size`
+/// elements; that of the window's nearest element inside of it where the tap is in the padding.
+fn inside(
+    x: &mut Use<'_, '_, '_>,
+    window: &Window,
+    (axis, size): (usize, &Dim),
+    start: V,
+    tap: V,
+) -> Result<V, Fault> {
+    let last = x.size(&(size.clone() - Dim::from(1i64)), DType::I64)?;
+    let dilation = window.dilations[axis] as f64;
+    let reach = x.with_number(BinaryFn::Mul, tap, dilation)?;
+    let mut at = x.binary(BinaryFn::Add, start, reach)?;
+    if dilation > 1.0 {
+        // From before the start the taps go on by whole dilations, from behind the end back.
+        let low = x.with_number(BinaryFn::Mod, start, dilation)?;
+        let low = x.binary(BinaryFn::Max, low, start)?;
+        let spare = x.binary(BinaryFn::Sub, last, start)?;
+        let spare = x.with_number(BinaryFn::Mod, spare, dilation)?;
+        let high = x.binary(BinaryFn::Sub, last, spare)?;
+        let raised = x.binary(BinaryFn::Max, at, low)?;
+        at = x.binary(BinaryFn::Min, raised, high)?;
+    }
+    let raised = x.with_number(BinaryFn::Max, at, 0.0)?;
+    x.binary(BinaryFn::Min, raised, last)
+}
+
+/// The number in the whole tensor of elements with these spatial coordinates.
+fn numbered(
+    x: &mut Use<'_, '_, '_>,
+    shape: &[Dim],
+    coordinates: &[V],
+    column_major: bool,
+) -> Result<V, Fault> {
+    let mut sum = channel_starts(x, shape, shape.len())?;
+    for (axis, &at) in coordinates.iter().enumerate() {
         let step: Dim = if column_major {
             shape[2..2 + axis].iter().cloned().product()
         } else {
@@ -109,20 +149,6 @@ fn starts(
     let moved = x.with_number(BinaryFn::Mul, number, window.strides[axis] as f64)?;
     let before = x.size(before, DType::I64)?;
     x.binary(BinaryFn::Sub, moved, before)
-}
-
-/// Coordinates of the elements of all windows, which run along `taps`.
-fn along(
-    x: &mut Use<'_, '_, '_>,
-    window: &Window,
-    (axis, before): (usize, &Dim),
-    (places, rank, dim): (&Dim, usize, usize),
-    taps: usize,
-) -> Result<V, Fault> {
-    let start = starts(x, window, (axis, before), (places, rank, dim))?;
-    let tap = x.counter(&window.size[axis], DType::I64, taps, rank)?;
-    let reach = x.with_number(BinaryFn::Mul, tap, window.dilations[axis] as f64)?;
-    x.binary(BinaryFn::Add, start, reach)
 }
 
 fn max_unpool(x: &mut Use<'_, '_, '_>) -> Results {

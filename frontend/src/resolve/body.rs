@@ -1,8 +1,10 @@
 //! Walks graphs and function bodies and gives their names an identity.
 //!
-//! Invariant: the work is bounded whatever the model says: by [`MAX_DEPTH`] and [`MAX_NODES`].
+//! Invariant: work and memory are bounded whatever the model says: by [`MAX_DEPTH`], [`MAX_NODES`] and
+//! [`MAX_BYTES`].
 
 use super::attribute::{attribute_type, plain};
+use super::inlined::weight;
 use super::order::ordered;
 use super::scope::{Lookup, Scope};
 use super::{Attribute, Body, Node, Resolved, ValueId};
@@ -20,6 +22,9 @@ const MAX_DEPTH: usize = 100;
 /// How many nodes a model may have once its functions are inlined.
 const MAX_NODES: usize = 1 << 20;
 
+/// How many bytes nodes of functions may take, once for each time that they are inlined.
+const MAX_BYTES: usize = 1 << 28;
+
 /// What names a function: canonical domain, name, overload.
 type FunctionKey<'m> = (&'m str, &'m str, &'m str);
 
@@ -32,13 +37,15 @@ struct Frame<'m> {
 
 struct Resolver<'m> {
     functions: HashMap<FunctionKey<'m>, &'m FunctionProto>,
-    names: Vec<String>,
+    names: Vec<&'m str>,
     scope: Scope<'m>,
     problems: Vec<Problem>,
     /// The functions being inlined, outermost first.
     calls: Vec<FunctionKey<'m>>,
     depth: usize,
     nodes: usize,
+    /// What nodes of functions take so far.
+    bytes: usize,
     /// Whether nodes of the body in hand form a circle, so that some inputs cannot be defined yet.
     circular: bool,
 }
@@ -54,6 +61,7 @@ pub(super) fn resolve_model(model: &Model) -> (Resolved<'_>, Vec<Problem>) {
         calls: Vec::new(),
         depth: 0,
         nodes: 0,
+        bytes: 0,
         circular: false,
     };
     for function in &model.proto().functions {
@@ -80,9 +88,9 @@ impl<'m> Resolver<'m> {
         });
     }
 
-    fn fresh(&mut self, name: &str) -> ValueId {
+    fn fresh(&mut self, name: &'m str) -> ValueId {
         let id = ValueId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        self.names.push(name.to_owned());
+        self.names.push(name);
         id
     }
 
@@ -154,15 +162,17 @@ impl<'m> Resolver<'m> {
         nodes: &mut Vec<Node<'m>>,
     ) {
         for proto in protos {
-            if self.nodes > MAX_NODES {
+            if self.too_large().is_some() {
                 return;
             }
             self.nodes += 1;
+            if !self.calls.is_empty() {
+                let meant = proto.attribute.iter().filter_map(|own| referred(own, frame));
+                self.bytes = self.bytes.saturating_add(weight(proto, &frame.path, meant));
+            }
             let site = site(proto, frame);
-            if self.nodes > MAX_NODES {
-                let message =
-                    format!("the model has more than {MAX_NODES} nodes, functions inlined");
-                self.problem(site, ProblemKind::Function, &message, "");
+            if let Some((message, help)) = self.too_large() {
+                self.problem(site, ProblemKind::Function, &message, help);
                 return;
             }
             let key = (canonical_domain(proto.domain()), proto.op_type(), proto.overload());
@@ -182,6 +192,20 @@ impl<'m> Resolver<'m> {
         }
     }
 
+    /// What is wrong once functions are inlined more often than a model can need, and what helps.
+    fn too_large(&self) -> Option<(String, &'static str)> {
+        if self.nodes > MAX_NODES {
+            return Some((
+                format!("the model has more than {MAX_NODES} nodes, functions inlined"),
+                "",
+            ));
+        }
+        (self.bytes > MAX_BYTES).then(|| {
+            let message = format!("nodes of inlined functions take more than {MAX_BYTES} bytes");
+            (message, "give nodes shorter names, or call fewer functions")
+        })
+    }
+
     fn inputs(&mut self, proto: &'m NodeProto, site: &Site) -> Vec<Option<ValueId>> {
         let look_up = |name: &'m String| match self.scope.look_up(name) {
             _ if name.is_empty() => None,
@@ -198,19 +222,6 @@ impl<'m> Resolver<'m> {
         proto.input.iter().map(look_up).collect()
     }
 
-    /// The attribute that is meant: the caller's, where a function's body refers to one.
-    /// `None` if the call leaves it out and the function has no default.
-    fn referred(
-        &mut self,
-        attribute: &'m AttributeProto,
-        frame: &Frame<'m>,
-    ) -> Option<&'m AttributeProto> {
-        match attribute.ref_attr_name() {
-            "" => Some(attribute),
-            name => frame.attributes.get(name).copied(),
-        }
-    }
-
     fn attributes(
         &mut self,
         proto: &'m NodeProto,
@@ -219,7 +230,7 @@ impl<'m> Resolver<'m> {
     ) -> BTreeMap<&'m str, Attribute<'m>> {
         let mut attributes = BTreeMap::new();
         for attribute in &proto.attribute {
-            let Some(meant) = self.referred(attribute, frame) else { continue };
+            let Some(meant) = referred(attribute, frame) else { continue };
             let value = match (attribute_type(meant), &meant.g) {
                 (AttributeType::Graph, Some(graph)) => {
                     if self.depth >= MAX_DEPTH {
@@ -308,8 +319,12 @@ impl<'m> Resolver<'m> {
                     }
                 }
                 Lookup::Absent | Lookup::Unknown => {
-                    let message = format!("the function does not define its output for `{name}`");
-                    self.problem(site.clone(), ProblemKind::Function, &message, "");
+                    // Of what is too large not all is looked at.
+                    if self.too_large().is_none() {
+                        let message =
+                            format!("the function does not define its output for `{name}`");
+                        self.problem(site.clone(), ProblemKind::Function, &message, "");
+                    }
                     self.define(name, &site);
                 }
             }
@@ -327,7 +342,7 @@ impl<'m> Resolver<'m> {
         let mut bindings: HashMap<&str, &AttributeProto> =
             function.attribute_proto.iter().map(|default| (default.name(), default)).collect();
         for attribute in &proto.attribute {
-            let Some(meant) = self.referred(attribute, frame) else { continue };
+            let Some(meant) = referred(attribute, frame) else { continue };
             if attribute_type(meant) == AttributeType::Graph {
                 // Its names are the caller's, its place is the callee's.
                 let message =
@@ -339,6 +354,15 @@ impl<'m> Resolver<'m> {
             }
         }
         bindings
+    }
+}
+
+/// The attribute that is meant: the caller's, where a function's body refers to one.
+/// `None` if the call leaves it out and the function has no default.
+fn referred<'m>(attribute: &'m AttributeProto, frame: &Frame<'m>) -> Option<&'m AttributeProto> {
+    match attribute.ref_attr_name() {
+        "" => Some(attribute),
+        name => frame.attributes.get(name).copied(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod attribute;
 mod body;
+mod inlined;
 mod order;
 mod scope;
 
@@ -31,7 +32,7 @@ impl ValueId {
 #[derive(Debug)]
 pub struct Resolved<'m> {
     /// Name of each value, by [`ValueId::index`].
-    pub names: Vec<String>,
+    pub names: Vec<&'m str>,
     /// The main graph.
     pub graph: Body<'m>,
 }

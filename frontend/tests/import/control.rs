@@ -242,8 +242,9 @@ fn a_value_grows_in_a_loop() {
     }
 }
 
-/// Loops in loops, each with a list that begins empty and out of which its body takes.
-fn nested(depth: usize) -> GraphProto {
+/// Loops in loops, each with a list that begins empty and out of which its body takes; the innermost
+/// puts in what a node makes of that.
+fn nested(depth: usize, innermost: &str) -> GraphProto {
     let loops = "node SequenceEmpty > none
                  node Loop i,_,none > inner
                  const zero i64[] 0
@@ -251,10 +252,13 @@ fn nested(depth: usize) -> GraphProto {
                  node SequenceAt s,zero > b
                  node Concat a,b > c axis=0
                  node SequenceInsert s,c > t";
-    let taken = "const zero i64[] 0
-                 node SequenceAt s,zero > c
-                 node MatMul c,c > d
-                 node SequenceInsert s,d > t";
+    let taken = format!(
+        "const zero i64[] 0
+         const axes i64[1] 0
+         node SequenceAt s,zero > c
+         {innermost}
+         node SequenceInsert s,d > t"
+    );
     let text = format!(
         "case nested opset 17
          input i i64[] 0
@@ -263,25 +267,34 @@ fn nested(depth: usize) -> GraphProto {
          {}
          output go
          output t",
-        if depth > 0 { loops } else { taken }
+        if depth > 0 { loops } else { &taken }
     );
     let made = case(&text);
     let made = match depth {
         0 => made,
-        _ => with(made, "inner", vec![graph_attribute("body", nested(depth - 1))]),
+        _ => with(made, "inner", vec![graph_attribute("body", nested(depth - 1, innermost))]),
     };
     made.model.graph.unwrap()
 }
 
-#[test]
-fn bodies_in_bodies_are_not_tried_without_end() {
+fn nested_model(innermost: &str) -> ModelProto {
     let text = "case outside opset 17
                 input i i64[] 3
                 node SequenceEmpty > none
                 node Loop i,_,none > y
                 output y";
-    let outside = with(case(text), "y", vec![graph_attribute("body", nested(20))]);
-    let report = imported(&outside.model).unwrap_err().to_string();
+    with(case(text), "y", vec![graph_attribute("body", nested(20, innermost))]).model
+}
+
+#[test]
+fn bodies_in_bodies_begin_with_what_they_came_to() {
+    let graph = imported(&nested_model("node MatMul c,c > d")).unwrap();
+    assert_eq!(graph.outputs().len(), 1);
+}
+
+#[test]
+fn bodies_in_bodies_are_not_tried_without_end() {
+    let report = imported(&nested_model("node Unsqueeze c,axes > d")).unwrap_err().to_string();
     assert!(report.contains("how many dimensions"), "{report}");
 }
 

@@ -245,6 +245,27 @@ fn conversions_that_break_the_rules() {
 }
 
 #[test]
+fn patterns_are_read_before_a_model_runs() {
+    let mut wrong = Vec::new();
+    for (pattern, expected) in [
+        ("(", "unclosed group"),
+        ("a)|(b", "unopened group"),
+        ("a**", "a repetition is repeated without a group around it"),
+        (r"\u0061", r"`\u` is no escape"),
+        ("[[:letter:]]", "`[:letter:]` is no class of characters"),
+    ] {
+        let text = format!(
+            "case text opset 20\ninput x f32[2] wave\nnode Cast x > s to=8\n\
+             node RegexFullMatch s > y pattern='{pattern}'\noutput y"
+        );
+        let found = report(&case(&text).model, &[]);
+        let expected = format!("malformed: y: the pattern cannot be used: {expected}");
+        wrong.extend((found != [expected]).then_some((pattern, found)));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn uses_of_microsoft_operators_that_break_their_rules() {
     let mut wrong = Vec::new();
     for (lines, expected) in [

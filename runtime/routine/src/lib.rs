@@ -12,7 +12,9 @@ mod ngrams;
 mod normalise;
 mod number;
 mod order;
+mod pattern;
 mod places;
+mod re2;
 mod select;
 mod suppress;
 mod text;
@@ -21,6 +23,7 @@ mod unique;
 pub use images::PixelFormat;
 pub use ngrams::{Ngrams, Pool, Weighting};
 pub use normalise::{CaseChange, Normalise};
+pub use pattern::Pattern;
 
 use kiln_tensor::{DType, Objects, Tensor, TensorError};
 use serde::{Deserialize, Serialize};
@@ -140,7 +143,7 @@ pub enum Routine {
     NormaliseStrings(Normalise),
     /// `x string → bool`: whether all of a string matches a regular expression.
     FullMatch {
-        /// The expression, in the syntax of RE2.
+        /// The expression; a [`Pattern`].
         pattern: String,
     },
     /// `x → string`: numbers as text.

@@ -2,9 +2,8 @@
 //!
 //! Invariant: text is UTF-8, and a delimiter cuts between characters.
 
-use crate::RoutineError;
+use crate::{Pattern, RoutineError};
 use kiln_tensor::{DType, Objects, Tensor};
-use regex::Regex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -67,9 +66,9 @@ fn cut<'t>(text: &'t str, delimiter: &str, most: Option<u64>) -> Vec<&'t str> {
 }
 
 pub(crate) fn full_match([x]: &[Tensor; 1], pattern: &str) -> Result<Tensor, RoutineError> {
-    let regex = Regex::new(&format!("^(?:{pattern})$"));
-    let regex = regex.map_err(|error| RoutineError::new(error.to_string()))?;
-    let matches: Vec<u8> = x.strings()?.iter().map(|text| u8::from(regex.is_match(text))).collect();
+    let pattern = Pattern::new(pattern)?;
+    let matches: Vec<u8> =
+        x.strings()?.iter().map(|text| u8::from(pattern.matches(text))).collect();
     Ok(Tensor::from_bytes(DType::Bool, x.sizes().to_vec(), &matches)?)
 }
 

@@ -66,7 +66,7 @@ fn named(x: &Use<'_, '_, '_>, name: &str) -> Result<Vec<V>, Fault> {
 
 fn tensor(x: &Use<'_, '_, '_>, name: &str) -> Result<V, Fault> {
     let ids = x.importer.values.iter().filter(|(id, v)| {
-        v.is_some() && x.importer.names.get(id.index()).is_some_and(|other| other == name)
+        v.is_some() && x.importer.names.get(id.index()).is_some_and(|&other| other == name)
     });
     let last = ids.max_by_key(|(id, _)| **id).and_then(|(_, v)| *v);
     last.ok_or_else(|| Fault::malformed(format!("there is no tensor `{name}` before the node")))
