@@ -19,7 +19,8 @@ help:
 	@echo '             what fails is made small and left in target/differential/minimised'
 
 demo: packages $(MINILM)/model.onnx
-	cargo run --release --example sentence_similarity
+	cargo build --release --bin kiln --example sentence_similarity
+	target/release/examples/sentence_similarity
 
 test: setup
 	scripts/test.sh

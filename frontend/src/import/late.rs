@@ -7,7 +7,7 @@ use super::build::{Builder, V};
 use super::contents::MOST_ELEMENTS;
 use super::fault::Fault;
 use super::node::Use;
-use kiln_ir::op::{self, BinaryFn, Op};
+use kiln_ir::op::{self, BinaryFn, Op, UnaryFn};
 use kiln_tensor::{Bounds, DType, Dim};
 
 impl Use<'_, '_, '_> {
@@ -131,6 +131,20 @@ impl Use<'_, '_, '_> {
     pub(super) fn check(&mut self, left: Dim, right: Dim) -> Result<(), Fault> {
         let check = op::Check { left: vec![left], right: vec![right] };
         self.importer.build.add_node(check, &[], Vec::new()).map(drop)
+    }
+
+    /// A run in which a number is 0 ends with an error, which says that `holds` does not.
+    pub(super) fn not_zero(&mut self, v: V, holds: &str) -> Result<(), Fault> {
+        let zero = self.with_number(BinaryFn::Equal, v, 0.0)?;
+        let other = self.unary(UnaryFn::Not, zero)?;
+        let other = self.cast(other, DType::I64)?;
+        self.importer.build.name(other, holds);
+        let other = self.sizes(other)?.pop().ok_or(Fault::Silent)?;
+        match other.as_const() {
+            Some(0) => Err(Fault::malformed(format!("`{holds}` does not hold"))),
+            Some(_) => Ok(()),
+            None => self.check(other, Dim::from(1i64)),
+        }
     }
 
     /// Axes that are data, counted from the start: `i64[n]`, each less than `rank` and another.

@@ -152,12 +152,7 @@ fn late_cut(
     let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
     let step = match step {
         Some(step) => {
-            // 0 has no sign: it gets nowhere.
-            let sign = x.unary(UnaryFn::Sign, step)?;
-            let moves = x.binary(BinaryFn::Mul, sign, sign)?;
-            x.importer.build.name(moves, "step_is_not_0");
-            let moves = x.sizes(moves)?.pop().ok_or(Fault::Silent)?;
-            x.check(moves, Dim::from(1i64))?;
+            x.not_zero(step, "step_is_not_0")?;
             step
         }
         None => x.scalar(DType::I64, 1.0)?,

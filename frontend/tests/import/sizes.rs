@@ -49,6 +49,8 @@ fn what_is_data_is_held_to_the_rules_when_the_model_runs() {
         ("ReduceSum x,a > y", "a i64[2] 0 -2", "distinct_axes"),
         ("Slice x,zero,three,a > y", "a i64[1] 5", "index 5"),
         ("Slice x,zero,three,zero,a > y", "a i64[1] 0", "step_is_not_0"),
+        ("Range none,nine,a > y", "a i64[] 0", "delta_is_not_0"),
+        ("SplitToSequence x,a > y", "a i64[] 0", "split_is_not_0"),
         ("Pad x,pads,_,a > y", "a i64[1] 9", "index 9"),
         ("Compress x,a > y axis=0", "a bool[5] 0 0 0 0 1", "index 4"),
     ];
@@ -59,6 +61,8 @@ fn what_is_data_is_held_to_the_rules_when_the_model_runs() {
              input {data}
              const zero i64[1] 0
              const three i64[1] 3
+             const none i64[] 0
+             const nine i64[] 9
              const pads i64[2] 1 1
              node {node}
              output y"
