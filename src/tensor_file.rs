@@ -149,7 +149,9 @@ const LONGEST_HEADER: usize = 10_000;
 /// Whether the header's dictionary holds one tuple and nothing else that nests, as that of a plain array.
 /// The parser takes time without end for what nests deeply.
 fn is_plain(bytes: &[u8]) -> bool {
-    let length = match bytes.get(6..12) {
+    // What is no .npy file is for the parser to refuse.
+    let Some(rest) = bytes.strip_prefix(b"\x93NUMPY") else { return true };
+    let length = match rest.get(..6) {
         Some(&[1, _, a, b, ..]) => usize::from(u16::from_le_bytes([a, b])) + 10,
         Some(&[_, _, a, b, c, d]) => (u32::from_le_bytes([a, b, c, d]) as usize).saturating_add(12),
         _ => bytes.len(),
@@ -162,11 +164,11 @@ fn is_plain(bytes: &[u8]) -> bool {
 fn parse_npy(bytes: &[u8]) -> Result<Tensor, String> {
     let mut rest = bytes;
     if !is_plain(bytes) {
-        return Err("this is not the header of a plain .npy array".to_owned());
+        return Err("structured and nested .npy arrays are not tensors".to_owned());
     }
     let header = NpyHeader::from_reader(&mut rest).map_err(|e| format!("not an .npy file: {e}"))?;
     let NpyType::Plain(description) = header.dtype() else {
-        return Err("structured .npy arrays are not tensors".to_owned());
+        return Err("structured and nested .npy arrays are not tensors".to_owned());
     };
     let dtype = dtype_of(&description).ok_or_else(|| match description.type_char() {
         TypeChar::ByteStr | TypeChar::UnicodeStr => {

@@ -111,7 +111,7 @@ fn faulty_tensors() {
     text.string_data = vec![vec![0xff].into()];
     assert_eq!(read(text).unwrap_err(), TensorProblem::Text);
     let problem = read(tensor(DataType::Undefined, &[1])).unwrap_err();
-    assert_eq!(problem, TensorProblem::ElementType { name: "undefined".to_owned() });
+    assert_eq!(problem, TensorProblem::ElementType { number: 0 });
     let mut packed = tensor(DataType::Int4, &[3]);
     packed.raw_data = Some(vec![0x21].into());
     assert_eq!(read(packed).unwrap_err(), TensorProblem::Length { expected: 2, actual: 1 });

@@ -22,9 +22,9 @@ pub struct Inputs {
 const ITEMS: i64 = 1;
 const LENGTH: i64 = 64;
 
-/// The input that the text names, and the file; either may have `=` in its name.
+/// The input that the text names, the longest such name, and the file; either may have `=` in its name.
 fn named<'a>(infos: &[TensorInfo], text: &'a str) -> Option<(usize, &'a str)> {
-    text.match_indices('=').find_map(|(at, _)| {
+    text.rmatch_indices('=').find_map(|(at, _)| {
         let position = infos.iter().position(|info| info.name == text[..at])?;
         Some((position, &text[at + 1..]))
     })

@@ -42,6 +42,11 @@ impl Fault {
         Self::unsupported(message, "fix sizes with --dim")
     }
 
+    /// Whether this is [`Fault::too_large`].
+    pub(super) fn is_too_large(&self) -> bool {
+        *self == Self::too_large()
+    }
+
     /// A shape, axis or the like is computed from data.
     pub(super) fn data_dependent(what: &str) -> Self {
         Self::unsupported(

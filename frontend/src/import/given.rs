@@ -28,8 +28,9 @@ pub(super) struct Given {
 pub(super) struct Fitting(HashMap<usize, Given>);
 
 impl Fitting {
-    /// What to tell a body at first whose carried values have these ranks, and hold this. Each time
-    /// that the loop around it is tried again less is known of them, so what changed still changes.
+    /// What to tell a body at first whose carried values have these ranks, and hold this, if what it was
+    /// told before has the same form. That is where it starts only: where it does not fit, it is told
+    /// less.
     pub(super) fn before(
         &self,
         body: &Body<'_>,

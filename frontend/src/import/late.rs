@@ -136,14 +136,14 @@ impl Use<'_, '_, '_> {
     /// A run in which a number is 0 ends with an error, which says that `holds` does not.
     pub(super) fn not_zero(&mut self, v: V, holds: &str) -> Result<(), Fault> {
         let zero = self.with_number(BinaryFn::Equal, v, 0.0)?;
-        let other = self.unary(UnaryFn::Not, zero)?;
-        let other = self.cast(other, DType::I64)?;
-        self.importer.build.name(other, holds);
-        let other = self.sizes(other)?.pop().ok_or(Fault::Silent)?;
-        match other.as_const() {
+        let differs = self.unary(UnaryFn::Not, zero)?;
+        let differs = self.cast(differs, DType::I64)?;
+        self.importer.build.name(differs, holds);
+        let differs = self.sizes(differs)?.pop().ok_or(Fault::Silent)?;
+        match differs.as_const() {
             Some(0) => Err(Fault::malformed(format!("`{holds}` does not hold"))),
             Some(_) => Ok(()),
-            None => self.check(other, Dim::from(1i64)),
+            None => self.check(differs, Dim::from(1i64)),
         }
     }
 

@@ -286,7 +286,7 @@ impl<'m> Importer<'m> {
         }
         let mut x = Use { importer: self, node, inputs };
         let mut results = (entry.import)(&mut x);
-        if results.as_ref().is_err_and(|fault| *fault == Fault::too_large()) && x.shorten()? {
+        if results.as_ref().is_err_and(Fault::is_too_large) && x.shorten()? {
             results = (entry.import)(&mut x);
         }
         let results = results?;

@@ -1,7 +1,8 @@
 //! Sizes that are long expressions, taken as symbols that get their values when the model runs.
 //!
 //! Invariant: a size is taken so only where what is made of it would be too large an expression, and
-//! equal sizes are one symbol wherever that is in view.
+//! equal sizes are one symbol wherever that is in view. A node is imported twice then: what its first
+//! import left in the graph holds as well. What bodies capture is not shortened.
 
 use super::build::V;
 use super::fault::Fault;

@@ -4,7 +4,7 @@
 //! [`MAX_BYTES`].
 
 use super::attribute::{attribute_type, plain};
-use super::inlined::weight;
+use super::inlined::{signature, weight};
 use super::order::ordered;
 use super::scope::{Lookup, Scope};
 use super::{Attribute, Body, Node, Resolved, ValueId};
@@ -177,7 +177,16 @@ impl<'m> Resolver<'m> {
             }
             let key = (canonical_domain(proto.domain()), proto.op_type(), proto.overload());
             match self.functions.get(&key).copied() {
-                Some(function) => self.call(proto, key, function, site, frame, nodes),
+                Some(function) => {
+                    self.bytes = self.bytes.saturating_add(signature(function));
+                    match self.too_large() {
+                        Some((message, help)) => {
+                            self.problem(site, ProblemKind::Function, &message, help);
+                            return;
+                        }
+                        None => self.call(proto, key, function, site, frame, nodes),
+                    }
+                }
                 None => {
                     let inputs = self.inputs(proto, &site);
                     let attributes = self.attributes(proto, frame, &site);

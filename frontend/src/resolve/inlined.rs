@@ -1,10 +1,13 @@
-//! How much a node adds to a model each time that the function around it is inlined.
+//! How much a node adds to a model each time that the function around it is inlined, and a call to what is
+//! to be looked at.
 //!
 //! Invariant: what a copy of a node takes, in the graph as well, is at most a constant and so many times
 //! its weight.
 
 use super::attribute::attribute_type;
-use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
+use crate::proto::{
+    AttributeProto, FunctionProto, NodeProto, TensorProto, attribute_proto::AttributeType,
+};
 use prost::Message;
 
 /// What a value takes beside its name, in bytes.
@@ -22,6 +25,13 @@ pub(super) fn weight<'m>(
     let inputs = proto.input.len() * size_of::<usize>();
     let outputs: usize = proto.output.iter().map(|name| name.len() + VALUE).sum();
     own + inputs + outputs + attributes.map(of_attribute).sum::<usize>()
+}
+
+/// The weight in bytes of what a call of a function looks at before any of its nodes.
+pub(super) fn signature(function: &FunctionProto) -> usize {
+    let attributes = function.attribute.len() + function.attribute_proto.len();
+    let values = function.input.len() + function.output.len();
+    size_of::<String>() * (attributes + values + function.opset_import.len())
 }
 
 fn of_attribute(attribute: &AttributeProto) -> usize {

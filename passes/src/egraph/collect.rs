@@ -1,9 +1,9 @@
 //! Chains of sums and products with constants, as exporters write biases and batch normalisation,
 //! collected into one factor and one term.
 //!
-//! Invariant: results move by rounding alone, as after a `Reassociating` rule: no factor or term leaves
-//! the normal numbers of its type. Rules could do the same, but a chain of n constants has more
-//! bracketings than an e-graph should hold.
+//! Invariant: results move by rounding alone, as after a `Reassociating` rule: no factor leaves the normal
+//! numbers of its type, and no term overflows. Rules could do the same, but a chain of n constants has
+//! more bracketings than an e-graph should hold.
 
 use super::magnitude::{MODERATE, NORMAL, Range, invertible};
 use crate::PassError;

@@ -135,7 +135,9 @@ impl Scanner<'_> {
                         self.made.push_str(&off);
                     }
                     if end == ')' && on.is_empty() && off.is_empty() {
-                        self.made.push(':');
+                        // What comes before is still what a repetition repeats.
+                        self.made.truncate(self.made.len() - "(?".len());
+                        return Ok(());
                     }
                     self.made.push(end);
                     return Ok(());
@@ -238,14 +240,18 @@ impl Scanner<'_> {
         if !plain || !name.starts_with(|c: char| c.is_ascii_uppercase()) {
             return refused(format!("`{name}` is no class of characters"));
         }
-        let kind = match name.as_str() {
-            "Any" => "",
+        let members = match name.as_str() {
+            "Any" => r"\p{Any}".to_owned(),
+            // RE2 does not count what is not assigned, and surrogates are no characters.
+            "C" => r"\p{Cc}\p{Cf}\p{Co}".to_owned(),
+            "Cs" => r"[^\p{Any}]".to_owned(),
             "Cn" | "LC" => return refused(format!("`{name}` is no class of characters in RE2")),
-            _ if name.len() <= 2 => "gc=",
-            _ => "sc=",
+            "Yi" => r"\p{sc=Yi}".to_owned(),
+            _ if name.len() <= 2 => format!("\\p{{gc={name}}}"),
+            _ => format!("\\p{{sc={name}}}"),
         };
         let not = if negated { "^" } else { "" };
-        Ok(format!("[{not}\\p{{{kind}{name}}}]"))
+        Ok(format!("[{not}{members}]"))
     }
 
     /// What follows a bracket.
