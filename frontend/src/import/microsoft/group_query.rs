@@ -3,7 +3,7 @@
 //! Invariant: keys lie at their positions in the sequence, each sequence of a batch from its
 //! own start; positions after the end of a sequence are hidden and hold zeros.
 
-use super::super::attention::{by_heads, part, rotated, side_by_side};
+use super::super::attention::{by_heads, part, rotated, side_by_side, within_tables};
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
@@ -243,6 +243,7 @@ fn attend(x: &mut Use<'_, '_, '_>) -> Results {
             Some(positions) => positions,
             None => place.positions(x, length.clone())?,
         };
+        within_tables(x, positions, tables)?;
         let turned = match &x.shape(tables[0])[..] {
             [_, half] => half.clone() * Dim::from(2i64),
             _ => return Err(Fault::malformed("cosines must be a matrix")),
