@@ -202,7 +202,7 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
 }
 
 /// The value, or 0 for queries from which the mask hides every key.
-fn guarded(x: &mut Use<'_, '_, '_>, v: V, mask: V) -> Result<V, Fault> {
+pub(super) fn guarded(x: &mut Use<'_, '_, '_>, v: V, mask: V) -> Result<V, Fault> {
     let last = x.rank(mask).checked_sub(1);
     let axes: Vec<usize> = last.into_iter().collect();
     let sees = if x.dtype(mask) == DType::Bool {

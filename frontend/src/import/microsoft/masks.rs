@@ -3,6 +3,7 @@
 //! Invariant: a mask stretches to `[batch, heads, queries, keys]`; what hides by adding a finite
 //! number is added, what hides altogether is a condition.
 
+use super::super::attention::{guarded, part};
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::shape::counted;
@@ -25,6 +26,8 @@ pub(super) struct Scoring {
     pub(super) causal: bool,
     /// Which keys are seen.
     pub(super) sees: Option<V>,
+    /// Whether they may be none, in which case the result is 0.
+    pub(super) blind: bool,
     /// What is added to scores.
     pub(super) added: Option<V>,
     /// Scores are bent to stay below it, unless it is 0.
@@ -80,7 +83,11 @@ impl Scoring {
             operands.push(x.fitting(mask, &[&q[..3], &k[2..3]].concat())?);
         }
         let attention = op::Attention { scale: self.scale, causal: self.causal };
-        Ok((x.add(attention, &operands)?, None))
+        let result = x.add(attention, &operands)?;
+        match self.sees.filter(|_| self.blind) {
+            Some(sees) => Ok((guarded(x, result, sees)?, None)),
+            None => Ok((result, None)),
+        }
     }
 
     fn spelled_out(&self, x: &mut Use<'_, '_, '_>, heads: &Heads) -> Result<(V, [V; 2]), Fault> {
@@ -131,7 +138,9 @@ impl Scoring {
         }
         weights = x.add(op::Softmax { axis: 3 }, &[weights])?;
         if self.sink.is_some() {
-            weights = crate::import::attention::part(x, weights, Dim::from(0i64), keys.clone(), 1)?;
+            weights = part(x, weights, Dim::from(0i64), keys.clone(), 1)?;
+        } else if let Some(sees) = sees.filter(|_| self.blind) {
+            weights = guarded(x, weights, sees)?;
         }
         let groups = vec![q[0].clone(), own, group, q[2].clone(), keys];
         let grouped = x.reshape(weights, groups)?;
