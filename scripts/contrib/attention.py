@@ -7,11 +7,13 @@ from .draw import EXACT, HALF, Drawn, Random, draws, node
 
 def mask_of(g: Random, batch: int, queries: int, keys: int, pairs: bool):
     """A mask of one of the kinds that there are; every query sees a key."""
-    kind = g.pick("none", "none", "lengths", "keys", "scores", *(["ranges"] if pairs else []))
+    kind = g.pick("none", "none", "lengths", "keys", "scores", "packed", *(["ranges"] if pairs else []))
     if kind == "none":
         return None
-    if kind == "lengths":
-        return g.integers(np.int32, batch, least=1, most=keys)
+    if kind in ("lengths", "packed"):
+        lengths = g.integers(np.int32, batch, least=1, most=keys)
+        starts = [number * length for length in (queries, keys) for number in range(batch + 1)]
+        return lengths if kind == "lengths" else np.concatenate([lengths, starts]).astype(np.int32)
     if kind == "ranges":
         ends = g.integers(np.int32, batch, least=1, most=keys)
         return np.concatenate([ends, [g.size(0, int(end) - 1) for end in ends]]).astype(np.int32)
