@@ -7,11 +7,13 @@ from .draw import EXACT, HALF, Drawn, Random, draws, node
 
 def mask_of(g: Random, batch: int, queries: int, keys: int, pairs: bool):
     """A mask of one of the kinds that there are; every query sees a key."""
-    kind = g.pick("none", "none", "lengths", "keys", "scores", *(["ranges"] if pairs else []))
+    kind = g.pick("none", "none", "lengths", "keys", "scores", "packed", *(["ranges"] if pairs else []))
     if kind == "none":
         return None
-    if kind == "lengths":
-        return g.integers(np.int32, batch, least=1, most=keys)
+    if kind in ("lengths", "packed"):
+        lengths = g.integers(np.int32, batch, least=1, most=keys)
+        starts = [number * length for length in (queries, keys) for number in range(batch + 1)]
+        return lengths if kind == "lengths" else np.concatenate([lengths, starts]).astype(np.int32)
     if kind == "ranges":
         ends = g.integers(np.int32, batch, least=1, most=keys)
         return np.concatenate([ends, [g.size(0, int(end) - 1) for end in ends]]).astype(np.int32)
@@ -103,15 +105,26 @@ def group_query_attention(g: Random) -> Drawn:
     if rounded:
         past = [g.integers(np.int8, *half.shape) for half in past]
         scales = [g.positive(*([1] if rounded == "PER_TENSOR" else [1, own, 1, size]), least=0.004, most=0.01) for _ in past]
-    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, *scales]
     shown = g.pick(None, None, None, 1, 2)
+    interleaved = g.pick(0, 1) if rotary else None
     causal = g.pick(None, None, None, None, 0)
+    scale, softcap = g.pick(None, None, 0.3), g.pick(None, None, None, 0.5)
+    smooth = 1 if sink is None and g.maybe(0.15) else None
+    window = g.pick(None, 1, 2, 3) if causal is None else None
+    # Prompts of different lengths. What queries of padding see in a window, or where scores are kept,
+    # differs from one of ONNX Runtime's kernels to the next.
+    plain = dtype == np.float32 and smooth is None and sink is None
+    if first and shown is None and (window is None or plain) and g.maybe(0.7):
+        lengths = g.integers(np.int32, batch, least=0, most=total - 1)
+    # A cache with room for more than there is.
+    if past[0] is not None and not rounded and g.maybe(0.3):
+        room = ((0, 0), (0, 0), (0, length + g.size(0, 3)), (0, 0))
+        past = [np.pad(half, room) for half in past]
+    inputs = [*query, *past, lengths, np.array(total, np.int32), cos, sin, positions, bias, sink, *scales]
     drawn = node("GroupQueryAttention", inputs, outputs=4 if shown else 3, constant=(6, 7, 8, 12, 13), num_heads=heads, kv_num_heads=own,
                  k_quant_type=rounded, v_quant_type=rounded, kv_cache_bit_width=8 if rounded else None, qk_output=shown,
-                 do_rotary=int(rotary), rotary_interleaved=g.pick(0, 1) if rotary else None, causal=causal,
-                 scale=g.pick(None, None, 0.3), softcap=g.pick(None, None, None, 0.5),
-                 smooth_softmax=1 if sink is None and g.maybe(0.15) else None,
-                 local_window_size=g.pick(None, 1, 2, 3) if causal is None else None)
+                 do_rotary=int(rotary), rotary_interleaved=interleaved, causal=causal,
+                 scale=scale, softcap=softcap, smooth_softmax=smooth, local_window_size=window)
     drawn.closeness = HALF if dtype == np.float16 else EXACT
     return drawn
 

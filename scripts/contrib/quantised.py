@@ -165,8 +165,6 @@ def dynamic_quantize_matmul(g: Random) -> Drawn:
                 g.floats(columns) if g.maybe() else None], constant=(1, 2, 3, 4))
 
 
-# Without lengths: what ONNX Runtime keeps of sequences that have ended, and rounds with the others,
-# follows its threads.
 @draws("DynamicQuantizeLSTM", count=12)
 def dynamic_quantize_lstm(g: Random) -> Drawn:
     steps, batch, features, hidden = g.size(1, 5), g.size(1, 3), g.size(1, 9), g.size(1, 8)
@@ -183,7 +181,8 @@ def dynamic_quantize_lstm(g: Random) -> Drawn:
     bias = g.floats(count, 8 * hidden) if g.maybe() else None
     states = [g.floats(count, batch, hidden) if g.maybe() else None for _ in range(2)]
     peepholes = g.floats(count, 3 * hidden) if g.maybe(0.2) else None
-    return node("DynamicQuantizeLSTM", [g.floats(steps, batch, features), w, r, bias, None, *states, peepholes,
+    lengths = g.integers(np.int32, batch, least=1, most=steps) if g.maybe() else None
+    return node("DynamicQuantizeLSTM", [g.floats(steps, batch, features), w, r, bias, lengths, *states, peepholes,
                 w_scale, w_zero, r_scale, r_zero], outputs=3, constant=(1, 2, 3, 7, 8, 9, 10, 11), hidden_size=hidden, direction=direction)
 
 

@@ -159,6 +159,7 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
     }
     let lengths = match x.optional(6) {
         Some(lengths) => {
+            x.within(lengths, "the number of keys before padding", [&Dim::from(0i64), &keys])?;
             let lengths = x.cast(lengths, DType::I64)?;
             Some(x.along(lengths, 0, 4)?)
         }
@@ -201,7 +202,7 @@ fn mask(x: &mut Use<'_, '_, '_>, heads: &Heads, causal: bool) -> Result<Mask, Fa
 }
 
 /// The value, or 0 for queries from which the mask hides every key.
-fn guarded(x: &mut Use<'_, '_, '_>, v: V, mask: V) -> Result<V, Fault> {
+pub(super) fn guarded(x: &mut Use<'_, '_, '_>, v: V, mask: V) -> Result<V, Fault> {
     let last = x.rank(mask).checked_sub(1);
     let axes: Vec<usize> = last.into_iter().collect();
     let sees = if x.dtype(mask) == DType::Bool {
@@ -355,6 +356,9 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
         turned => Dim::from(turned),
     };
     let (cos, sin, positions) = (x.input(1)?, x.input(2)?, x.optional(3));
+    if let Some(positions) = positions {
+        within_tables(x, positions, [cos, sin])?;
+    }
     let interleaved = x.flag("interleaved", false)?;
     let result = rotated(x, v, [cos, sin], positions, turned, interleaved)?;
     Ok(vec![if own.len() == 3 { side_by_side(x, result)? } else { result }])
@@ -369,9 +373,23 @@ pub(super) fn side_by_side(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
     x.reshape(moved, shape)
 }
 
+/// Says that positions are of rows that the tables have.
+pub(super) fn within_tables(
+    x: &mut Use<'_, '_, '_>,
+    positions: V,
+    tables: [V; 2],
+) -> Result<(), Fault> {
+    let mut rows = tables.map(|table| x.shape(table).first().cloned().unwrap_or_default()).to_vec();
+    rows.dedup();
+    rows.iter().try_for_each(|rows| {
+        let last = rows.clone() - Dim::from(1i64);
+        x.within(positions, "a position", [&Dim::from(0i64), &last])
+    })
+}
+
 /// `[batch, heads, length, size]` with the first `turned` numbers of each head turned in pairs.
 /// Cosines and sines are of angles `[batch, length, turned/2]`, or of a table in which positions
-/// `[batch, length]` are looked up.
+/// `[batch, length]` are looked up that are known to be in it.
 pub(super) fn rotated(
     x: &mut Use<'_, '_, '_>,
     v: V,
@@ -396,8 +414,6 @@ pub(super) fn rotated(
     let half = turned.floor_div(&Dim::from(2i64));
     for slot in &mut angles {
         if let Some(positions) = positions {
-            let size = x.shape(*slot).first().cloned().unwrap_or_default();
-            x.inside(positions, &[size])?;
             *slot = x.add(op::Gather { axis: 0 }, &[*slot, positions])?;
         }
         let all = vec![batch.clone(), length.clone(), half.clone()];

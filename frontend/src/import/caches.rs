@@ -123,6 +123,10 @@ fn tensor_scatter(x: &mut Use<'_, '_, '_>) -> Results {
     let mut number = match x.optional(2) {
         Some(first) => {
             let first = x.of_dims(first, &shape[..1], "the first places")?;
+            if !circular {
+                let last = shape[axis].clone() - news.clone();
+                x.within(first, "the place to write at", [&Dim::from(0i64), &last])?;
+            }
             let first = x.cast(first, DType::I64)?;
             let first = x.along(first, 0, 2)?;
             x.binary(BinaryFn::Sub, place, first)?

@@ -1,4 +1,5 @@
-//! Indices that a model gives, against the dimensions that they index.
+//! Numbers that a model gives, against what they must be: indices against the dimensions that they
+//! index, lengths and positions against their bounds.
 //!
 //! Invariant: compiled code keeps every index inside of its operand; an operator whose indices are
 //! operands of its own says here that they must be inside by themselves, before it uses them.
@@ -38,6 +39,29 @@ impl Use<'_, '_, '_> {
         };
         let sizes = self.add(op::SizeOf { dims: sizes.to_vec(), scalar: false }, &[])?;
         self.call(Routine::Inside, &[indices, sizes], Vec::new())?;
+        Ok(())
+    }
+
+    /// Says that numbers are from `least` to `most`. `what` names them to people.
+    pub(super) fn within(
+        &mut self,
+        numbers: V,
+        what: &str,
+        [least, most]: [&Dim; 2],
+    ) -> Result<(), Fault> {
+        if let Ok(known) = self.integers(numbers, what) {
+            let fits = |number: i64| {
+                let number = Dim::from(number);
+                self.facts().at_least(&number, least) == Some(true)
+                    && self.facts().at_least(most, &number) == Some(true)
+            };
+            if known.into_iter().all(fits) {
+                return Ok(());
+            }
+        }
+        let numbers = self.cast(numbers, DType::I64)?;
+        let bounds = self.vector(vec![least.clone(), most.clone()])?;
+        self.call(Routine::Within { what: what.to_owned() }, &[numbers, bounds], Vec::new())?;
         Ok(())
     }
 }

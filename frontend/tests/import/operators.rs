@@ -45,6 +45,23 @@ fn check(text: &str) {
     assert!(faults.is_empty(), "{} of {} fail:\n{}", faults.len(), cases.len(), faults.join("\n"));
 }
 
+#[test]
+fn what_operands_must_not_hold_is_refused_when_the_model_runs() {
+    for case in cases(include_str!("cases/refused.txt")) {
+        let model = Model::from_bytes(case.model.encode_to_vec()).unwrap();
+        let graph = import(&model, &ImportOptions::default())
+            .unwrap_or_else(|report| panic!("{}: {report}", case.name));
+        verify(&graph).unwrap();
+        let expected = case.fails.unwrap();
+        match evaluate(&graph, &case.operands) {
+            Ok(_) => panic!("{}: runs", case.name),
+            Err(error) => {
+                assert!(error.to_string().contains(&expected), "{}: {error}", case.name);
+            }
+        }
+    }
+}
+
 macro_rules! families {
     ($($name:ident)*) => {
         $(#[test]

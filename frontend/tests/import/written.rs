@@ -7,6 +7,7 @@
 //! node OP in,in > out,out attr=…     `_` leaves one out; `domain:OP` for another domain
 //! output NAME [TYPE[sizes] values…]  a result, with what is expected of it
 //! type NAME TYPE[dims]               the type that a result is expected to have
+//! fails MESSAGE                      what the error of a run is expected to say
 //! ```
 //!
 //! Values may be one for all elements, or `wave`: numbers that look like data. Invariant: a line
@@ -29,6 +30,7 @@ pub struct Case {
     pub operands: Vec<Tensor>,
     pub expected: Vec<Tensor>,
     pub types: Vec<(String, String)>,
+    pub fails: Option<String>,
 }
 
 /// Every case of a text; empty lines part them.
@@ -79,6 +81,7 @@ pub fn case(text: &str) -> Case {
                 }
             }
             ["type", name, ty @ ..] => case.types.push((name.to_string(), ty.join(" "))),
+            ["fails", message @ ..] => case.fails = Some(message.join(" ")),
             _ => panic!("cannot read `{line}`"),
         }
     }

@@ -89,6 +89,12 @@ pub enum Routine {
     /// `indices, sizes i64[k] → `: no result, but an error if one of the indices, of which the last
     /// dimension holds one for each size, is outside of its size. One size may stand for all.
     Inside,
+    /// `numbers, bounds i64[2] → `: no result, but an error if one of the numbers is less than the
+    /// first of the bounds or greater than the second.
+    Within {
+        /// What the numbers are, for people.
+        what: String,
+    },
     /// `x… → list[]`: a list of them.
     List {
         /// The type of list.
@@ -177,6 +183,7 @@ impl Routine {
             Routine::Unique { .. } => "unique",
             Routine::NonMaxSuppression { .. } => "non_max_suppression",
             Routine::Inside => "inside",
+            Routine::Within { .. } => "within",
             Routine::List { .. } => "list",
             Routine::Length => "length",
             Routine::Element => "element",
@@ -213,6 +220,7 @@ impl Routine {
                 one(suppress::suppress(take(operands)?, *centres)?)
             }
             Routine::Inside => places::inside(take(operands)?).map(|()| Vec::new()),
+            Routine::Within { what } => places::within(take(operands)?, what).map(|()| Vec::new()),
             Routine::List { dtype } => one(list::list(operands, *dtype, objects)?),
             Routine::Length => one(list::length(take(operands)?)?),
             Routine::Element => one(list::element(take(operands)?)?),

@@ -1,4 +1,4 @@
-//! Indices that a model is given, against what they index.
+//! Indices that a model is given, against what they index, and numbers against their bounds.
 //!
 //! Invariant: compiled code never leaves its operands, whatever the indices are; this is what tells
 //! that a result would be made of the wrong elements.
@@ -43,6 +43,24 @@ fn check<const N: usize>(
     Ok(())
 }
 
+/// `numbers, bounds i64[2] → `: the numbers are from the first of the bounds to the second.
+pub(super) fn within([numbers, bounds]: &[Tensor; 2], what: &str) -> Result<(), RoutineError> {
+    let [least, most] = bounds.to_i64()[..] else {
+        return Err(RoutineError::new("there must be two bounds"));
+    };
+    if !numbers.dtype().is_integer() {
+        let dtype = numbers.dtype();
+        return Err(RoutineError::new(format!("numbers must be integers, not {dtype}")));
+    }
+    let mut numbers = numbers.to_i64().into_iter().enumerate();
+    match numbers.find(|(_, number)| !(least..=most).contains(number)) {
+        None => Ok(()),
+        Some((place, number)) => Err(RoutineError::new(format!(
+            "{what} must be from {least} to {most}, but is {number} (element {place})"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +86,25 @@ mod tests {
         );
         assert!(message(wide(&[i64::MIN]), &[i64::MIN]).is_some());
         assert!(message(Tensor::from_slice(vec![1], &[0.0f32]).unwrap(), &[1]).is_some());
+    }
+
+    #[test]
+    fn numbers_are_held_against_both_bounds() {
+        let message = |numbers: &[i32], bounds: &[i64]| {
+            let numbers = Tensor::from_slice(vec![numbers.len()], numbers).unwrap();
+            let bounds = Tensor::from_slice(vec![bounds.len()], bounds).unwrap();
+            within(&[numbers, bounds], "the length").err().map(|error| error.message)
+        };
+        assert_eq!(message(&[0, 3, 5], &[0, 5]), None);
+        assert_eq!(message(&[], &[1, 0]), None);
+        assert_eq!(
+            message(&[2, 6], &[0, 5]).as_deref(),
+            Some("the length must be from 0 to 5, but is 6 (element 1)")
+        );
+        assert_eq!(
+            message(&[-1], &[0, 5]).as_deref(),
+            Some("the length must be from 0 to 5, but is -1 (element 0)")
+        );
+        assert!(message(&[0], &[0]).is_some());
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: all become the one core operation wherever scores are not asked for.
 
-use super::super::attention::{by_heads, part, rotated, side_by_side};
+use super::super::attention::{by_heads, part, rotated, side_by_side, within_tables};
 use super::super::contraction::{matmul_integer, product};
 use super::super::fault::Fault;
 use super::super::node::Use;
@@ -243,6 +243,7 @@ fn rotary_embedding(x: &mut Use<'_, '_, '_>) -> Results {
     } else {
         positions = x.with_dims(positions, &[batch, length])?;
     }
+    within_tables(x, positions, [cos, sin])?;
     let interleaved = x.flag("interleaved", false)?;
     let result = rotated(x, v, [cos, sin], Some(positions), turned, interleaved)?;
     Ok(vec![if own.len() == 3 { side_by_side(x, result)? } else { result }])

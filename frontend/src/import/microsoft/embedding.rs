@@ -10,7 +10,7 @@ use super::super::operator::{Entry, microsoft};
 use super::super::shape::counted;
 use super::Results;
 use kiln_ir::op::{self, BinaryFn, ReduceFn};
-use kiln_tensor::DType;
+use kiln_tensor::{DType, Dim};
 
 pub(super) const OPERATORS: &[Entry] =
     &[microsoft("EmbedLayerNormalization", embed_layer_normalization)];
@@ -52,6 +52,7 @@ fn embed_layer_normalization(x: &mut Use<'_, '_, '_>) -> Results {
 /// Rows of a table by their numbers.
 fn rows(x: &mut Use<'_, '_, '_>, table: V, numbers: V) -> Result<V, Fault> {
     let count = x.shape(table).first().cloned().unwrap_or_default();
-    x.inside(numbers, &[count])?;
+    let last = count - Dim::from(1i64);
+    x.within(numbers, "a row of an embedding", [&Dim::from(0i64), &last])?;
     x.add(op::Gather { axis: 0 }, &[table, numbers])
 }

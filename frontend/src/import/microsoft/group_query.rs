@@ -1,9 +1,9 @@
 //! Attention with fewer key heads than query heads and a cache that grows: decoders of today.
 //!
-//! Invariant: keys lie at their positions in the sequence, each sequence of a batch from its
-//! own start; positions after the end of a sequence are hidden and hold zeros.
+//! Invariant: keys lie at their positions in the sequence, each sequence of a batch from its own
+//! start; positions after the end of a sequence are hidden, and hold zeros or the prompt's padding.
 
-use super::super::attention::{by_heads, part, rotated, side_by_side};
+use super::super::attention::{by_heads, part, rotated, side_by_side, within_tables};
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::operator::{Entry, microsoft};
@@ -64,41 +64,75 @@ fn operands(x: &mut Use<'_, '_, '_>) -> Result<[V; 3], Fault> {
     Ok(apart)
 }
 
-/// Where the new keys stand.
+/// Where the new keys stand. If the longest sequence is all new, it is a prompt: every sequence
+/// starts with its new keys, and those after its end are padding.
 struct Place {
+    /// Where each sequence ends: `[batch]`, in i64.
+    ends: V,
     /// How many keys each sequence had: `[batch]`, in i64; none where they are all new.
     before: Option<V>,
     /// The same, if all sequences of the batch have as many.
     uniform: Option<Dim>,
     /// How many keys there are at most.
     keys: Dim,
+    /// Whether a sequence may end before its last query.
+    padded: bool,
 }
 
-fn place(x: &mut Use<'_, '_, '_>, q: V) -> Result<Place, Fault> {
-    let (batch, length) = (x.shape(q)[0].clone(), x.shape(q)[2].clone());
+/// The length of the longest sequence, which is all that was and is new, or fits where past keys are.
+fn total_length(x: &mut Use<'_, '_, '_>, past: &Dim, length: &Dim) -> Result<Dim, Fault> {
     let total = x.dims(x.input(6)?, "the total sequence length")?;
     let [total] = &total[..] else {
         return Err(Fault::malformed("the total sequence length is not one number"));
     };
+    let both = past.clone() + length.clone();
+    if *total == both {
+        return Ok(both);
+    }
+    if past.is(0) && x.facts().equal(total, length) != Some(false) {
+        x.check(total.clone(), both.clone())?;
+        return Ok(both);
+    }
+    let (given, kept) = (x.size(total, DType::I64)?, x.size(&both, DType::I64)?);
+    let is_kept = x.binary(BinaryFn::Equal, given, kept)?;
+    let least = x.size(length, DType::I64)?;
+    let given = x.select(is_kept, least, given)?;
+    let what = "the total sequence length, unless it is that of past and new keys together,";
+    x.within(given, what, [length, &past.maximum(length)])?;
+    Ok(total.clone())
+}
+
+fn place(x: &mut Use<'_, '_, '_>, q: V) -> Result<Place, Fault> {
+    let (batch, length) = (x.shape(q)[0].clone(), x.shape(q)[2].clone());
     let past = x.optional(3).map(|past| x.shape(past)).unwrap_or_default();
     let past = past.get(2).cloned().unwrap_or_default();
-    let keys = if past.clone() + length.clone() == *total || past.is(0) {
-        total.clone()
-    } else {
-        x.facts().maximum(total, &past)
-    };
-    if *total == length {
-        return Ok(Place { before: None, uniform: Some(Dim::from(0i64)), keys });
+    let total = total_length(x, &past, &length)?;
+    let keys = x.facts().maximum(&total, &past);
+    let lasts = x.input(5)?;
+    let lasts = x.cast(lasts, DType::I64)?;
+    let lasts = x.reshape(lasts, vec![batch.clone()])?;
+    let one = Dim::from(1i64);
+    let (earlier, last) = (total.clone() - length.clone(), total.clone() - one.clone());
+    // The longest sequence has the total length; a batch of one that goes on is of that length.
+    let even = batch.is(1) && earlier == past;
+    let least = if even { last.clone() } else { length.clone() - one.clone() };
+    // 0 for a prompt, whose sequences may be of any length.
+    let goes_on = x.facts().minimum(&earlier, &one);
+    let what = "the length of a sequence less one";
+    x.within(lasts, what, [&(least * goes_on.clone()), &last])?;
+    let ends = x.with_number(BinaryFn::Add, lasts, 1.0)?;
+    let padded = !goes_on.is(1);
+    if goes_on.is(0) {
+        return Ok(Place { ends, before: None, uniform: Some(Dim::from(0i64)), keys, padded });
     }
-    let lengths = x.input(5)?;
-    let lengths = x.cast(lengths, DType::I64)?;
-    let lengths = x.reshape(lengths, vec![batch.clone()])?;
-    let size = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
-    let last = x.binary(BinaryFn::Sub, lengths, size)?;
-    let before = x.with_number(BinaryFn::Add, last, 1.0)?;
-    // The longest sequence has the total length; a batch of one is all of that length.
-    let uniform = batch.is(1).then(|| total.clone() - length).filter(|before| *before == past);
-    Ok(Place { before: Some(before), uniform, keys })
+    let count = x.size(&length, DType::I64)?;
+    let mut before = x.binary(BinaryFn::Sub, ends, count)?;
+    if padded {
+        let goes_on = x.size(&goes_on, DType::I64)?;
+        before = x.binary(BinaryFn::Mul, before, goes_on)?;
+    }
+    let uniform = even.then_some(earlier);
+    Ok(Place { ends, before: Some(before), uniform, keys, padded })
 }
 
 impl Place {
@@ -150,12 +184,7 @@ impl Place {
         let flat = x.reshape(rows, vec![batch.clone() * length, heads, size])?;
         let moved = x.add(op::Gather { axis: 0 }, &[flat, number])?;
         let moved = x.transpose(moved, vec![0, 2, 1, 3])?;
-        let every = |x: &mut Use<'_, '_, '_>, v: V| {
-            let shape = x.shape(v);
-            let one = Dim::from(1i64);
-            x.reshape(v, vec![shape[0].clone(), one.clone(), shape[1].clone(), one])
-        };
-        let fresh = every(x, fresh)?;
+        let fresh = for_heads(x, fresh)?;
         let old = match past {
             None => zero,
             Some(past) => {
@@ -166,14 +195,15 @@ impl Place {
                 let pad = op::Pad { before: vec![none; 4], after: amounts, mode };
                 let wide = x.add(pad, &[past, zero])?;
                 let old = x.binary(BinaryFn::Less, key, before)?;
-                let old = every(x, old)?;
+                let old = for_heads(x, old)?;
                 x.select(old, wide, zero)?
             }
         };
         x.select(fresh, moved, old)
     }
 
-    /// Which keys each query sees: none after itself if `causal`, and none `window` or more before.
+    /// Which keys each query sees: none after the end of its sequence, none after itself if `causal`,
+    /// and none `window` or more before.
     fn sees(
         &self,
         x: &mut Use<'_, '_, '_>,
@@ -182,31 +212,23 @@ impl Place {
         causal: bool,
     ) -> Result<(), Fault> {
         let window = x.int_or("local_window_size", -1)?;
-        let aligned = self
+        let all = self
             .uniform
             .as_ref()
             .is_some_and(|before| before.clone() + length.clone() == self.keys);
-        scoring.causal = causal && aligned;
-        if (aligned || !causal) && window < 0 && self.uniform.is_some() {
-            return Ok(());
-        }
-        let shape = |x: &mut Use<'_, '_, '_>, v: V| {
-            let shape = x.shape(v);
-            let one = Dim::from(1i64);
-            x.reshape(v, vec![shape[0].clone(), one.clone(), shape[1].clone(), one])
-        };
+        scoring.causal = causal && all;
         let query = self.positions(x, length.clone())?;
-        let query = shape(x, query)?;
+        let query = for_heads(x, query)?;
         let key = counted(x, self.keys.clone(), 3, 4)?;
-        if causal && !aligned {
+        if causal && !all {
             let sees = x.binary(BinaryFn::LessEqual, key, query)?;
             scoring.and(x, sees)?;
         }
-        if let (false, Some(before)) = (causal, self.before) {
-            // Not beyond the end of the sequence.
-            let before = x.along(before, 0, 4)?;
-            let count = x.add(op::SizeOf { dims: vec![length.clone()], scalar: true }, &[])?;
-            let end = x.binary(BinaryFn::Add, before, count)?;
+        // In order, none but the padding itself sees padding: a sequence by itself needs no mask then.
+        let alone = self.uniform.is_some() && self.before.is_some();
+        let ends = if causal { self.padded && !alone } else { self.padded || !alone };
+        if ends {
+            let end = x.along(self.ends, 0, 4)?;
             let sees = x.binary(BinaryFn::Less, key, end)?;
             scoring.and(x, sees)?;
         }
@@ -214,9 +236,17 @@ impl Place {
             let distance = x.binary(BinaryFn::Sub, query, key)?;
             let sees = x.with_number(BinaryFn::Less, distance, window as f64)?;
             scoring.and(x, sees)?;
+            scoring.blind = ends;
         }
         Ok(())
     }
+}
+
+/// `[batch or 1, length]` as `[batch or 1, 1, length, 1]`.
+fn for_heads(x: &mut Use<'_, '_, '_>, v: V) -> Result<V, Fault> {
+    let shape = x.shape(v);
+    let one = Dim::from(1i64);
+    x.reshape(v, vec![shape[0].clone(), one.clone(), shape[1].clone(), one])
 }
 
 /// `query[, key, value][, past key, past value], lengths − 1, total[, cosines, sines][,
@@ -243,6 +273,7 @@ fn attend(x: &mut Use<'_, '_, '_>) -> Results {
             Some(positions) => positions,
             None => place.positions(x, length.clone())?,
         };
+        within_tables(x, positions, tables)?;
         let turned = match &x.shape(tables[0])[..] {
             [_, half] => half.clone() * Dim::from(2i64),
             _ => return Err(Fault::malformed("cosines must be a matrix")),

@@ -3,11 +3,12 @@
 //! Invariant: a mask stretches to `[batch, heads, queries, keys]`; what hides by adding a finite
 //! number is added, what hides altogether is a condition.
 
+use super::super::attention::{guarded, part};
 use super::super::fault::Fault;
 use super::super::node::Use;
 use super::super::shape::counted;
 use crate::import::build::V;
-use kiln_ir::op::{self, BinaryFn, UnaryFn};
+use kiln_ir::op::{self, BinaryFn, ReduceFn, UnaryFn};
 use kiln_tensor::{DType, Dim};
 
 /// Operands by heads, `[batch, heads, length, size]`.
@@ -25,6 +26,8 @@ pub(super) struct Scoring {
     pub(super) causal: bool,
     /// Which keys are seen.
     pub(super) sees: Option<V>,
+    /// Whether they may be none, in which case the result is 0.
+    pub(super) blind: bool,
     /// What is added to scores.
     pub(super) added: Option<V>,
     /// Scores are bent to stay below it, unless it is 0.
@@ -80,7 +83,11 @@ impl Scoring {
             operands.push(x.fitting(mask, &[&q[..3], &k[2..3]].concat())?);
         }
         let attention = op::Attention { scale: self.scale, causal: self.causal };
-        Ok((x.add(attention, &operands)?, None))
+        let result = x.add(attention, &operands)?;
+        match self.sees.filter(|_| self.blind) {
+            Some(sees) => Ok((guarded(x, result, sees)?, None)),
+            None => Ok((result, None)),
+        }
     }
 
     fn spelled_out(&self, x: &mut Use<'_, '_, '_>, heads: &Heads) -> Result<(V, [V; 2]), Fault> {
@@ -131,7 +138,9 @@ impl Scoring {
         }
         weights = x.add(op::Softmax { axis: 3 }, &[weights])?;
         if self.sink.is_some() {
-            weights = crate::import::attention::part(x, weights, Dim::from(0i64), keys.clone(), 1)?;
+            weights = part(x, weights, Dim::from(0i64), keys.clone(), 1)?;
+        } else if let Some(sees) = sees.filter(|_| self.blind) {
+            weights = guarded(x, weights, sees)?;
         }
         let groups = vec![q[0].clone(), own, group, q[2].clone(), keys];
         let grouped = x.reshape(weights, groups)?;
@@ -157,8 +166,52 @@ pub(super) fn causal(
     x.binary(BinaryFn::LessEqual, key, last)
 }
 
-/// What an integer mask adds to scores: the length of each sequence `[batch]`, the ends and then
-/// the starts `[2·batch]`, or 0 for what is hidden: `[batch, keys]`, `[batch, queries, keys]`.
+/// Where the keys of each sequence end, by a mask of one number for each, and where they start, if
+/// that follows (`[2·batch]`). What follows in a mask of `3·batch + 2` is where packed sequences
+/// start, which these are not. Both are `[batch, 1, 1, 1]`.
+fn bounds(x: &mut Use<'_, '_, '_>, mask: V, batch: &Dim) -> Result<(V, Option<V>), Fault> {
+    let length = x.shape(mask)[0].clone();
+    let times = |count: i64| batch.clone() * Dim::from(count);
+    let forms = [times(1), times(2), times(3) + Dim::from(2i64)];
+    let form = forms.iter().position(|form| *form == length);
+    if forms.iter().all(|form| x.facts().equal(form, &length) == Some(false)) {
+        let message = format!("a mask of {length} numbers is not one for each of {batch}");
+        return Err(Fault::unsupported(message, "give a mask of keys: [batch, keys]"));
+    }
+    let mask = x.cast(mask, DType::I64)?;
+    let last = x.size(&(length.clone() - Dim::from(1i64)), DType::I64)?;
+    let taken = |x: &mut Use<'_, '_, '_>, number: V| {
+        // What is beyond the mask is not used.
+        let inside = if form.is_some() { number } else { x.binary(BinaryFn::Min, number, last)? };
+        x.add(op::Gather { axis: 0 }, &[mask, inside])
+    };
+    let number = counted(x, batch.clone(), 0, 1)?;
+    let ends = taken(x, number)?;
+    let ends = x.along(ends, 0, 4)?;
+    if matches!(form, Some(0 | 2)) {
+        return Ok((ends, None));
+    }
+    let size = x.size(batch, DType::I64)?;
+    let number = x.binary(BinaryFn::Add, number, size)?;
+    let mut starts = taken(x, number)?;
+    if form.is_none() {
+        // Which form it is follows from sizes that only a run tells.
+        let forms = x.vector(forms.to_vec())?;
+        let length = x.size(&length, DType::I64)?;
+        let is = x.binary(BinaryFn::Equal, forms, length)?;
+        let fitting = x.cast(is, DType::I64)?;
+        let fitting = x.reduce(ReduceFn::Sum, fitting, vec![0], false)?;
+        let what = "how many of batch, 2·batch and 3·batch + 2 the mask's length equals";
+        x.within(fitting, what, [&Dim::from(1i64), &Dim::from(3i64)])?;
+        let pairs = x.part(is, 0, 1i64, 1i64)?;
+        let zero = x.scalar(DType::I64, 0.0)?;
+        starts = x.select(pairs, starts, zero)?;
+    }
+    Ok((ends, Some(x.along(starts, 0, 4)?)))
+}
+
+/// What an integer mask adds to scores: of numbers for each sequence, which [`bounds`] reads, or of 0
+/// for what is hidden: `[batch, keys]`, `[batch, queries, keys]`.
 pub(super) fn padding(
     x: &mut Use<'_, '_, '_>,
     mask: V,
@@ -169,29 +222,16 @@ pub(super) fn padding(
     let filter = x.float_or("mask_filter_value", -10000.0)?;
     let shape = x.shape(mask);
     let sees = match &shape[..] {
-        [length] => {
+        [_] => {
             let key = counted(x, keys.clone(), 3, 4)?;
-            let both = *length == batch.clone() * Dim::from(2i64) && !batch.is(0);
-            let known = length.as_const().is_some() && batch.as_const().is_some();
-            if known && !both && length != batch {
-                let message = format!("a mask of {length} numbers is not one for each of {batch}");
-                return Err(Fault::unsupported(message, "give a mask of keys: [batch, keys]"));
-            }
-            let mask = x.cast(mask, DType::I64)?;
-            let bound = |x: &mut Use<'_, '_, '_>, start: Dim| {
-                let part =
-                    op::Slice { starts: vec![start], sizes: vec![batch.clone()], steps: vec![1] };
-                let part = if both { x.add(part, &[mask])? } else { x.with_dim(mask, 0, batch)? };
-                x.along(part, 0, 4)
-            };
-            let end = bound(x, Dim::from(0i64))?;
+            let (end, start) = bounds(x, mask, batch)?;
             let before_end = x.binary(BinaryFn::Less, key, end)?;
-            if both {
-                let start = bound(x, batch.clone())?;
-                let after_start = x.binary(BinaryFn::GreaterEqual, key, start)?;
-                x.binary(BinaryFn::And, before_end, after_start)?
-            } else {
-                before_end
+            match start {
+                Some(start) => {
+                    let after_start = x.binary(BinaryFn::GreaterEqual, key, start)?;
+                    x.binary(BinaryFn::And, before_end, after_start)?
+                }
+                None => before_end,
             }
         }
         [batch, keys] => {

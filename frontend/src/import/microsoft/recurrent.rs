@@ -1,6 +1,7 @@
 //! The LSTM with quantised weights.
 //!
-//! Invariant: rounding is ONNX Runtime's: of the sequence all at once, of the state at every step.
+//! Invariant: rounding is ONNX Runtime's: of the sequence all at once, up to the last step that any
+//! sequence of the batch has, of the state at every step.
 
 use super::super::fault::Fault;
 use super::super::loops::repeat;
@@ -11,7 +12,7 @@ use super::super::recurrent::{Layer, lstm_layer};
 use super::super::slicing::reversed;
 use super::Results;
 use crate::import::build::V;
-use kiln_ir::op::{self, BinaryFn, Direction};
+use kiln_ir::op::{self, BinaryFn, Direction, ReduceFn};
 use kiln_tensor::{DType, Dim};
 
 pub(super) const OPERATORS: &[Entry] = &[microsoft("DynamicQuantizeLSTM", dynamic_quantize_lstm)];
@@ -39,9 +40,26 @@ fn weights(x: &mut Use<'_, '_, '_>, v: V, scale: V, zero: V) -> Result<V, Fault>
     x.transpose(numbers, vec![0, 2, 1])
 }
 
+/// The sequence with zeros, which every range holds, at the steps that are none of any sequence.
+fn up_to_last(x: &mut Use<'_, '_, '_>, sequence: V, lengths: V) -> Result<V, Fault> {
+    let lengths = x.cast(lengths, DType::I64)?;
+    let axes = (0..x.rank(lengths)).collect();
+    let longest = x.reduce(ReduceFn::Max, lengths, axes, false)?;
+    let time = x.shape(sequence)[0].clone();
+    let step = x.counter(&time, DType::I64, 0, 3)?;
+    let read = x.binary(BinaryFn::Less, step, longest)?;
+    let zero = x.scalar(x.dtype(sequence), 0.0)?;
+    x.select(read, sequence, zero)
+}
+
 fn dynamic_quantize_lstm(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
-    let (rounded, scale, zero) = dynamically_quantized(x, operand)?;
+    x.of_rank(operand, 3, "the sequence")?;
+    let read = match x.optional(4) {
+        Some(lengths) => up_to_last(x, operand, lengths)?,
+        None => operand,
+    };
+    let (rounded, scale, zero) = dynamically_quantized(x, read)?;
     let operand = dequantized(x, rounded, scale, Some(zero), x.dtype(scale))?;
     let (w, scale, zero) = (x.input(1)?, x.input(8)?, x.input(9)?);
     let w = weights(x, w, scale, zero)?;
@@ -132,12 +150,16 @@ fn one_direction(
         let (before, kept) = (carried[0], carried[1]);
         let dtype = x.dtype(before);
         let zero = x.scalar(dtype, 0.0)?;
-        // Beyond its end a sequence has no result, its state stays, and is not rounded with others.
-        let lasts = match ends {
-            Some(ends) => Some(x.binary(BinaryFn::Less, at, ends)?),
-            None => None,
+        // Beyond its end a sequence has no result, and its state stays; that is rounded with the
+        // others once more.
+        let (lasts, seen) = match ends {
+            Some(ends) => {
+                let ended = x.binary(BinaryFn::Less, ends, at)?;
+                let lasts = x.binary(BinaryFn::Less, at, ends)?;
+                (Some(lasts), x.select(ended, zero, before)?)
+            }
+            None => (None, before),
         };
-        let seen = lasts.map_or(Ok(before), |lasts| x.select(lasts, before, zero))?;
         let (rounded, scale, middle) = dynamically_quantized(x, seen)?;
         let known = dequantized(x, rounded, scale, Some(middle), dtype)?;
         let mut operands = vec![now, w, r, b, known, kept];

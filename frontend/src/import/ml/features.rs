@@ -151,8 +151,8 @@ fn normalize(x: &mut Use<'_, '_, '_>) -> Results {
     Ok(vec![x.binary(BinaryFn::Div, v, divisor)?])
 }
 
-/// A new last dimension with 1 at the category. A value of no category gives zeros; whether that
-/// is an error (`zeros` is 0) would only be known when the model runs.
+/// A new last dimension with 1 at the category. A value of no category gives zeros, or is an error
+/// if `zeros` is 0.
 fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     let operand = x.input(0)?;
     let (ints, strings) = (integers(x, "cats_int64s")?, x.strings("cats_strings")?);
@@ -166,13 +166,20 @@ fn one_hot(x: &mut Use<'_, '_, '_>) -> Results {
     }
     let mut shape = x.shape(operand);
     shape.push(Dim::from(1i64));
-    let column = x.reshape(operand, shape)?;
+    let column = x.reshape(operand, shape.clone())?;
     let (column, categories) = if of_strings {
         (column, texts(x, &strings)?)
     } else {
         (x.cast(column, DType::I64)?, places(x, &ints)?)
     };
     let hot = x.binary(BinaryFn::Equal, column, categories)?;
+    if !x.flag("zeros", true)? {
+        let ones = x.cast(hot, DType::I64)?;
+        let count = x.reduce(ReduceFn::Sum, ones, vec![shape.len() - 1], false)?;
+        let all = x.shape(categories).first().cloned().unwrap_or_default();
+        let what = "how many categories an element equals (`zeros` is 0)";
+        x.within(count, what, [&Dim::from(1i64), &all])?;
+    }
     Ok(vec![x.cast(hot, DType::F32)?])
 }
 
