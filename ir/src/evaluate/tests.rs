@@ -215,7 +215,9 @@ fn data_gives_symbols_their_values() {
     let sizes = |value: i64| Tensor::from_slice(vec![1], &[value]).unwrap();
     let result = evaluate(&graph, &[floats(&[6], &[1.0; 6]), sizes(3)]).unwrap();
     assert_eq!(result[0].sizes(), [3, 2]);
-    for (value, expected) in [(2, "4 must be 6"), (5, "`k` is 5"), (-1, "`k` is -1")] {
+    for (value, expected) in
+        [(2, "2*k = 4 and n = 6 must be equal"), (5, "`k` is 5"), (-1, "`k` is -1")]
+    {
         let error = evaluate(&graph, &[floats(&[6], &[1.0; 6]), sizes(value)]).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
