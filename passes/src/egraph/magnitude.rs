@@ -4,7 +4,11 @@
 //! aside, so that what is multiplied by it is off by one more rounding and nothing else. Halves have no
 //! such range, and no digits to spare: constants of theirs are never merged.
 
+use crate::region::Region;
+use kiln_ir::op::{BinaryFn, Op};
+use kiln_ir::{Graph, Node, ValueId};
 use kiln_tensor::{DType, Tensor};
+use std::collections::BTreeSet;
 
 /// How large and small the numbers of a constant are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +41,39 @@ impl Magnitude {
             _ => Magnitude::Any,
         }
     }
+}
+
+/// The magnitudes of those of a region's inputs that are constants of the whole graph; if they are looked
+/// at, then where a rule may ask.
+pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Option<Magnitude>> {
+    let graph = &region.graph;
+    let is_constant: BTreeSet<ValueId> = (graph.inputs().iter().zip(&region.constant))
+        .filter_map(|(&input, &constant)| constant.then_some(input))
+        .chain(graph.nodes().filter_map(|(_, node)| match node.op {
+            Op::Constant(_) => Some(node.outputs[0]),
+            _ => None,
+        }))
+        .collect();
+    let is_scale = |node: &Node| {
+        matches!(&node.op, Op::Binary(binary) if matches!(binary.f, BinaryFn::Mul | BinaryFn::Div))
+            && node.inputs.iter().any(|input| is_constant.contains(input))
+    };
+    let scaled = graph.nodes().any(|(_, node)| is_scale(node));
+    let mut asked: BTreeSet<ValueId> = BTreeSet::new();
+    for (_, node) in graph.nodes().filter(|_| look) {
+        let asks = match node.op {
+            Op::Binary(_) => true,
+            Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => scaled,
+            _ => false,
+        };
+        asked.extend(node.inputs.iter().filter(|_| asks));
+    }
+    let magnitude = |(number, input)| {
+        let tensor = whole.constant_of(region.inputs[number])?;
+        let asked = asked.contains(input);
+        Some(if asked { Magnitude::of(tensor) } else { Magnitude::Any })
+    };
+    graph.inputs().iter().enumerate().map(magnitude).collect()
 }
 
 /// Whether `x/c` may be written as `x·(1/c)`.

@@ -34,11 +34,10 @@ pub use report::{RegionReport, Report, Round};
 use crate::PassError;
 use crate::region::{self, Part, Region};
 use crate::simplify::{Rebuild, inline, simplify};
-use kiln_ir::op::{BinaryFn, Op};
-use kiln_ir::{Graph, Node, ValueId};
+use kiln_ir::{Graph, ValueId};
 use magnitude::Magnitude;
 use rule::{Class, Rule, Theme};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bounds and choices of the e-graph.
@@ -160,8 +159,9 @@ impl Setting<'_> {
         done: &mut Done,
     ) -> Result<Graph, PassError> {
         let number = report.regions.len();
-        let constant = self.constants(whole, region);
-        let key = (region.key.clone(), constant);
+        // Weights are long, and only what is rewritten is asked about them.
+        let look = self.round == Round::Rewrite;
+        let key = (region.key.clone(), magnitude::of_constants(whole, region, look));
         if let Some((first, graph)) = done.get(&key) {
             report.regions.push(RegionReport::same_as(self.round, *first, &region.graph));
             return Ok(graph.clone());
@@ -178,39 +178,6 @@ impl Setting<'_> {
         report.regions.push(entry);
         done.insert(key, (number, graph.clone()));
         Ok(graph)
-    }
-
-    /// The magnitudes of those of a region's inputs that are constants, looked at where a rule may ask:
-    /// weights are long.
-    fn constants(&self, whole: &Graph, region: &Region) -> Vec<Option<Magnitude>> {
-        let graph = &region.graph;
-        let is_constant: BTreeSet<ValueId> = (graph.inputs().iter().zip(&region.constant))
-            .filter_map(|(&input, &constant)| constant.then_some(input))
-            .chain(graph.nodes().filter_map(|(_, node)| match node.op {
-                Op::Constant(_) => Some(node.outputs[0]),
-                _ => None,
-            }))
-            .collect();
-        let is_scale = |node: &Node| {
-            matches!(&node.op, Op::Binary(binary) if matches!(binary.f, BinaryFn::Mul | BinaryFn::Div))
-                && node.inputs.iter().any(|input| is_constant.contains(input))
-        };
-        let scaled = graph.nodes().any(|(_, node)| is_scale(node));
-        let mut asked: BTreeSet<ValueId> = BTreeSet::new();
-        for (_, node) in graph.nodes().filter(|_| self.round == Round::Rewrite) {
-            let asks = match node.op {
-                Op::Binary(_) => true,
-                Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => scaled,
-                _ => false,
-            };
-            asked.extend(node.inputs.iter().filter(|_| asks));
-        }
-        let magnitude = |(number, input)| {
-            let tensor = whole.constant_of(region.inputs[number])?;
-            let asked = asked.contains(input);
-            Some(if asked { Magnitude::of(tensor) } else { Magnitude::Any })
-        };
-        graph.inputs().iter().enumerate().map(magnitude).collect()
     }
 }
 
