@@ -170,23 +170,16 @@ impl<'m> Resolver<'m> {
                 let meant = proto.attribute.iter().filter_map(|own| referred(own, frame));
                 self.bytes = self.bytes.saturating_add(weight(proto, &frame.path, meant));
             }
+            let key = (canonical_domain(proto.domain()), proto.op_type(), proto.overload());
+            let function = self.functions.get(&key).copied();
+            self.bytes = self.bytes.saturating_add(function.map_or(0, signature));
             let site = site(proto, frame);
             if let Some((message, help)) = self.too_large() {
                 self.problem(site, ProblemKind::Function, &message, help);
                 return;
             }
-            let key = (canonical_domain(proto.domain()), proto.op_type(), proto.overload());
-            match self.functions.get(&key).copied() {
-                Some(function) => {
-                    self.bytes = self.bytes.saturating_add(signature(function));
-                    match self.too_large() {
-                        Some((message, help)) => {
-                            self.problem(site, ProblemKind::Function, &message, help);
-                            return;
-                        }
-                        None => self.call(proto, key, function, site, frame, nodes),
-                    }
-                }
+            match function {
+                Some(function) => self.call(proto, key, function, site, frame, nodes),
                 None => {
                     let inputs = self.inputs(proto, &site);
                     let attributes = self.attributes(proto, frame, &site);
