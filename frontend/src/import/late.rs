@@ -7,7 +7,7 @@ use super::build::{Builder, V};
 use super::contents::MOST_ELEMENTS;
 use super::fault::Fault;
 use super::node::Use;
-use kiln_ir::op::{self, BinaryFn, Op, UnaryFn};
+use kiln_ir::op::{self, BinaryFn, Op};
 use kiln_tensor::{Bounds, DType, Dim};
 
 impl Use<'_, '_, '_> {
@@ -133,20 +133,6 @@ impl Use<'_, '_, '_> {
         self.importer.build.add_node(check, &[], Vec::new()).map(drop)
     }
 
-    /// A run in which a number is 0 ends with an error, which says that `holds` does not.
-    pub(super) fn not_zero(&mut self, v: V, holds: &str) -> Result<(), Fault> {
-        let zero = self.with_number(BinaryFn::Equal, v, 0.0)?;
-        let differs = self.unary(UnaryFn::Not, zero)?;
-        let differs = self.cast(differs, DType::I64)?;
-        self.importer.build.name(differs, holds);
-        let differs = self.sizes(differs)?.pop().ok_or(Fault::Silent)?;
-        match differs.as_const() {
-            Some(0) => Err(Fault::malformed(format!("`{holds}` does not hold"))),
-            Some(_) => Ok(()),
-            None => self.check(differs, Dim::from(1i64)),
-        }
-    }
-
     /// Axes that are data, counted from the start: `i64[n]`, each less than `rank` and another.
     pub(super) fn late_axes(&mut self, axes: V, rank: usize) -> Result<V, Fault> {
         let count = self.count(axes)?;
@@ -160,9 +146,8 @@ impl Use<'_, '_, '_> {
             let marked = self.among(axes, rank)?;
             let marked = self.cast(marked, DType::I64)?;
             let distinct = self.reduce(op::ReduceFn::Sum, marked, vec![0], false)?;
-            self.importer.build.name(distinct, "distinct_axes");
-            let distinct = self.sizes(distinct)?.pop().ok_or(Fault::Silent)?;
-            self.check(distinct, Dim::from(count))?;
+            let count = Dim::from(count);
+            self.within(distinct, "the number of distinct axes", [&count, &count])?;
         }
         Ok(axes)
     }

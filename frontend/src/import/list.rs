@@ -156,7 +156,7 @@ fn split_to_sequence(x: &mut Use<'_, '_, '_>) -> Results {
             x.filled(DType::I64, 1.0, vec![size])?
         }
         Some(split) if x.rank(split) == 0 => {
-            x.not_zero(split, "split_is_not_0")?;
+            x.not_zero(split, "a part")?;
             let split = x.sizes(split)?.pop().ok_or(Fault::Silent)?;
             let whole = x.add(op::SizeOf { dims: vec![size.clone()], scalar: true }, &[])?;
             let each = x.add(op::SizeOf { dims: vec![split.clone()], scalar: true }, &[])?;

@@ -7,7 +7,7 @@
 use super::build::V;
 use super::fault::Fault;
 use super::node::Use;
-use kiln_ir::op;
+use kiln_ir::op::{self, UnaryFn};
 use kiln_routine::Routine;
 use kiln_tensor::{DType, Dim};
 
@@ -50,12 +50,17 @@ impl Use<'_, '_, '_> {
         [least, most]: [&Dim; 2],
     ) -> Result<(), Fault> {
         if let Ok(known) = self.integers(numbers, what) {
-            let fits = |number: i64| {
+            let mut fits = |number: i64| {
                 let number = Dim::from(number);
-                self.facts().at_least(&number, least) == Some(true)
-                    && self.facts().at_least(most, &number) == Some(true)
+                let sides = [(&number, least), (most, &number)];
+                let sides = sides.map(|(high, low)| self.facts().at_least(high, low));
+                if sides.contains(&Some(false)) { Some(false) } else { sides[0].and(sides[1]) }
             };
-            if known.into_iter().all(fits) {
+            if let Some(&number) = known.iter().find(|&&number| fits(number) == Some(false)) {
+                let message = format!("{what} must be from {least} to {most}, but is {number}");
+                return Err(Fault::malformed(message));
+            }
+            if known.into_iter().all(|number| fits(number).is_some()) {
                 return Ok(());
             }
         }
@@ -63,5 +68,16 @@ impl Use<'_, '_, '_> {
         let bounds = self.vector(vec![least.clone(), most.clone()])?;
         self.call(Routine::Within { what: what.to_owned() }, &[numbers, bounds], Vec::new())?;
         Ok(())
+    }
+
+    /// Says that a number is not 0. `what` names it to people.
+    pub(super) fn not_zero(&mut self, v: V, what: &str) -> Result<(), Fault> {
+        let mut size = self.unary(UnaryFn::Abs, v)?;
+        if self.dtype(v).is_float() {
+            size = self.unary(UnaryFn::Ceil, size)?;
+        }
+        let size = self.cast(size, DType::I64)?;
+        let what = format!("the size of {what}");
+        self.within(size, &what, [&Dim::from(1i64), &Dim::from(i64::MAX)])
     }
 }

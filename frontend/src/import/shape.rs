@@ -133,7 +133,7 @@ fn late_range_length(x: &mut Use<'_, '_, '_>, start: V, limit: V, delta: V) -> R
         *bound = x.cast(one, DType::F64)?;
     }
     let [start, limit, delta] = bounds;
-    x.not_zero(delta, "delta_is_not_0")?;
+    x.not_zero(delta, "the step")?;
     let span = x.binary(BinaryFn::Sub, limit, start)?;
     let count = x.binary(BinaryFn::Div, span, delta)?;
     let count = x.unary(UnaryFn::Ceil, count)?;

@@ -152,7 +152,7 @@ fn late_cut(
     let size = x.add(op::SizeOf { dims: vec![size], scalar: true }, &[])?;
     let step = match step {
         Some(step) => {
-            x.not_zero(step, "step_is_not_0")?;
+            x.not_zero(step, "a step")?;
             step
         }
         None => x.scalar(DType::I64, 1.0)?,

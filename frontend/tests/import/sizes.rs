@@ -43,14 +43,18 @@ fn what_is_data_is_held_to_the_rules_when_the_model_runs() {
     let cases = [
         ("CumSum x,a > y", "a i64[] 5", "index 5"),
         ("Unsqueeze x,a > y", "a i64[1] 7", "index 7"),
-        ("Unsqueeze x,a > y", "a i64[2] 1 1", "distinct_axes"),
+        ("Unsqueeze x,a > y", "a i64[2] 1 1", "the number of distinct axes must be 2, but is 1"),
         ("Squeeze x,a > y", "a i64[1] -9", "index -9"),
         ("ReduceSum x,a > y", "a i64[1] -7", "index -7"),
-        ("ReduceSum x,a > y", "a i64[2] 0 -2", "distinct_axes"),
+        ("ReduceSum x,a > y", "a i64[2] 0 -2", "the number of distinct axes must be 2, but is 1"),
         ("Slice x,zero,three,a > y", "a i64[1] 5", "index 5"),
-        ("Slice x,zero,three,zero,a > y", "a i64[1] 0", "step_is_not_0"),
-        ("Range none,nine,a > y", "a i64[] 0", "delta_is_not_0"),
-        ("SplitToSequence x,a > y", "a i64[] 0", "split_is_not_0"),
+        (
+            "Slice x,zero,three,zero,a > y",
+            "a i64[1] 0",
+            "the size of a step must be at least 1, but is 0",
+        ),
+        ("Range none,nine,a > y", "a i64[] 0", "the size of the step must be at least 1, but is 0"),
+        ("SplitToSequence x,a > y", "a i64[] 0", "the size of a part must be at least 1, but is 0"),
         ("Pad x,pads,_,a > y", "a i64[1] 9", "index 9"),
         ("Compress x,a > y axis=0", "a bool[5] 0 0 0 0 1", "index 4"),
     ];

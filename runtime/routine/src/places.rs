@@ -55,9 +55,15 @@ pub(super) fn within([numbers, bounds]: &[Tensor; 2], what: &str) -> Result<(), 
     let mut numbers = numbers.to_i64().into_iter().enumerate();
     match numbers.find(|(_, number)| !(least..=most).contains(number)) {
         None => Ok(()),
-        Some((place, number)) => Err(RoutineError::new(format!(
-            "{what} must be from {least} to {most}, but is {number} (element {place})"
-        ))),
+        Some((place, number)) => {
+            let wanted = match most {
+                i64::MAX => format!("at least {least}"),
+                _ if least == most => format!("{least}"),
+                _ => format!("from {least} to {most}"),
+            };
+            let message = format!("{what} must be {wanted}, but is {number} (element {place})");
+            Err(RoutineError::new(message))
+        }
     }
 }
 
@@ -104,6 +110,14 @@ mod tests {
         assert_eq!(
             message(&[-1], &[0, 5]).as_deref(),
             Some("the length must be from 0 to 5, but is -1 (element 0)")
+        );
+        assert_eq!(
+            message(&[0], &[1, i64::MAX]).as_deref(),
+            Some("the length must be at least 1, but is 0 (element 0)")
+        );
+        assert_eq!(
+            message(&[0], &[2, 2]).as_deref(),
+            Some("the length must be 2, but is 0 (element 0)")
         );
         assert!(message(&[0], &[0]).is_some());
     }
