@@ -91,7 +91,7 @@ impl Error {
     pub fn help(&self) -> Option<&'static str> {
         Some(match self {
             Error::Import(error) => return error.help(),
-            Error::Run(RunError::Unequal { .. } | RunError::Unstretchable { .. }) => {
+            Error::Run(RunError::Unequal { .. }) => {
                 "the model only works where these sizes are equal: give inputs of other shapes, or \
                  fix sizes with --dim NAME=N"
             }

@@ -120,24 +120,13 @@ pub(super) fn assign(
     Ok(())
 }
 
-/// Compares the sizes of a [`Check`], and tells those that differ by their names.
+/// Compares the sizes of a [`Check`].
 pub(super) fn check(op: &Check, symbols: &SymbolValues) -> Result<(), OpError> {
-    let value = |dim: &Dim| dim.evaluate(symbols).map_err(|error| OpError::new(error.to_string()));
     for (left, right) in op.left.iter().zip(&op.right) {
-        let (left_value, right_value) = (value(left)?, value(right)?);
-        if left_value == right_value {
-            continue;
+        let unequal = left.unequal(right, symbols);
+        if let Some(unequal) = unequal.map_err(|error| OpError::new(error.to_string()))? {
+            return Err(OpError::new(unequal.to_string()));
         }
-        return Err(OpError::new(match left.as_misfit().filter(|_| right.is(0)) {
-            Some((symbol, other)) => {
-                let (size, other) = (value(&Dim::symbol(symbol.clone()))?, value(&other)?);
-                format!(
-                    "sizes {size} (`{symbol}`) and {other} do not broadcast: they must be equal, or \
-                     one of them 1"
-                )
-            }
-            None => format!("{left} = {left_value} and {right} = {right_value} must be equal"),
-        }));
     }
     Ok(())
 }

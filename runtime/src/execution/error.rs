@@ -5,7 +5,7 @@
 use crate::arena::ArenaError;
 use crate::threads::ThreadError;
 use kiln_routine::RoutineError;
-use kiln_tensor::{Bounds, DType, DimError, Symbol, TensorError};
+use kiln_tensor::{Bounds, DType, DimError, Symbol, TensorError, Unequal};
 use thiserror::Error;
 
 /// Why a run ended without results.
@@ -92,34 +92,13 @@ pub enum RunError {
         /// The size, or what is known of it.
         value: String,
     },
-    /// A size is neither 1 nor what it should stretch to.
-    #[error(
-        "node `{node}`: sizes {size} (`{symbol}`) and {other} do not broadcast: they must be \
-         equal, or one of them 1"
-    )]
-    Unstretchable {
-        /// The node.
-        node: String,
-        /// What the model calls the size.
-        symbol: String,
-        /// The size.
-        size: i64,
-        /// What it should stretch to.
-        other: i64,
-    },
     /// Two sizes that a node needs to be equal are not.
-    #[error("node `{node}`: {left} = {left_value} and {right} = {right_value} must be equal")]
+    #[error("node `{node}`: {sizes}")]
     Unequal {
         /// The node.
         node: String,
-        /// One size.
-        left: String,
-        /// Its value.
-        left_value: i64,
-        /// The other.
-        right: String,
-        /// Its value.
-        right_value: i64,
+        /// The sizes.
+        sizes: Unequal,
     },
     /// Iterations of a loop that gave results of different shapes.
     #[error("node `{node}`: iterations gave shapes {first:?} and {other:?}, which do not stack")]

@@ -193,27 +193,11 @@ impl<'r, 'o> Run<'r, 'o> {
     }
 
     fn check_equal(&self, left: &Dim, right: &Dim, source: &str) -> Result<(), RunError> {
-        let place = || format!("node `{source}`");
-        let left_value = evaluate(left, &self.symbols, place)?;
-        let right_value = evaluate(right, &self.symbols, place)?;
-        if left_value == right_value {
-            return Ok(());
+        match left.unequal(right, &self.symbols) {
+            Ok(None) => Ok(()),
+            Ok(Some(sizes)) => Err(RunError::Unequal { node: source.to_owned(), sizes }),
+            Err(error) => Err(RunError::Size { place: format!("node `{source}`"), error }),
         }
-        if let (true, Some((symbol, other))) = (right.is(0), left.as_misfit()) {
-            return Err(RunError::Unstretchable {
-                node: source.to_owned(),
-                size: evaluate(&Dim::symbol(symbol.clone()), &self.symbols, place)?,
-                symbol: symbol.to_string(),
-                other: evaluate(&other, &self.symbols, place)?,
-            });
-        }
-        Err(RunError::Unequal {
-            node: source.to_owned(),
-            left: left.to_string(),
-            left_value,
-            right: right.to_string(),
-            right_value,
-        })
     }
 
     /// Gives a symbol the value that a node found, and memory to the buffers whose sizes are then known.

@@ -9,7 +9,7 @@ mod objects;
 mod storage;
 mod tensor;
 
-pub use dim::{Atom, Bounds, Dim, DimError, Monomial, Symbol, SymbolTable, SymbolValues};
+pub use dim::{Atom, Bounds, Dim, DimError, Monomial, Symbol, SymbolTable, SymbolValues, Unequal};
 pub use dtype::{DType, Element, FloatFormat, Special};
 pub use objects::Objects;
 pub use storage::{ALIGNMENT, Storage};

@@ -8,8 +8,10 @@ mod form;
 mod growth;
 mod stretch;
 mod text;
+mod unequal;
 
 pub use bounds::{Bounds, SymbolTable};
+pub use unequal::Unequal;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
