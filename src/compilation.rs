@@ -36,6 +36,11 @@ impl Compilation {
         &self.plan.program
     }
 
+    /// The program with its kernels and their schedules.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// What the compiled model says of how it was made.
     pub fn notes(&self) -> &BTreeMap<String, String> {
         &self.notes

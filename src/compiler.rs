@@ -4,11 +4,13 @@
 //! phases and between pieces of code generation.
 
 use crate::generate::{self, tile_target};
+use crate::tune::Setting;
 use crate::{Backend, CancelToken, Compilation, CompileOptions, Error, Model, Phase, Source};
 use crate::{Phases, generate::generator};
 use kiln_backends::Target;
 use kiln_frontend::ImportOptions;
 use kiln_ir::Graph;
+use kiln_passes::tile::Book;
 use kiln_passes::{CostModel, EGraphOptions, Plan, PlanOptions, Report};
 use std::sync::Arc;
 
@@ -40,6 +42,12 @@ impl Compiler {
         Compiler { options, ..self }
     }
 
+    /// The same with these schedules.
+    pub fn schedules(mut self, schedules: Book) -> Self {
+        self.options.schedules = Arc::new(schedules);
+        self
+    }
+
     /// The same, stopped with [`Error::Cancelled`] once the token is cancelled.
     pub fn cancel(self, cancel: CancelToken) -> Self {
         Compiler { cancel, ..self }
@@ -53,6 +61,11 @@ impl Compiler {
     /// The machine that code is made for.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// What its code is for: which measurements hold for it.
+    pub fn setting(&self) -> Setting {
+        Setting::new(self.options.backend, &self.target, self.options.threads)
     }
 
     /// Compiles a model and makes it ready to run on this machine.
@@ -113,7 +126,9 @@ impl Compiler {
     /// The program of an optimised graph.
     pub fn plan(&self, graph: &Graph, phases: &mut Phases) -> Result<Plan, Error> {
         self.phase(Phase::Plan, phases, || {
-            Ok(kiln_passes::plan(graph, &self.tile_target(), &PlanOptions::default())?)
+            let schedules = Arc::clone(&self.options.schedules);
+            let options = PlanOptions { schedules, ..PlanOptions::default() };
+            Ok(kiln_passes::plan(graph, &self.tile_target(), &options)?)
         })
     }
 

@@ -5,6 +5,7 @@
 
 use crate::Backend;
 use crate::inspect::InspectError;
+use crate::tune::{DatabaseError, WorkerError};
 use kiln_backends::{CodegenError, TargetError};
 use kiln_frontend::{ImportError, ReadError, Report};
 use kiln_ir::EvaluateError;
@@ -60,6 +61,12 @@ pub enum Error {
     /// There is nothing to show at a level.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// The database of schedules cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Schedules cannot be measured.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
     /// Somebody cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -83,6 +90,8 @@ impl Error {
             Error::Evaluate(_) => "run/reference",
             Error::Tensor(_) => "run/tensor",
             Error::Inspect(_) => "inspect",
+            Error::Database(_) => "tune/database",
+            Error::Worker(_) => "tune/worker",
             Error::Cancelled => "cancelled",
         }
     }

@@ -55,7 +55,11 @@ pub(crate) fn code(
         .kernels
         .iter()
         .zip(&plan.program.kernels)
-        .map(|((kernel, schedule), entry)| Unit { kernel, schedule, symbol: &entry.symbol })
+        .map(|(planned, entry)| Unit {
+            kernel: &planned.kernel,
+            schedule: &planned.schedule,
+            symbol: &entry.symbol,
+        })
         .collect();
     let pieces: Vec<&[Unit<'_>]> = units.chunks(UNITS).collect();
     let objects = in_parallel(&pieces, |piece| {

@@ -38,6 +38,7 @@ mod source;
 pub mod statistics;
 pub mod tensor_file;
 mod tensor_info;
+pub mod tune;
 
 pub use compilation::Compilation;
 pub use compiler::Compiler;

@@ -147,6 +147,17 @@ impl Model {
         }
     }
 
+    /// What the model was compiled to, if that was done here.
+    pub(crate) fn compilation(&self) -> Option<&Compilation> {
+        match &self.form {
+            Form::Code(code) => match &code.origin {
+                Origin::Compilation(compilation) => Some(compilation),
+                Origin::Artefact(_) => None,
+            },
+            Form::Reference(_) => None,
+        }
+    }
+
     /// What the code was made by and for, as noted in the compiled model.
     pub fn notes(&self) -> Vec<(&str, &str)> {
         match &self.form {

@@ -3,13 +3,15 @@
 //! Invariant: equal options and equal input give byte-identical artefacts; whatever does not change
 //! the artefact (cancellation, progress) is not an option.
 
+use kiln_passes::tile::Book;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Who makes the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Backend {
     /// MLIR and LLVM: the fastest code. Present if the feature `llvm` is.
     Llvm,
@@ -56,6 +58,8 @@ pub struct CompileOptions {
     /// Threads that the model will run with; 0 for as many as the target has cores. It guides how
     /// work is cut up, and is the default when the model is loaded.
     pub threads: usize,
+    /// Schedules that were measured to be better than the model's; see [`crate::tune`].
+    pub schedules: Arc<Book>,
 }
 
 /// Stops a compilation or a run from another thread.

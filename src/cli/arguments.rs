@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use miette::{Result, miette};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Compiles ONNX models to machine code and runs them.
 #[derive(Debug, Parser)]
@@ -36,6 +37,11 @@ pub enum Command {
     Bench(BenchArguments),
     /// Run folders with ONNX test cases and compare the results with theirs
     Check(CheckArguments),
+    /// Search for schedules of a model's kernels that are faster on this machine
+    Tune(TuneArguments),
+    /// Measure schedules, asked over standard input: a part of `tune`
+    #[command(hide = true)]
+    Measure,
 }
 
 /// What every command takes that compiles.
@@ -50,6 +56,9 @@ pub struct CommonArguments {
     /// Fix a symbolic dimension, e.g. `--dim batch=1`; may be given several times
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     pub dims: Vec<(String, u64)>,
+    /// Database of schedules found by `kiln tune` (`none` for none; default: the user's own)
+    #[arg(long, value_name = "FILE")]
+    pub schedules: Option<PathBuf>,
     /// CPU to compile for: `host` (the default) or a name such as x86-64-v3, skylake-avx512, znver4
     #[arg(long, value_name = "CPU")]
     pub target: Option<String>,
@@ -212,6 +221,38 @@ pub struct CheckArguments {
     pub atol: Option<f64>,
     #[command(flatten)]
     pub common: CommonArguments,
+}
+
+/// `kiln tune`
+#[derive(Args, Debug)]
+pub struct TuneArguments {
+    /// The model: .onnx
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub input: InputArguments,
+    /// How long to search, e.g. 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    pub budget: Duration,
+    /// The database to keep schedules in (default: the one that compiling reads)
+    #[arg(long, value_name = "DB")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArguments,
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time such as 90s, 10m or 2h".to_owned();
+    let unit = text.chars().next_back().filter(|c| c.is_ascii_alphabetic());
+    let seconds = match unit {
+        None | Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some(_) => return Err(wrong()),
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let exact = digits.len() + usize::from(unit.is_some()) == text.len();
+    let count = digits.parse::<u32>().ok().filter(|_| exact).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(u64::from(count) * seconds))
 }
 
 fn parse_tolerance(text: &str) -> Result<f64, String> {

@@ -15,13 +15,14 @@ mod peak;
 mod preview;
 mod progress;
 mod run;
+mod tune;
 mod verify;
 
 use arguments::{Arguments, Command};
 use std::process::ExitCode;
 
-/// Runs a command; the exit code says how it went.
-/// Runs a command, whose report can be written for all that is known before.
+/// Runs a command, whose report can be written for all that is known before; the exit code says how it
+/// went.
 fn command(command: Command) -> miette::Result<ExitCode> {
     output::expected(match &command {
         Command::Run(arguments) => &arguments.common.report,
@@ -30,6 +31,8 @@ fn command(command: Command) -> miette::Result<ExitCode> {
         Command::Inspect(arguments) => &arguments.common.report,
         Command::Bench(arguments) => &arguments.common.report,
         Command::Check(arguments) => &arguments.common.report,
+        Command::Tune(arguments) => &arguments.common.report,
+        Command::Measure => return tune::measure(),
     })?;
     match command {
         Command::Run(arguments) => run::run(&arguments),
@@ -38,6 +41,8 @@ fn command(command: Command) -> miette::Result<ExitCode> {
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Tune(arguments) => tune::tune(&arguments),
+        Command::Measure => tune::measure(),
     }
 }
 

@@ -3,12 +3,13 @@
 //! Invariant: a flag that has no effect on the model at hand is an error, not ignored.
 
 use super::arguments::{BackendArgument, CommonArguments};
-use super::failure;
 use super::progress::Progress;
+use super::{failure, output};
+use kiln::tune::{self, Database};
 use kiln::{Backend, CompileOptions, Compiler, LoadOptions, Model, Phases, Target};
 use kiln_program::Artefact;
 use miette::{Result, miette};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Whether the file is a compiled model.
@@ -34,9 +35,51 @@ pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Co
         backend: backend(common),
         dims: common.fixed_dims()?,
         threads: common.threads.map_or(0, |threads| threads as usize),
+        ..CompileOptions::default()
     };
     let progress = Arc::clone(progress);
-    Ok(Compiler::new(target).options(options).observe(move |phase| progress.say(phase.name())))
+    let compiler = Compiler::new(target).options(options);
+    let compiler = match database(common)? {
+        Some(database) => {
+            let book = database.book(&compiler.setting().key(), tune::VERSION);
+            compiler.schedules(book)
+        }
+        None => compiler,
+    };
+    Ok(compiler.observe(move |phase| progress.say(phase.name())))
+}
+
+/// The database that schedules are taken from: the one that was asked for, or else the user's own.
+pub fn database(common: &CommonArguments) -> Result<Option<Database>> {
+    let asked = common.schedules.as_deref();
+    if asked == Some(Path::new("none")) {
+        return Ok(None);
+    }
+    let path = match (asked, Database::default_path()) {
+        (Some(path), _) if !path.exists() => {
+            return Err(miette!(
+                code = "cli/schedules",
+                help = "kiln tune MODEL --out FILE makes one",
+                "{}: there is no such database of schedules",
+                path.display()
+            ));
+        }
+        (Some(path), _) => path.to_owned(),
+        (None, Ok(path)) => path,
+        // A user without a home has no schedules.
+        (None, Err(_)) => return Ok(None),
+    };
+    open_database(path).map(Some)
+}
+
+/// A database, with a word on what of it is damaged.
+pub fn open_database(path: PathBuf) -> Result<Database> {
+    let database = Database::open(path).map_err(failure::report)?;
+    if database.damaged() > 0 {
+        let (count, path) = (database.damaged(), database.path().display());
+        output::note(format!("{path}: {count} lines are no records, and are passed over"));
+    }
+    Ok(database)
 }
 
 /// Compiles or loads a model.

@@ -10,6 +10,7 @@ use crate::generate::generator;
 use crate::{Backend, Compiler, Error, Phases, Source};
 use kiln_backends::{Cranelift, Unit};
 use kiln_ir::{Graph, text};
+use kiln_passes::plan::PlannedKernel;
 use kiln_passes::{Plan, tile};
 use kiln_program::Artefact;
 use std::collections::BTreeSet;
@@ -167,7 +168,7 @@ impl Compiler {
         let units: Vec<Unit<'_>> = chosen
             .iter()
             .filter_map(|&number| {
-                let (kernel, schedule) = plan.kernels.get(number)?;
+                let PlannedKernel { kernel, schedule, .. } = plan.kernels.get(number)?;
                 let symbol = &plan.program.kernels.get(number)?.symbol;
                 Some(Unit { kernel, schedule, symbol })
             })
@@ -211,13 +212,14 @@ impl Compiler {
 fn kernels(plan: &Plan, chosen: &BTreeSet<usize>) -> String {
     let mut text = String::new();
     for &number in chosen {
-        let (Some((kernel, schedule)), Some(entry)) =
+        let (Some(planned), Some(entry)) =
             (plan.kernels.get(number), plan.program.kernels.get(number))
         else {
             continue;
         };
         let sources = plan::sources(&plan.program, number);
         text.push_str(&format!("// {} for {}\n", entry.symbol, sources.join(", ")));
+        let PlannedKernel { kernel, schedule, .. } = planned;
         text.push_str(&format!("{kernel}\n{}\n", tile::describe(kernel, schedule)));
     }
     text

@@ -21,6 +21,8 @@ struct Said {
 fn kiln(arguments: &[&str]) -> Said {
     let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
         .args(arguments)
+        // Whoever runs the tests may have tuned something.
+        .env("XDG_DATA_HOME", "/nonexistent")
         .stdin(Stdio::null())
         .output()
         .expect("kiln starts");

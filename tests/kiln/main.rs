@@ -6,4 +6,6 @@ mod architecture;
 mod command_line;
 mod damage;
 mod library;
+mod schedules;
 mod small;
+mod tune;

@@ -3,8 +3,9 @@
 //! Invariant: two launches share an entry only if kernel, schedule and layouts are equal; names play
 //! no part.
 
+use super::PlanOptions;
 use crate::form::{FormError, Formed, form};
-use crate::tile::{TileTarget, tile};
+use crate::tile::{TileTarget, identity, tile};
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::{PackedLayout, Schedule};
 use kiln_ir::{Graph, NodeId};
@@ -12,11 +13,24 @@ use kiln_program::{BufferId, Coverage, KernelEntry, Step};
 use kiln_tensor::{Dim, Symbol, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// A kernel of a program, and how it is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedKernel {
+    /// What is computed.
+    pub kernel: Kernel,
+    /// How.
+    pub schedule: Schedule,
+    /// Operands that are constants, and so may lie as the schedule has them.
+    pub constants: BTreeSet<usize>,
+    /// Whether the schedule was known to be better than the model's.
+    pub tuned: bool,
+}
+
 pub(super) struct Kernels {
     target: TileTarget,
-    keep_layouts: bool,
+    options: PlanOptions,
     entries: Vec<KernelEntry>,
-    kernels: Vec<(Kernel, Schedule)>,
+    kernels: Vec<PlannedKernel>,
     known: HashMap<String, usize>,
 }
 
@@ -29,9 +43,9 @@ pub(super) struct Launch {
 }
 
 impl Kernels {
-    pub(super) fn new(target: TileTarget, keep_layouts: bool) -> Self {
+    pub(super) fn new(target: TileTarget, options: PlanOptions) -> Self {
         let (entries, kernels) = (Vec::new(), Vec::new());
-        Kernels { target, keep_layouts, entries, kernels, known: HashMap::new() }
+        Kernels { target, options, entries, kernels, known: HashMap::new() }
     }
 
     /// The kernel of a node, some of whose operands are constants.
@@ -44,13 +58,16 @@ impl Kernels {
         let formed = form(graph, id)?;
         let name = formed.kernel.name.clone();
         let fixed: BTreeSet<usize> = (0..constants.len())
-            .filter(|&number| constants[number].is_some() && !self.keep_layouts)
+            .filter(|&number| constants[number].is_some() && !self.options.keep_layouts)
             .collect();
-        let key = key(&formed.kernel, &fixed);
+        let key = identity::text(&formed.kernel, &fixed);
         let number = match self.known.get(&key) {
             Some(&number) => number,
             None => {
-                let schedule = tile(&formed.kernel, &fixed, &self.target);
+                let known = self.options.schedules.find(&formed.kernel, &fixed);
+                let tuned = known.is_some();
+                let schedule =
+                    known.cloned().unwrap_or_else(|| tile(&formed.kernel, &fixed, &self.target));
                 let number = self.kernels.len();
                 let bound = formed.kernel.bound_operands().count();
                 self.entries.push(KernelEntry {
@@ -59,29 +76,23 @@ impl Kernels {
                     operands: bound as u32,
                     params: formed.kernel.symbols.len() as u32,
                 });
-                self.kernels.push((formed.kernel.clone(), schedule));
+                let (kernel, constants) = (formed.kernel.clone(), fixed);
+                self.kernels.push(PlannedKernel { kernel, schedule, constants, tuned });
                 self.known.insert(key, number);
                 number
             }
         };
-        let schedule = self.kernels[number].1.clone();
+        let schedule = self.kernels[number].schedule.clone();
         Ok(Launch { number, formed, schedule, name })
     }
 
-    pub(super) fn finish(self) -> (Vec<KernelEntry>, Vec<(Kernel, Schedule)>) {
+    pub(super) fn finish(self) -> (Vec<KernelEntry>, Vec<PlannedKernel>) {
         (self.entries, self.kernels)
     }
 }
 
-/// What makes two kernels the same. A kernel's text says everything but the bits of NaN constants.
-fn key(kernel: &Kernel, fixed: &BTreeSet<usize>) -> String {
-    let text = kernel.to_string();
-    let body = text.split_once('(').map_or(text.as_str(), |(_, rest)| rest);
-    format!("{fixed:?} {body}")
-}
-
 /// A name that every object format takes: numbered, so that it is unique.
-fn symbol(number: usize, name: &str) -> String {
+pub(super) fn symbol(number: usize, name: &str) -> String {
     let clean: String = name
         .chars()
         .take(48)

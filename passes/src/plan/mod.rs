@@ -4,6 +4,7 @@
 //! Invariant: deterministic; the program that comes out passes its own validation; equal kernels
 //! stand in it once.
 
+mod alone;
 mod checks;
 mod control;
 mod error;
@@ -12,14 +13,14 @@ mod lifetime;
 mod scope;
 mod weights;
 
+pub use alone::alone;
 pub use error::PlanError;
+pub use kernels::PlannedKernel;
 pub use weights::Weight;
 
-use crate::tile::TileTarget;
+use crate::tile::{Book, TileTarget};
 use kernels::Kernels;
 use kiln_ir::Graph;
-use kiln_ir::kernel::Kernel;
-use kiln_ir::schedule::Schedule;
 use kiln_program::{Buffer, BufferId, Lifetime, Location, Port, Program, Step};
 use kiln_tensor::Objects;
 use scope::{Bound, Scope};
@@ -32,7 +33,7 @@ pub struct Plan {
     /// The program. Its weight ranges are those of `weights`.
     pub program: Program,
     /// The kernel and schedule of each entry of `program.kernels`.
-    pub kernels: Vec<(Kernel, Schedule)>,
+    pub kernels: Vec<PlannedKernel>,
     /// What the weight section holds, in order of its ranges, which are disjoint and start at
     /// multiples of 64.
     pub weights: Vec<Weight>,
@@ -50,13 +51,15 @@ impl Plan {
 pub struct PlanOptions {
     /// Leaves constants as they are, without layouts of their own.
     pub keep_layouts: bool,
+    /// Schedules that are known to be better than the model's.
+    pub schedules: Arc<Book>,
 }
 
 /// The program of a graph, which should be simplified and fused already.
 pub fn plan(graph: &Graph, target: &TileTarget, options: &PlanOptions) -> Result<Plan, PlanError> {
     let mut planner = Planner {
         buffers: Vec::new(),
-        kernels: Kernels::new(*target, options.keep_layouts),
+        kernels: Kernels::new(*target, options.clone()),
         weights: Weights::default(),
         objects: Arc::default(),
     };

@@ -8,6 +8,8 @@
 //! take some tens of microseconds and whose temporaries stay in a cache.
 
 mod access;
+mod book;
+pub(crate) mod identity;
 mod legal;
 mod pack;
 mod packing;
@@ -15,10 +17,14 @@ mod register;
 mod stage;
 mod task;
 mod text;
+mod vary;
 
+pub use book::Book;
+pub use identity::Identity;
 pub use legal::{Illegal, legal};
 pub use pack::pack;
 pub use text::describe;
+pub use vary::{POINTS, Space};
 
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::Schedule;

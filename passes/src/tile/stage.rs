@@ -7,7 +7,7 @@ use super::access::{Along, Touch, reads, writes};
 use super::register::{self, Shape};
 use super::{TileTarget, expected};
 use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, ScalarOp, ScalarProgram};
-use kiln_ir::schedule::{LoopLevel, StageSchedule, VectorAxis};
+use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
 use std::collections::BTreeSet;
 
@@ -23,6 +23,30 @@ pub(super) struct Plan {
     pub(super) reductions: Vec<usize>,
     /// Whether the stage is a product that reads each operand along only one side of the tile.
     pub(super) product: bool,
+}
+
+impl Plan {
+    /// What a stage's schedule, by whomever it was made, means for tasks and packing.
+    pub(super) fn of(kernel: &Kernel, number: usize, schedule: &Schedule) -> Plan {
+        let axes: Vec<&Axis> = kernel.axes(&kernel.stages[number]).collect();
+        let schedule = schedule.stages.get(number).cloned().unwrap_or_default();
+        let mut tile = vec![1; axes.len()];
+        if let Some(vector) = schedule.vector {
+            tile[vector.axis] = vector.lanes.into();
+        }
+        let mut reductions = Vec::new();
+        for level in &schedule.loops {
+            tile[level.axis] = level.step;
+            if axes[level.axis].kind == AxisKind::Reduction && !reductions.contains(&level.axis) {
+                reductions.push(level.axis);
+            }
+        }
+        let rest = (0..axes.len()).filter(|&axis| axes[axis].kind == AxisKind::Reduction);
+        let rest: Vec<usize> = rest.filter(|axis| !reductions.contains(axis)).collect();
+        reductions.extend(rest);
+        let panel = schedule.vector.map(|vector| (vector.axis, tile[vector.axis]));
+        Plan { schedule, tile, panel, reductions, product: false }
+    }
 }
 
 /// The facts that choices rest on.

@@ -10,6 +10,7 @@
 use crate::interpreter;
 use crate::listing::listing;
 use kiln_ir::{Graph, TensorType, ValueId, evaluate, text, verify};
+use kiln_passes::plan::PlannedKernel;
 use kiln_passes::{
     CostModel, EGraphOptions, Plan, PlanOptions, TileTarget, optimise, plan, simplify, tile,
 };
@@ -51,7 +52,7 @@ fn planned(graph: &Graph) -> Plan {
 
 fn kernels(plan: &Plan) -> String {
     let mut text = String::new();
-    for (kernel, schedule) in &plan.kernels {
+    for PlannedKernel { kernel, schedule, .. } in &plan.kernels {
         let _ = write!(text, "{kernel}\n{}\n", tile::describe(kernel, schedule));
     }
     text

@@ -7,6 +7,7 @@
 
 use kiln_ir::kernel::{Role, evaluate};
 use kiln_ir::schedule::{PackedLayout, Part};
+use kiln_passes::plan::PlannedKernel;
 use kiln_passes::{Plan, tile};
 use kiln_program::{BufferId, Coverage, Lifetime, Location, LoopStep, Step, place};
 use kiln_tensor::{DType, Dim, Symbol, SymbolValues, Tensor};
@@ -327,7 +328,7 @@ impl<'p> Host<'p> {
         params: &[Dim],
         [tasks, scratch]: [&Dim; 2],
     ) {
-        let (kernel, schedule) = &self.plan.kernels[number];
+        let PlannedKernel { kernel, schedule, .. } = &self.plan.kernels[number];
         tile::legal(kernel, schedule).unwrap();
         let values: SymbolValues = kernel
             .symbols

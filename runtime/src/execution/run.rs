@@ -164,6 +164,7 @@ impl<'r, 'o> Run<'r, 'o> {
             let kernel = self.model.program().kernels.get(launch.kernel);
             trace.launch(&LaunchRecord {
                 kernel: launch.kernel,
+                params: &sizes.params,
                 name: kernel.map_or("", |kernel| &kernel.name),
                 source: &launch.source,
                 start,

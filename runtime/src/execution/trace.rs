@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct LaunchRecord<'a> {
     /// Number of the kernel in the program.
     pub kernel: usize,
+    /// Values of its size parameters.
+    pub params: &'a [i64],
     /// Name of the kernel.
     pub name: &'a str,
     /// Node of the model that it came from.

@@ -1,0 +1,130 @@
+//! `kiln tune`: faster schedules for this machine.
+//!
+//! Invariant: what was found is in the database as soon as it was measured, so that a search may be
+//! ended at any time and goes on where it was.
+
+use super::arguments::TuneArguments;
+use super::progress::Progress;
+use super::{failure, inputs, model, output};
+use kiln::tune::{Database, Program, TuneOptions, TuneReport, Tuner, serve};
+use kiln::{Backend, Source};
+use miette::{Result, miette};
+use serde::Serialize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Kernels that are shown.
+const SHOWN: usize = 12;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    database: String,
+    made_up_inputs: Vec<String>,
+    #[serde(flatten)]
+    tuning: &'a TuneReport,
+}
+
+pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
+    let TuneArguments { model: path, common, .. } = arguments;
+    if model::is_compiled(path) {
+        return Err(miette!(
+            code = "cli/compiled",
+            help = "tune the .onnx file, then compile it again",
+            "{}: the schedules of a compiled model are part of it",
+            path.display()
+        ));
+    }
+    if model::backend(common) == Backend::Reference {
+        return Err(failure::report(kiln::Error::NoCode));
+    }
+    if common.target.as_deref().is_some_and(|target| target != "host") {
+        return Err(miette!(
+            code = "cli/target",
+            help = "run kiln tune on that machine, and put the databases together",
+            "schedules are measured on the machine that they are for"
+        ));
+    }
+    let file = match &arguments.out {
+        Some(file) => file.clone(),
+        None => Database::default_path().map_err(failure::report)?,
+    };
+    if arguments.out.is_some() {
+        output::place(&file)?;
+    }
+    let mut database = model::open_database(file)?;
+    let progress = Arc::new(Progress::spinner());
+    let compiler = model::compiler(common, &progress)?;
+    let book = database.book(&compiler.setting().key(), kiln::tune::VERSION);
+    let compiler = compiler.schedules(book);
+    let source = Source::from(path.as_path());
+    let compiled = compiler.compile(source.clone()).map_err(|e| failure::of_file(path, e))?;
+    let inputs = inputs::gather(&arguments.input, common, &compiled)?;
+    progress.hide_while(|| inputs.notes.iter().for_each(output::note));
+    let options = TuneOptions {
+        budget: arguments.budget,
+        program: Program {
+            file: std::env::current_exe().map_err(|error| failure::io(path, error))?,
+            arguments: vec!["measure".to_owned()],
+        },
+        seed: arguments.input.seed,
+    };
+    let tuner = Tuner::new(&compiler, &source, &compiled, &inputs.tensors, &options);
+    let budget = arguments.budget.as_secs();
+    let report = tuner
+        .tune(&mut database, &mut |now| {
+            let what = now.kernel.unwrap_or("the whole model");
+            progress.say(format!(
+                "{} of {budget} s, {} schedules, {:.2} x as fast, {what}",
+                now.elapsed.as_secs(),
+                now.measured,
+                now.speedup
+            ));
+        })
+        .map_err(failure::report)?;
+    drop(compiler);
+    drop(progress);
+    let database = database.path().display().to_string();
+    let name = path.display().to_string();
+    if !output::is_taken(&common.report) {
+        show(&report, &database);
+    }
+    let made_up_inputs = inputs.notes;
+    let report = Report { model: name, database, made_up_inputs, tuning: &report };
+    output::json(&common.report, &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers what `kiln tune` asks over standard input.
+pub fn measure() -> Result<ExitCode> {
+    serve(std::io::stdin().lock(), std::io::stdout().lock()).map_err(failure::report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(report: &TuneReport, database: &str) {
+    let TuneReport { measured, failed, before_ms, after_ms, kernels } = report;
+    let kept = kernels.iter().filter(|kernel| kernel.kept).count();
+    output::line(format!("schedules   {measured} measured, {failed} of them unusable"));
+    output::line(format!("kept        {kept} of {} kernels, in {database}", kernels.len()));
+    if kept == 0 {
+        output::line(format!("latency     {before_ms:.3} ms, and nothing faster was found"));
+    } else {
+        output::line(format!(
+            "latency     {before_ms:.3} ms before, {after_ms:.3} ms now: {:.2} x as fast",
+            before_ms / after_ms
+        ));
+    }
+    output::line("\n      ms  measured   alone  in model  kernel");
+    for kernel in kernels.iter().take(SHOWN) {
+        let share = |share: f64| format!("{:.0} %", share * 100.0);
+        output::line(format!(
+            "{:>8.3} {:>9} {:>7} {:>9}  {}{}",
+            kernel.ms,
+            kernel.measured,
+            share(kernel.alone),
+            kernel.in_model.map_or_else(|| "-".to_owned(), share),
+            kernel.name,
+            if kernel.kept { " (kept)" } else { "" }
+        ));
+    }
+}

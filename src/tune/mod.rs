@@ -1,0 +1,351 @@
+//! Tuning: schedules of a model's kernels, measured on the machine at hand.
+//!
+//! Invariant: a schedule is used only where a run of a whole model was faster with it; what was
+//! measured is kept even if the search is cut short, and is not measured again.
+//!
+//! 1. The model runs as it is, which tells what each kernel costs in it.
+//! 2. Where most is to gain, schedules are drawn ([`search`]), compiled and timed by turns with the
+//!    model's own ([`measure`]) in a process of its own ([`worker`]).
+//! 3. The model is compiled with the fastest ones and runs by turns with itself as it was
+//!    ([`trial`]); what is faster there is kept.
+
+mod database;
+mod measure;
+mod record;
+mod search;
+mod trial;
+mod worker;
+
+pub use database::{Database, DatabaseError};
+pub use measure::{Answer, Request};
+pub use record::{Outcome, Record};
+pub use worker::{Program, Worker, WorkerError, serve};
+
+use crate::generate::tile_target;
+use crate::{Backend, Compiler, Error, Model, RunSettings, Source};
+use kiln_backends::Target;
+use kiln_ir::schedule::Schedule;
+use kiln_passes::TileTarget;
+use kiln_runtime::LaunchRecord;
+use kiln_tensor::Tensor;
+use search::Search;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trial::Trial;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What measurements hold for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Who makes the code.
+    pub backend: Backend,
+    /// The machine.
+    pub target: Target,
+    /// Threads of a run.
+    pub threads: usize,
+}
+
+impl Setting {
+    /// What a compiler's code will run on; `threads` 0 is one for each core of the target.
+    pub fn new(backend: Backend, target: &Target, threads: usize) -> Self {
+        let threads = if threads == 0 { target.machine.cores as usize } else { threads };
+        Setting { backend, target: target.clone(), threads }
+    }
+
+    /// A name that equal settings share: what records are told apart by.
+    pub fn key(&self) -> String {
+        let Setting { backend, target, threads } = self;
+        // A structure of plain data always has JSON.
+        let all = serde_json::to_vec(target).unwrap_or_default();
+        format!("{backend} {} {threads} {:016x}", target.cpu, xxh3_64(&all))
+    }
+}
+
+/// The version that records are told apart by: code and schedules of another are not comparable.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Choices about tuning.
+#[derive(Clone, Debug)]
+pub struct TuneOptions {
+    /// When to stop.
+    pub budget: Duration,
+    /// What measures: see [`serve`].
+    pub program: Program,
+    /// Draws begin here.
+    pub seed: u64,
+}
+
+/// What is told while a search runs.
+#[derive(Clone, Debug)]
+pub struct Progress<'a> {
+    /// Since the beginning.
+    pub elapsed: Duration,
+    /// The kernel in hand; nothing while whole models run.
+    pub kernel: Option<&'a str>,
+    /// Schedules that were measured.
+    pub measured: usize,
+    /// How much faster the model would be by what was found so far.
+    pub speedup: f64,
+}
+
+/// What came of tuning.
+#[derive(Clone, Debug, Serialize)]
+pub struct TuneReport {
+    /// Schedules that were measured, and those of them that cannot be used.
+    pub measured: usize,
+    /// Schedules that cannot be used.
+    pub failed: usize,
+    /// Milliseconds of a run before, with what was known then.
+    pub before_ms: f64,
+    /// Milliseconds of a run by turns with that, with what is known now.
+    pub after_ms: f64,
+    /// The kernels, the costliest first.
+    pub kernels: Vec<KernelReport>,
+}
+
+/// One kernel of [`TuneReport`].
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelReport {
+    /// Its name.
+    pub name: String,
+    /// Milliseconds in a run before.
+    pub ms: f64,
+    /// Schedules that were measured this time.
+    pub measured: usize,
+    /// The fastest one's time by itself as a share of that of the model's schedule.
+    pub alone: f64,
+    /// Its time in the model as a share of what it was before, if it was tried there.
+    pub in_model: Option<f64>,
+    /// Whether it is kept.
+    pub kept: bool,
+}
+
+/// Schedules that are compiled and measured together.
+const BATCH: usize = 8;
+/// How long a batch is measured.
+const BATCH_TIME: Duration = Duration::from_millis(600);
+/// How long models run by turns at the end, at most.
+const TRIAL_TIME: Duration = Duration::from_secs(3);
+/// Kernels below this share of a run are left alone.
+const SHARE: f64 = 0.002;
+/// Traced runs before the search.
+const RUNS: usize = 5;
+
+/// Tunes the kernels of a model for inputs like those that are given.
+pub struct Tuner<'a> {
+    compiler: &'a Compiler,
+    source: &'a Source,
+    model: &'a Model,
+    inputs: &'a [Tensor],
+    options: &'a TuneOptions,
+    setting: Setting,
+    target: TileTarget,
+}
+
+impl<'a> Tuner<'a> {
+    /// A tuner of `model`, which `compiler` made of `source`.
+    pub fn new(
+        compiler: &'a Compiler,
+        source: &'a Source,
+        model: &'a Model,
+        inputs: &'a [Tensor],
+        options: &'a TuneOptions,
+    ) -> Self {
+        let setting = compiler.setting();
+        let target = tile_target(setting.backend, &setting.target, setting.threads);
+        Tuner { compiler, source, model, inputs, options, setting, target }
+    }
+
+    /// Searches until the budget is over, and keeps in the database what was found.
+    pub fn tune(
+        &self,
+        database: &mut Database,
+        observer: &mut dyn FnMut(&Progress<'_>),
+    ) -> Result<TuneReport, Error> {
+        let begin = Instant::now();
+        let mut searches = self.searches(database)?;
+        // Compiling once or twice more and the trials come at the end.
+        let again = (self.model.phases().total() + self.trial_time()) * 2;
+        let until = self.options.budget.saturating_sub(again);
+        let total: f64 = searches.iter().map(|search| search.cost).sum();
+        let mut worker = Worker::new(self.options.program.clone());
+        let (mut measured, mut failed) = (0, 0);
+        while begin.elapsed() < until {
+            let worth = |search: &&mut Search| search.cost > SHARE * total && !search.exhausted;
+            let candidates = searches.iter_mut().filter(worth);
+            let most = candidates.max_by(|a, b| a.promise().total_cmp(&b.promise()));
+            let Some(search) = most else { break };
+            let schedules = search.draw(&self.target, BATCH);
+            if schedules.is_empty() {
+                continue;
+            }
+            let time = until.saturating_sub(begin.elapsed()).min(BATCH_TIME);
+            let (answers, model_ns) = self.ask(&mut worker, search, &schedules, time)?;
+            let usable = |answer: &&Answer| matches!(answer, Answer::Timed { .. });
+            measured += answers.len();
+            failed += answers.len() - answers.iter().filter(usable).count();
+            search.learn(&schedules, &answers);
+            let outcomes = answers.into_iter().map(|answer| match answer {
+                Answer::Timed { ns, ratio } => Outcome::Measured { ns, model_ns, ratio },
+                Answer::Failed { reason } => Outcome::Failed { reason },
+            });
+            let records = schedules.into_iter().zip(outcomes);
+            let records = records.map(|(schedule, outcome)| self.record(search, schedule, outcome));
+            database.extend(records.collect::<Vec<_>>())?;
+            let name = search.planned.kernel.name.clone();
+            let left: f64 = searches.iter().map(|search| search.cost * search.gain()).sum();
+            let speedup = total / left.max(1.0);
+            let elapsed = begin.elapsed();
+            observer(&Progress { elapsed, kernel: Some(&name), measured, speedup });
+        }
+        drop(worker);
+        let speedup = 1.0;
+        observer(&Progress { elapsed: begin.elapsed(), kernel: None, measured, speedup });
+        let (trial, kept) = self.trials(database, &searches)?;
+        let records = kept.iter().filter_map(|&number| {
+            let search = &searches[number];
+            let ratio = trial.ratio(number)? * search.current();
+            Some(self.record(search, search.fastest().1.clone(), Outcome::Kept { ratio }))
+        });
+        database.extend(records.collect::<Vec<_>>())?;
+        let mut kernels: Vec<KernelReport> = searches
+            .iter()
+            .enumerate()
+            .map(|(number, search)| KernelReport {
+                name: search.planned.kernel.name.clone(),
+                ms: search.cost / 1e6,
+                measured: search.asked,
+                alone: search.fastest().0,
+                in_model: search.found().and_then(|_| trial.ratio(number)),
+                kept: kept.contains(&number),
+            })
+            .collect();
+        kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        let (before_ms, after_ms) = trial.milliseconds();
+        Ok(TuneReport { measured, failed, before_ms, after_ms, kernels })
+    }
+
+    /// A search for each kernel of the model, with what the kernel costs in a run.
+    fn searches(&self, database: &Database) -> Result<Vec<Search>, Error> {
+        let compilation = self.model.compilation().ok_or(Error::NoCode)?;
+        let key = self.setting.key();
+        let records: Vec<&Record> = database
+            .records()
+            .iter()
+            .filter(|record| record.target == key && record.version == VERSION)
+            .collect();
+        let mut searches: Vec<Search> = (0..)
+            .zip(&compilation.plan().kernels)
+            .map(|(number, planned)| {
+                Search::new(planned, &self.target, &records, self.options.seed ^ number)
+            })
+            .collect();
+        let mut times = vec![Vec::new(); searches.len()];
+        for _ in 0..RUNS {
+            let mut now = vec![0.0; searches.len()];
+            let mut trace = |record: &LaunchRecord<'_>| {
+                let Some(search) = searches.get_mut(record.kernel) else { return };
+                now[record.kernel] += record.duration.as_secs_f64() * 1e9;
+                // Of launches with other sizes, the one that does most.
+                if search.params.len() != record.params.len() || search.flops < record.flops {
+                    search.params = record.params.to_vec();
+                    (search.flops, search.bytes) = (record.flops, record.bytes);
+                }
+            };
+            let settings = RunSettings { trace: Some(&mut trace), ..RunSettings::default() };
+            self.model.run_with(self.inputs, settings)?;
+            times.iter_mut().zip(now).for_each(|(times, now)| times.push(now));
+        }
+        for (search, mut times) in searches.iter_mut().zip(times) {
+            search.cost = measure::median(&mut times);
+        }
+        Ok(searches)
+    }
+
+    /// What comes of schedules of a kernel, and the time of the model's own in nanoseconds.
+    fn ask(
+        &self,
+        worker: &mut Worker,
+        search: &Search,
+        schedules: &[Schedule],
+        time: Duration,
+    ) -> Result<(Vec<Answer>, f64), Error> {
+        let mut all = vec![search.model.clone()];
+        all.extend_from_slice(schedules);
+        let request = Request {
+            setting: self.setting.clone(),
+            kernel: search.planned.kernel.clone(),
+            params: search.params.clone(),
+            schedules: all,
+            time,
+        };
+        let mut answers = worker.ask(&request)?;
+        let first = (!answers.is_empty()).then(|| answers.remove(0));
+        let model_ns = match first {
+            Some(Answer::Timed { ns, .. }) => ns,
+            // Nothing can be compared with it.
+            _ => f64::MAX,
+        };
+        Ok((answers, model_ns))
+    }
+
+    fn record(&self, search: &Search, schedule: Schedule, outcome: Outcome) -> Record {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Record {
+            target: self.setting.key(),
+            version: VERSION.to_owned(),
+            kernel: search.identity.clone(),
+            name: search.planned.kernel.name.clone(),
+            params: search.params.clone(),
+            flops: search.flops,
+            bytes: search.bytes,
+            schedule,
+            outcome,
+            time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The model with what was found by turns with itself, and once more without what was slower there
+    /// than alone; what is kept in the end.
+    fn trials(
+        &self,
+        database: &Database,
+        searches: &[Search],
+    ) -> Result<(Trial, BTreeSet<usize>), Error> {
+        let found = |&number: &usize| searches[number].found().is_some();
+        let all: BTreeSet<usize> = (0..searches.len()).filter(found).collect();
+        let first = self.trial(database, searches, &all)?;
+        let faster = first.faster(&all);
+        let (trial, wanted) = match faster.len() == all.len() {
+            true => (first, all),
+            false => (self.trial(database, searches, &faster)?, faster),
+        };
+        let kept = if trial.pays() { wanted } else { BTreeSet::new() };
+        Ok((trial, kept))
+    }
+
+    /// How long models run by turns at the end, each time.
+    fn trial_time(&self) -> Duration {
+        (self.options.budget / 10).min(TRIAL_TIME)
+    }
+
+    fn trial(
+        &self,
+        database: &Database,
+        searches: &[Search],
+        wanted: &BTreeSet<usize>,
+    ) -> Result<Trial, Error> {
+        if wanted.is_empty() {
+            return Trial::run(self.model, None, self.inputs, searches.len(), self.trial_time());
+        }
+        let mut book = database.book(&self.setting.key(), VERSION);
+        for &number in wanted {
+            if let Some(schedule) = searches[number].found() {
+                book.enter(searches[number].identity.clone(), schedule.clone());
+            }
+        }
+        let tuned = self.compiler.clone().schedules(book).compile(self.source.clone())?;
+        Trial::run(self.model, Some(&tuned), self.inputs, searches.len(), self.trial_time())
+    }
+}

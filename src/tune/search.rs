@@ -1,0 +1,163 @@
+//! The search through the schedules of one kernel.
+//!
+//! Invariant: asks for no schedule twice, and knows what earlier searches found; the draws repeat, but
+//! what they are compared by is measured.
+//!
+//! A walk from the best schedules that are known, a few choices at a time: mostly one, sometimes more,
+//! to leave the neighbourhood of one that no single choice improves.
+
+use super::measure::Answer;
+use super::record::{Outcome, Record};
+use fastrand::Rng;
+use kiln_ir::schedule::Schedule;
+use kiln_passes::TileTarget;
+use kiln_passes::plan::PlannedKernel;
+use kiln_passes::tile::{Identity, Space, tile};
+use std::collections::HashSet;
+
+/// Schedules that new ones are drawn from.
+const PARENTS: usize = 4;
+/// Draws for each schedule that is wanted.
+const DRAWS: usize = 16;
+/// A schedule counts as faster from here on.
+const FASTER: f64 = 0.98;
+
+/// One kernel while it is searched.
+pub(super) struct Search {
+    pub(super) planned: PlannedKernel,
+    pub(super) identity: Identity,
+    /// Values of its size parameters where it costs most.
+    pub(super) params: Vec<i64>,
+    pub(super) flops: i64,
+    pub(super) bytes: i64,
+    /// Time in a run of the model, in nanoseconds.
+    pub(super) cost: f64,
+    /// The model's own schedule, which all ratios are to.
+    pub(super) model: Schedule,
+    /// The fastest that are known, the fastest first.
+    best: Vec<(f64, Schedule)>,
+    tried: HashSet<u64>,
+    random: Rng,
+    /// Schedules that were asked for in this search.
+    pub(super) asked: usize,
+    /// Rounds since the last improvement.
+    stale: u32,
+    /// Whether there is nothing left to draw.
+    pub(super) exhausted: bool,
+}
+
+impl Search {
+    pub(super) fn new(
+        planned: &PlannedKernel,
+        target: &TileTarget,
+        records: &[&Record],
+        seed: u64,
+    ) -> Self {
+        let identity = Identity::of(&planned.kernel, &planned.constants);
+        let model = tile(&planned.kernel, &planned.constants, target);
+        let mut search = Search {
+            planned: planned.clone(),
+            identity,
+            params: Vec::new(),
+            flops: 0,
+            bytes: 0,
+            cost: 0.0,
+            tried: HashSet::from([Record::fingerprint(&model)]),
+            best: vec![(1.0, model.clone())],
+            model,
+            random: Rng::with_seed(seed),
+            asked: 0,
+            stale: 0,
+            exhausted: false,
+        };
+        for record in records {
+            if record.kernel != search.identity {
+                continue;
+            }
+            search.tried.insert(Record::fingerprint(&record.schedule));
+            if let Outcome::Measured { ratio, .. } = record.outcome {
+                search.rank(ratio, &record.schedule);
+            }
+        }
+        search
+    }
+
+    fn rank(&mut self, ratio: f64, schedule: &Schedule) {
+        if !ratio.is_finite() || self.best.iter().any(|(_, known)| known == schedule) {
+            return;
+        }
+        let place = self.best.partition_point(|(other, _)| *other <= ratio);
+        self.best.insert(place, (ratio, schedule.clone()));
+        self.best.truncate(PARENTS);
+    }
+
+    /// The fastest schedule, and its time as a share of the model's.
+    pub(super) fn fastest(&self) -> (f64, &Schedule) {
+        match self.best.first() {
+            Some((ratio, schedule)) => (*ratio, schedule),
+            None => (1.0, &self.model),
+        }
+    }
+
+    /// The time of the schedule that the model runs with, as a share of that of the model's own.
+    pub(super) fn current(&self) -> f64 {
+        let known = self.best.iter().find(|(_, schedule)| *schedule == self.planned.schedule);
+        known.map_or(1.0, |(ratio, _)| *ratio)
+    }
+
+    /// The time of the fastest schedule as a share of that of the one that the model runs with.
+    pub(super) fn gain(&self) -> f64 {
+        (self.fastest().0 / self.current()).min(1.0)
+    }
+
+    /// A schedule that is faster than the one that the model runs with, if one was found.
+    pub(super) fn found(&self) -> Option<&Schedule> {
+        let (_, schedule) = self.fastest();
+        (self.gain() < FASTER && *schedule != self.planned.schedule).then_some(schedule)
+    }
+
+    /// What there may be to gain next, in nanoseconds of a run: the cost, less with each round that
+    /// found nothing.
+    pub(super) fn promise(&self) -> f64 {
+        self.cost * self.gain() * 0.7f64.powi(self.stale as i32)
+    }
+
+    /// Up to so many schedules that were not tried yet; none if there are no more.
+    pub(super) fn draw(&mut self, target: &TileTarget, count: usize) -> Vec<Schedule> {
+        let space = Space::of(&self.planned.kernel, &self.planned.constants, target);
+        let mut drawn = Vec::new();
+        // What the model runs with may come from another kernel.
+        if self.tried.insert(Record::fingerprint(&self.planned.schedule)) {
+            drawn.push(self.planned.schedule.clone());
+        }
+        for _ in 0..count * DRAWS {
+            if drawn.len() == count {
+                break;
+            }
+            // The better, the more often; further away the longer nothing was found.
+            let parent = self.random.usize(..self.best.len()).min(self.random.usize(..PARENTS));
+            let far = 1 + self.stale.min(4) as usize;
+            let steps = 1 + self.random.usize(..far).min(self.random.usize(..far + 1));
+            let Some((_, from)) = self.best.get(parent) else { continue };
+            let schedule = space.walk(from, steps, &mut self.random);
+            if self.tried.insert(Record::fingerprint(&schedule)) {
+                drawn.push(schedule);
+            }
+        }
+        self.asked += drawn.len();
+        self.exhausted = drawn.is_empty();
+        drawn
+    }
+
+    /// Learns what came of schedules, the answers in the same order.
+    pub(super) fn learn(&mut self, schedules: &[Schedule], answers: &[Answer]) {
+        let before = self.fastest().0;
+        for (schedule, answer) in schedules.iter().zip(answers) {
+            if let Answer::Timed { ratio, .. } = answer {
+                self.rank(*ratio, schedule);
+            }
+        }
+        let better = self.fastest().0 < before * FASTER;
+        self.stale = if better { 0 } else { self.stale.saturating_add(1) };
+    }
+}

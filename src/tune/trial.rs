@@ -1,0 +1,102 @@
+//! A model with new schedules by turns with itself as it was.
+//!
+//! Invariant: a kernel that runs alone finds its operands in the caches; what counts is its time
+//! between those that run before and after it.
+
+use super::measure::median;
+use crate::{Error, Model, RunSettings};
+use kiln_runtime::LaunchRecord;
+use kiln_tensor::Tensor;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Turns at least, and at most.
+const TURNS: (usize, usize) = (5, 200);
+/// A kernel is kept if it is faster than this share of its time before.
+const FASTER: f64 = 0.98;
+
+/// What came of it.
+pub(super) struct Trial {
+    /// Milliseconds of a run before and after, turn by turn.
+    whole: [Vec<f64>; 2],
+    /// The time of each kernel as a share of its time before, turn by turn.
+    ratios: Vec<Vec<f64>>,
+}
+
+impl Trial {
+    /// Runs the model, and the tuned one if there is one, on these inputs for so long.
+    pub(super) fn run(
+        model: &Model,
+        tuned: Option<&Model>,
+        inputs: &[Tensor],
+        kernels: usize,
+        time: Duration,
+    ) -> Result<Self, Error> {
+        let mut trial =
+            Trial { whole: [Vec::new(), Vec::new()], ratios: vec![Vec::new(); kernels] };
+        let both = [model, tuned.unwrap_or(model)];
+        for model in both {
+            run(model, inputs, kernels)?;
+        }
+        let begin = Instant::now();
+        for turn in 0..TURNS.1 {
+            // Who comes first finds the caches of the other.
+            let order = if turn % 2 == 0 { [0, 1] } else { [1, 0] };
+            let mut times = [Vec::new(), Vec::new()];
+            for which in order {
+                let (whole, each) = run(both[which], inputs, kernels)?;
+                trial.whole[which].push(whole);
+                times[which] = each;
+            }
+            for (ratios, (before, after)) in
+                trial.ratios.iter_mut().zip(times[0].iter().zip(&times[1]))
+            {
+                if *before > 0.0 {
+                    ratios.push(after / before);
+                }
+            }
+            if turn + 1 >= TURNS.0 && begin.elapsed() >= time {
+                break;
+            }
+        }
+        Ok(trial)
+    }
+
+    /// Median milliseconds of a run before and after.
+    pub(super) fn milliseconds(&self) -> (f64, f64) {
+        let [before, after] = self.whole.clone().map(|mut times| median(&mut times));
+        (before, after)
+    }
+
+    /// The time of a kernel as a share of its time before.
+    pub(super) fn ratio(&self, kernel: usize) -> Option<f64> {
+        let ratios = self.ratios.get(kernel).filter(|ratios| !ratios.is_empty())?;
+        Some(median(&mut ratios.clone()))
+    }
+
+    /// Those of the kernels that were faster.
+    pub(super) fn faster(&self, kernels: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let faster = |kernel: &&usize| self.ratio(**kernel).is_some_and(|ratio| ratio < FASTER);
+        kernels.iter().filter(faster).copied().collect()
+    }
+
+    /// Whether the whole model was faster.
+    pub(super) fn pays(&self) -> bool {
+        let (before, after) = self.milliseconds();
+        after < before
+    }
+}
+
+/// Milliseconds of a run, and of each kernel in it.
+fn run(model: &Model, inputs: &[Tensor], kernels: usize) -> Result<(f64, Vec<f64>), Error> {
+    let mut times = vec![0.0; kernels];
+    let mut trace = |record: &LaunchRecord<'_>| {
+        if let Some(time) = times.get_mut(record.kernel) {
+            *time += record.duration.as_secs_f64() * 1e3;
+        }
+    };
+    let settings = RunSettings { trace: Some(&mut trace), ..RunSettings::default() };
+    let start = Instant::now();
+    model.run_with(inputs, settings)?;
+    Ok((start.elapsed().as_secs_f64() * 1e3, times))
+}

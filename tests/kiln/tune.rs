@@ -1,0 +1,192 @@
+//! Tuning: the database, the process that measures, and the command.
+//!
+//! Invariant: nothing here depends on what is faster, only on what is done with it.
+
+use crate::small;
+use kiln::tune::{Database, Outcome, Program, Record, Setting, VERSION, Worker};
+use kiln::{Backend, Target};
+use kiln_ir::schedule::Schedule;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn kiln(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kiln"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("kiln starts")
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// A record of some kernel that was kept.
+fn record(family: &str, task: u64, ratio: f64) -> Record {
+    let kernel = serde_json::json!({ "family": family, "numbers": [64, 128] });
+    Record {
+        target: "t".into(),
+        version: VERSION.into(),
+        kernel: serde_json::from_value(kernel).unwrap(),
+        name: "conv".into(),
+        params: vec![3],
+        flops: 1,
+        bytes: 2,
+        schedule: Schedule { task: vec![task], ..Schedule::default() },
+        outcome: Outcome::Kept { ratio },
+        time: 1,
+    }
+}
+
+#[test]
+fn a_database_grows_survives_damage_and_is_merged_by_putting_lines_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new").join("schedules.jsonl");
+    let mut database = Database::open(&path).unwrap();
+    assert!(database.records().is_empty() && database.book("t", VERSION).is_empty());
+    // A third has many binary places.
+    database.extend([record("a", 1, 1.0 / 3.0), record("a", 2, 0.2)]).unwrap();
+    database.extend([record("a", 1, 1.0 / 3.0)]).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 2, "equal records are one: {text}");
+
+    // A line that was cut short, and others that are none, cost only themselves.
+    let cut = &text[..text.len() - 20];
+    fs::write(&path, format!("{{}}\nno record\n\n\u{0}\n{cut}")).unwrap();
+    let mut database = Database::open(&path).unwrap();
+    assert_eq!((database.records().len(), database.damaged()), (1, 4));
+    database.extend([record("b", 3, 0.5)]).unwrap();
+    let again = Database::open(&path).unwrap();
+    assert_eq!((again.records().len(), again.damaged()), (2, 4));
+
+    // Whatever the order of the lines, the same schedules are taken.
+    let lines =
+        [record("a", 1, 0.5), record("a", 2, 0.5), record("a", 3, 0.7), record("b", 4, 0.9)];
+    let lines = lines.map(|record| serde_json::to_string(&record).unwrap());
+    let book = |order: [usize; 4]| {
+        let path = folder.path().join("merged");
+        fs::write(&path, order.map(|at| lines[at].clone()).join("\n")).unwrap();
+        Database::open(path).unwrap().book("t", VERSION)
+    };
+    assert_eq!(book([0, 1, 2, 3]), book([3, 2, 1, 0]));
+    assert_eq!(book([0, 1, 2, 3]), book([1, 3, 0, 2]));
+    let merged = Database::open(folder.path().join("merged")).unwrap();
+    assert!(merged.book("another machine", VERSION).is_empty());
+    assert!(merged.book("t", "another version").is_empty());
+}
+
+#[test]
+fn a_process_that_crashes_or_hangs_costs_its_schedule_and_no_more() {
+    let setting = Setting::new(Backend::Cranelift, &Target::host().unwrap(), 1);
+    let source = "graph \"g\" {\n %a \"a\": f32[8, 8] = input\n %b \"b\": f32[8, 8] = input\n \
+                  %y = Contract(spec: \"mk,kn->mn\") %a, %b\n return %y as \"y\"\n}";
+    let graph = kiln_ir::text::parse(source).unwrap();
+    let kernel = kiln_passes::form(&graph, graph.nodes().last().unwrap().0).unwrap().kernel;
+    let schedules = vec![Schedule { task: vec![0, 0], ..Schedule::default() }; 3];
+    let request = kiln::tune::Request {
+        setting,
+        kernel,
+        params: vec![],
+        schedules,
+        time: Duration::from_millis(20),
+    };
+    let shell = |script: &str| Program {
+        file: "/bin/sh".into(),
+        arguments: vec!["-c".into(), script.into()],
+    };
+    for (script, reason) in [("kill -9 $$", "signal: 9"), ("sleep 100", "did not end within")] {
+        let mut worker = Worker::new(shell(script)).patience(Duration::from_millis(200));
+        let answers = worker.ask(&request).unwrap();
+        assert_eq!(answers.len(), 3);
+        for answer in answers {
+            let kiln::tune::Answer::Failed { reason: said } = answer else { panic!("{script}") };
+            assert!(said.contains(reason) || said.contains("nothing"), "{script}: {said}");
+        }
+    }
+    // One that answers nonsense, and one that is not there.
+    let nonsense = Worker::new(shell("echo nonsense; sleep 100")).ask(&request);
+    assert!(nonsense.is_err(), "{nonsense:?}");
+    let missing = Program { file: "/no/such/program".into(), arguments: vec![] };
+    let error = Worker::new(missing).ask(&request).unwrap_err().to_string();
+    assert!(error.contains("/no/such/program"), "{error}");
+
+    let program =
+        Program { file: env!("CARGO_BIN_EXE_kiln").into(), arguments: vec!["measure".into()] };
+    let mut worker = Worker::new(program);
+    // The same process answers again; a schedule that no kernel has is told by its reason.
+    for _ in 0..2 {
+        let mut request = request.clone();
+        request.schedules[1].task = vec![0];
+        let answers = worker.ask(&request).unwrap();
+        let timed = |at: usize| matches!(answers[at], kiln::tune::Answer::Timed { ratio, .. } if ratio > 0.0);
+        assert!(timed(0) && timed(2), "{answers:?}");
+    }
+}
+
+#[test]
+fn what_is_in_the_database_is_what_is_compiled() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("model.onnx"), small::perceptron()).unwrap();
+    let tune =
+        ["tune", "model.onnx", "--budget", "1s", "--backend", "cranelift", "--json", "report"];
+    let output = kiln(folder, &tune);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(folder.join("report").is_file());
+
+    // Whatever was measured is kept, as if it had been faster.
+    let shown = |more: &[&str]| {
+        let inspect = ["inspect", "model.onnx", "--at", "kernels", "--backend", "cranelift"];
+        said(&kiln(folder, &[&inspect[..], more].concat()))
+    };
+    let before = shown(&[]);
+    let path = folder.join("data").join("kiln").join("schedules.jsonl");
+    let mut database = Database::open(&path).unwrap();
+    let mut kept = database.records().to_vec();
+    kept.retain(|record| matches!(record.outcome, Outcome::Measured { .. }));
+    assert!(!kept.is_empty(), "{}", said(&output));
+    kept.iter_mut().for_each(|record| record.outcome = Outcome::Kept { ratio: 0.5 });
+    database.extend(kept).unwrap();
+    let after = shown(&[]);
+    assert_ne!(before, after);
+    assert_eq!(before, shown(&["--schedules", "none"]));
+    assert_eq!(before, shown(&["--threads", "1", "--schedules", "none"]));
+    assert_eq!(after, shown(&["--schedules", &path.display().to_string()]));
+
+    let outputs = |name: &str, more: &[&str]| {
+        let run = ["run", "model.onnx", "--backend", "cranelift", "--outputs", name];
+        let output = kiln(folder, &[&run[..], more].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        fs::read(folder.join(name).join("output_0.npy")).unwrap()
+    };
+    assert_eq!(outputs("a", &[]), outputs("b", &["--schedules", "none"]));
+}
+
+#[test]
+fn what_cannot_be_tuned_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("model.onnx"), small::perceptron()).unwrap();
+    for (arguments, part) in [
+        (&["tune", "model.onnx", "--budget", "x"][..], "expected a time"),
+        (&["tune", "model.onnx", "--budget", "3d"], "expected a time"),
+        (&["tune", "missing.onnx"], "missing.onnx"),
+        (&["tune", "model.onnx", "--backend", "reference"], "makes no code"),
+        (&["tune", "model.onnx", "--target", "haswell"], "on the machine that they are for"),
+        (&["tune", "model.onnx", "--out", "no/such/folder"], "there is no folder"),
+        (&["tune", "model.onnx", "--out", "."], "is a folder"),
+        (&["run", "model.onnx", "--schedules", "missing"], "no such database"),
+        (&["run", "model.onnx", "--schedules", "."], "directory"),
+    ] {
+        let output = kiln(folder, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let text = said(&output);
+        assert!(text.contains(part), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+}
