@@ -236,6 +236,9 @@ pub struct TuneArguments {
     /// The database to keep schedules in (default: the one that compiling reads)
     #[arg(long, value_name = "DB")]
     pub out: Option<PathBuf>,
+    /// Also write a page in HTML: how the searches went, and how far each kernel is from the roofline
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArguments,
 }

@@ -1,7 +1,7 @@
-//! The machine's peak: fused multiply-adds on registers alone, measured.
+//! The machine's peaks, measured: fused multiply-adds on registers alone, and copies of memory.
 //!
-//! Invariant: the loop touches no memory and has more independent sums than the units have stages,
-//! so nothing but the units limits it.
+//! Invariant: the loop of sums touches no memory and has more independent ones than the units have
+//! stages, so nothing but the units limits it; what is copied is larger than caches.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -20,6 +20,37 @@ pub fn flops(threads: usize) -> f64 {
         let own = of_this_thread();
         own + others.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum::<f64>()
     })
+}
+
+/// Bytes that each thread copies at once.
+const COPIED: usize = 64 << 20;
+
+/// Bytes a second that `threads` threads read and write at once; copying reads one for each that it
+/// writes. Nothing if there is no memory for it.
+pub fn bandwidth(threads: usize) -> f64 {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(copied_by_this_thread)).collect();
+        let own = copied_by_this_thread();
+        own + others.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum::<f64>()
+    })
+}
+
+/// The best rate that was seen.
+fn copied_by_this_thread() -> f64 {
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    if from.try_reserve_exact(COPIED).is_err() || to.try_reserve_exact(COPIED).is_err() {
+        return 0.0;
+    }
+    from.resize(COPIED, 1u8);
+    to.resize(COPIED, 2u8);
+    let begin = Instant::now();
+    let mut best: f64 = 0.0;
+    while begin.elapsed() < 4 * TIME {
+        let start = Instant::now();
+        black_box(&mut to).copy_from_slice(black_box(&from));
+        best = best.max((2 * COPIED) as f64 / start.elapsed().as_secs_f64());
+    }
+    best
 }
 
 /// The best rate that was seen.

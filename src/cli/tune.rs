@@ -5,11 +5,15 @@
 
 use super::arguments::TuneArguments;
 use super::progress::Progress;
-use super::{failure, inputs, model, output};
-use kiln::tune::{Database, Program, TuneOptions, TuneReport, Tuner, serve};
+use super::{failure, inputs, model, output, peak};
+use kiln::tune::{
+    self, Database, Peaks, Program, Record, Setting, TuneOptions, TuneReport, Tuner, serve,
+};
 use kiln::{Backend, Source};
 use miette::{Result, miette};
 use serde::Serialize;
+use std::collections::HashSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -52,10 +56,12 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     if arguments.out.is_some() {
         output::place(&file)?;
     }
+    arguments.report.as_deref().map_or(Ok(()), output::place)?;
     let mut database = model::open_database(file)?;
     let progress = Arc::new(Progress::spinner());
     let compiler = model::compiler(common, &progress)?;
-    let book = database.book(&compiler.setting().key(), kiln::tune::VERSION);
+    let setting = compiler.setting();
+    let book = database.book(&setting.key(), tune::VERSION);
     let compiler = compiler.schedules(book);
     let source = Source::from(path.as_path());
     let compiled = compiler.compile(source.clone()).map_err(|e| failure::of_file(path, e))?;
@@ -84,6 +90,10 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
         .map_err(failure::report)?;
     drop(compiler);
     drop(progress);
+    if let Some(file) = &arguments.report {
+        let text = page(path, &database, &setting, &report);
+        std::fs::write(file, text).map_err(|error| failure::io(file, error))?;
+    }
     let database = database.path().display().to_string();
     let name = path.display().to_string();
     if !output::is_taken(&common.report) {
@@ -93,6 +103,21 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     let report = Report { model: name, database, made_up_inputs, tuning: &report };
     output::json(&common.report, &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The page on what the database has for the kernels of a model.
+fn page(model: &Path, database: &Database, setting: &Setting, report: &TuneReport) -> String {
+    let key = setting.key();
+    let kernels: HashSet<_> = report.kernels.iter().map(|kernel| &kernel.kernel).collect();
+    let records: Vec<&Record> = database
+        .records()
+        .iter()
+        .filter(|record| record.target == key && record.version == tune::VERSION)
+        .filter(|record| kernels.contains(&record.kernel))
+        .collect();
+    let (flops, bytes) = (peak::flops(setting.threads), peak::bandwidth(setting.threads));
+    let name = model.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+    tune::page(&format!("Schedules: {name}, {key}"), &records, Peaks { flops, bytes })
 }
 
 /// Answers what `kiln tune` asks over standard input.

@@ -11,6 +11,7 @@
 
 mod database;
 mod measure;
+mod page;
 mod record;
 mod search;
 mod trial;
@@ -18,6 +19,7 @@ mod worker;
 
 pub use database::{Database, DatabaseError};
 pub use measure::{Answer, Request};
+pub use page::{Peaks, page};
 pub use record::{Outcome, Record};
 pub use worker::{Program, Worker, WorkerError, serve};
 
@@ -26,6 +28,7 @@ use crate::{Backend, Compiler, Error, Model, RunSettings, Source};
 use kiln_backends::Target;
 use kiln_ir::schedule::Schedule;
 use kiln_passes::TileTarget;
+use kiln_passes::tile::Identity;
 use kiln_runtime::LaunchRecord;
 use kiln_tensor::Tensor;
 use search::Search;
@@ -107,6 +110,8 @@ pub struct TuneReport {
 /// One kernel of [`TuneReport`].
 #[derive(Clone, Debug, Serialize)]
 pub struct KernelReport {
+    /// The kernel, as its records name it.
+    pub kernel: Identity,
     /// Its name.
     pub name: String,
     /// Milliseconds in a run before.
@@ -213,6 +218,7 @@ impl<'a> Tuner<'a> {
             .iter()
             .enumerate()
             .map(|(number, search)| KernelReport {
+                kernel: search.identity.clone(),
                 name: search.planned.kernel.name.clone(),
                 ms: search.cost / 1e6,
                 measured: search.asked,

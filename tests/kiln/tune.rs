@@ -133,11 +133,27 @@ fn what_is_in_the_database_is_what_is_compiled() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     fs::write(folder.join("model.onnx"), small::perceptron()).unwrap();
-    let tune =
-        ["tune", "model.onnx", "--budget", "1s", "--backend", "cranelift", "--json", "report"];
+    let tune = [
+        "tune",
+        "model.onnx",
+        "--budget",
+        "1s",
+        "--backend",
+        "cranelift",
+        "--json",
+        "report",
+        "--report",
+        "page.html",
+    ];
     let output = kiln(folder, &tune);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(folder.join("report").is_file());
+    let report = fs::read_to_string(folder.join("report")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let page = fs::read_to_string(folder.join("page.html")).unwrap();
+    for kernel in report["kernels"].as_array().unwrap() {
+        let measured = kernel["measured"].as_u64().unwrap() > 0;
+        assert!(!measured || page.contains(kernel["name"].as_str().unwrap()), "{kernel}\n{page}");
+    }
 
     // Whatever was measured is kept, as if it had been faster.
     let shown = |more: &[&str]| {
