@@ -5,11 +5,15 @@
 
 use super::access::{Along, Touch, reads, writes};
 use super::register::{self, Shape};
+use super::vary::POINTS;
 use super::{TileTarget, expected};
 use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, ScalarOp, ScalarProgram};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
 use std::collections::BTreeSet;
+
+/// Points of an axis that is taken for one of a window.
+const WINDOW: u64 = 7;
 
 /// How a stage is run, and what tasks and packing need to know of it.
 #[derive(Clone, Debug)]
@@ -295,17 +299,40 @@ impl Facts<'_> {
         if let Some(side) = side {
             plan.tile[side] = rows;
         }
-        // Few accumulators: a longer body hides the loop.
-        if let (true, Some(&last)) = (rows * vectors <= 8, plan.reductions.last()) {
-            let unroll = fit(self.sizes[last], 4);
-            plan.tile[last] = unroll;
-            loops.extend(
-                plan.reductions
-                    .iter()
-                    .map(|&axis| level(axis, if axis == last { unroll } else { 1 })),
-            );
+        if let Some((axis, unroll)) = self.unrolled(&plan.reductions, rows * vectors, target) {
+            plan.tile[axis] = unroll;
+            let step = |other: usize| if other == axis { unroll } else { 1 };
+            loops.extend(plan.reductions.iter().map(|&other| level(other, step(other))));
         }
         plan.schedule.loops = loops;
+    }
+
+    /// A reduction axis of which several points stand in the loop's body, and how many, beside so many
+    /// accumulators: the innermost axis of a window whole, whose neighbouring points share what guards
+    /// and addresses them; or a few points of the innermost axis, where the loop itself would show.
+    ///
+    /// Where the accumulators fill the registers already, and another axis is looped over inside, the
+    /// loads of several points would push them out.
+    fn unrolled(
+        &self,
+        reductions: &[usize],
+        accumulators: u64,
+        target: &TileTarget,
+    ) -> Option<(usize, u64)> {
+        let half = u64::from(target.vector_registers) / 2;
+        let window = reductions.iter().rev().find_map(|&axis| {
+            let extent = self.axes[axis].extent.as_const().and_then(|e| u64::try_from(e).ok())?;
+            let innermost = reductions.last() == Some(&axis);
+            let room =
+                if innermost { accumulators * extent <= POINTS } else { accumulators <= half };
+            let fits = (2..=WINDOW).contains(&extent) && room;
+            fits.then_some((axis, extent))
+        });
+        let few = || {
+            let &last = reductions.last().filter(|_| accumulators <= 8)?;
+            Some((last, fit(self.sizes[last], 4)))
+        };
+        window.or_else(few)
     }
 
     /// Axes with more points make better sides of a tile; a few points more than a tile are enough.
