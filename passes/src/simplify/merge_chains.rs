@@ -1,13 +1,14 @@
 //! Merges chains of movement: two transposes, reshapes, slices, broadcasts or casts in a row.
 //!
-//! Invariant: the merged operation reads the same elements in the same order.
+//! Invariant: the merged operation reads the same elements in the same order; a conversion that is left
+//! out is one to a type that holds every number of the type before.
 
 use super::rebuild::Rebuild;
 use super::remove_identity::stretches_alone;
 use crate::PassError;
 use kiln_ir::op::{Binary, Broadcast, Op, Reshape, Slice, Transpose};
 use kiln_ir::{Graph, Node, Producer, ValueId};
-use kiln_tensor::Dim;
+use kiln_tensor::{DType, Dim};
 
 pub(super) fn merge_chains(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut rebuild = Rebuild::start("merge_chains", graph);
@@ -59,7 +60,39 @@ fn merged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<(Op, Vec<Val
             let Op::Slice(inner) = &made.op else { return None };
             Some((after(inner, outer)?.into(), made.inputs.clone()))
         }
+        (Op::Cast(outer), &[x]) => {
+            let made = maker(graph, x)?;
+            let (Op::Cast(inner), &[from]) = (&made.op, made.inputs.as_slice()) else {
+                return None;
+            };
+            let kept = holds(inner.to, graph.ty(from).dtype);
+            kept.then(|| (outer.clone().into(), made.inputs.clone()))
+        }
         _ => None,
+    }
+}
+
+/// Whether a type holds every number of another, so that a conversion to it loses nothing.
+fn holds(wide: DType, narrow: DType) -> bool {
+    // Digits of a float, the hidden one among them.
+    let digits = |dtype: DType| match dtype {
+        DType::F16 => 11,
+        DType::BF16 => 8,
+        DType::F32 => 24,
+        DType::F64 => 53,
+        _ => 0,
+    };
+    match (narrow.integer_range(), wide.integer_range()) {
+        (Some((least, most)), Some((wide_least, wide_most))) => {
+            wide != DType::Bool && wide_least <= least && most <= wide_most
+        }
+        (Some((_, most)), None) => most < 1 << digits(wide),
+        (None, None) if narrow.format().is_some() => matches!(wide, DType::F32 | DType::F64),
+        (None, None) => matches!(
+            (narrow, wide),
+            (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64)
+        ),
+        (None, Some(_)) => false,
     }
 }
 

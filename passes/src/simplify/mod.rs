@@ -5,6 +5,7 @@
 
 mod fold;
 mod integers;
+mod join_parts;
 mod merge_chains;
 mod merge_equal;
 mod rebuild;
@@ -23,7 +24,7 @@ use kiln_ir::{Graph, Op};
 type Pass = fn(&Graph) -> Result<(Graph, bool), PassError>;
 
 /// In the order in which they help each other.
-const PASSES: [(&str, Pass); 8] = [
+const PASSES: [(&str, Pass); 9] = [
     ("remove_dead", remove_dead::remove_dead),
     ("integers", integers::integers),
     ("shape_arithmetic", shape_arithmetic::shape_arithmetic),
@@ -31,6 +32,7 @@ const PASSES: [(&str, Pass); 8] = [
     ("take_branch", take_branch::take_branch),
     ("remove_identity", remove_identity::remove_identity),
     ("merge_chains", merge_chains::merge_chains),
+    ("join_parts", join_parts::join_parts),
     ("merge_equal", merge_equal::merge_equal),
 ];
 

@@ -10,6 +10,13 @@ use kiln_tensor::{DType, Dim, Tensor};
 
 type Case = (&'static str, fn(&mut Build) -> ValueId, &'static [&'static str]);
 
+/// Neighbouring columns of a value.
+fn part(b: &mut Build, x: ValueId, start: i64, size: i64) -> ValueId {
+    let starts = vec![Dim::from(0i64), Dim::from(start)];
+    let sizes = vec![Dim::named("n"), Dim::from(size)];
+    b.op(Slice { starts, sizes, steps: vec![1, 1] }, &[x])
+}
+
 const CASES: &[Case] = &[
     (
         "neutral elements go",
@@ -68,6 +75,75 @@ const CASES: &[Case] = &[
             b.reshape(y, "a*b*c")
         },
         &["Reshape"],
+    ),
+    (
+        "parts that are put together again are the whole",
+        |b| {
+            let x = b.input("x", "n, 12");
+            let parts = [(0, 5), (5, 4), (9, 3)].map(|(start, size)| part(b, x, start, size));
+            b.op(Concat { axis: 1 }, &parts)
+        },
+        &[],
+    ),
+    (
+        "neighbours are one part, and others stay",
+        |b| {
+            let x = b.input("x", "n, 12");
+            let parts = [(9, 3), (0, 5), (5, 4)].map(|(start, size)| part(b, x, start, size));
+            b.op(Concat { axis: 1 }, &parts)
+        },
+        &["Slice", "Slice", "Concat"],
+    ),
+    (
+        "parts along another axis are not the whole",
+        |b| {
+            let x = b.input("x", "n, 12");
+            let parts = [part(b, x, 0, 6), part(b, x, 6, 6)];
+            b.op(Concat { axis: 0 }, &parts)
+        },
+        &["Slice", "Slice", "Concat"],
+    ),
+    (
+        "parts of a concatenation are read where they came from",
+        |b| {
+            let (x, y) = (b.input("x", "n, 5"), b.input("y", "n, 7"));
+            let both = b.op(Concat { axis: 1 }, &[x, y]);
+            let (left, right) = (part(b, both, 0, 5), part(b, both, 6, 5));
+            b.add(left, right)
+        },
+        &["Slice", "Binary"],
+    ),
+    (
+        "a concatenation that is needed whole is read",
+        |b| {
+            let (x, y) = (b.input("x", "n, 5"), b.input("y", "n, 7"));
+            let both = b.op(Concat { axis: 1 }, &[x, y]);
+            let (within, across) = (part(b, both, 0, 5), part(b, both, 3, 5));
+            b.add(within, across)
+        },
+        &["Concat", "Slice", "Slice", "Binary"],
+    ),
+    (
+        "a conversion that loses nothing goes",
+        |b| {
+            let x = b.input("x", "n, 3");
+            let y = b.op(Cast { to: DType::F64 }, &[x]);
+            let y = b.op(Cast { to: DType::I32 }, &[y]);
+            let y = b.op(Cast { to: DType::I64 }, &[y]);
+            b.op(Cast { to: DType::I32 }, &[y])
+        },
+        &["Cast"],
+    ),
+    (
+        "a conversion that rounds stays",
+        |b| {
+            let x = b.input("x", "n, 3");
+            let y = b.op(Cast { to: DType::F16 }, &[x]);
+            let y = b.op(Cast { to: DType::F32 }, &[y]);
+            let y = b.op(Cast { to: DType::I64 }, &[y]);
+            b.op(Cast { to: DType::F32 }, &[y])
+        },
+        &["Cast", "Cast", "Cast"],
     ),
     (
         "slices of slices merge",
