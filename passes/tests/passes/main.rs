@@ -10,6 +10,7 @@ mod form;
 mod instance;
 mod interpreter;
 mod listing;
+mod metamorphic;
 mod moves;
 mod networks;
 mod pipeline;

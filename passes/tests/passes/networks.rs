@@ -3,7 +3,7 @@
 //! Invariant: convolutions run with their channels last, and nothing is transposed between them.
 
 #[path = "../../benches/models/mod.rs"]
-mod models;
+pub mod models;
 
 use kiln_ir::Graph;
 use kiln_ir::op::{ConvLayout, Op};

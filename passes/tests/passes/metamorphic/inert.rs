@@ -1,0 +1,208 @@
+//! Operations that together hand on their operand: a transpose and its inverse, a split and the
+//! concatenation of its parts, a conversion to a wider type and back.
+//!
+//! Invariant: the result has the type and, to the bit, the elements of the operand.
+
+use kiln_ir::op::*;
+use kiln_ir::{Graph, NodeId, Producer, ValueId};
+use kiln_tensor::{DType, Dim, Tensor};
+
+/// A small generator of pseudo-random numbers (SplitMix64).
+pub struct Source {
+    state: u64,
+}
+
+impl Source {
+    pub fn new(seed: u64) -> Self {
+        Source { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+/// The graph with something inert behind one of its values, for all that use it or for one; and what
+/// that is. `None` if nothing of the kind that was drawn fits the value.
+pub fn put_in(graph: &Graph, source: &mut Source) -> Option<(Graph, String)> {
+    let value = ValueId(source.below(graph.value_count()) as u32);
+    let uses = graph.uses();
+    let users = &uses[value.0 as usize];
+    // An output is used by no node, and handed on with its place.
+    let only =
+        (source.below(2) == 0 && !users.is_empty()).then(|| users[source.below(users.len())]);
+    let mut put = Put { new: Graph::new(graph.name.clone()), source };
+    put.new.symbols = graph.symbols.clone();
+    let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
+    let mut with = None;
+    for &input in graph.inputs() {
+        let name = graph.value(input).name.clone().unwrap_or_default();
+        let made = put.new.input(name, graph.ty(input).clone());
+        map[input.0 as usize] = Some(made);
+    }
+    if let Producer::Input(_) = graph.value(value).producer {
+        with = Some(put.behind(map[value.0 as usize]?)?);
+    }
+    let operand = |with: &Option<(ValueId, String)>,
+                   map: &[Option<ValueId>],
+                   user: Option<NodeId>,
+                   old: ValueId| match with {
+        Some((with, _)) if old == value && (only.is_none() || only == user) => Some(*with),
+        _ => map[old.0 as usize],
+    };
+    for (id, node) in graph.nodes() {
+        let inputs: Option<Vec<ValueId>> =
+            node.inputs.iter().map(|&input| operand(&with, &map, Some(id), input)).collect();
+        let made = put.new.add_copy(graph, node, &inputs?, node.regions.clone())?;
+        for (&old, &made) in node.outputs.iter().zip(&made) {
+            map[old.0 as usize] = Some(made);
+            if let Some(name) = &graph.value(old).name {
+                put.new.set_name(made, name.clone());
+            }
+        }
+        if node.outputs.contains(&value) {
+            with = Some(put.behind(map[value.0 as usize]?)?);
+        }
+    }
+    for (&output, name) in graph.outputs().iter().zip(graph.output_names()) {
+        put.new.output(operand(&with, &map, None, output)?, name.clone()).ok()?;
+    }
+    let (_, what) = with?;
+    Some((put.new, what))
+}
+
+/// A graph on its way.
+struct Put<'s> {
+    new: Graph,
+    source: &'s mut Source,
+}
+
+impl Put<'_> {
+    fn op(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Option<ValueId> {
+        self.new.add1(op.into(), inputs).ok()
+    }
+
+    /// Something inert on a value, and what it is.
+    fn behind(&mut self, x: ValueId) -> Option<(ValueId, String)> {
+        let ty = self.new.ty(x).clone();
+        if ty.dtype.is_handle() || ty.dtype.is_list() {
+            return None;
+        }
+        let (kind, value) = match self.source.below(8) {
+            0 | 1 => ("split and concatenation", self.split(x)?),
+            2 | 3 => ("transpose and inverse", self.transposes(x)?),
+            4 | 5 => ("reshape and back", self.reshapes(x)?),
+            6 => ("conversion and back", self.casts(x)?),
+            _ => ("identity", self.identity(x)?),
+        };
+        assert_eq!(*self.new.ty(value), ty, "{kind}");
+        let at = self.new.value(x).name.clone().unwrap_or_default();
+        Some((value, format!("{kind} behind %{} {at}: {ty}", x.0)))
+    }
+
+    /// Two or three slices that partition a dimension, side by side again.
+    fn split(&mut self, x: ValueId) -> Option<ValueId> {
+        let shape = self.new.ty(x).shape.clone();
+        if shape.is_empty() {
+            return None;
+        }
+        let axis = self.source.below(shape.len());
+        let parts = 2 + self.source.below(2);
+        let mut ends = vec![Dim::from(0i64)];
+        for part in 1..parts {
+            ends.push(match shape[axis].as_const() {
+                Some(size) if size >= parts as i64 => Dim::from(size * part as i64 / parts as i64),
+                Some(_) => return None,
+                // What is left of a symbol may be nothing, which is a part as well.
+                None => (shape[axis].clone() * Dim::from(part as i64))
+                    .floor_div(&Dim::from(parts as i64)),
+            });
+        }
+        ends.push(shape[axis].clone());
+        let mut slices = Vec::new();
+        for pair in ends.windows(2) {
+            let mut starts = vec![Dim::from(0i64); shape.len()];
+            let mut sizes = shape.clone();
+            starts[axis] = pair[0].clone();
+            sizes[axis] = pair[1].clone() - pair[0].clone();
+            slices.push(self.op(Slice { starts, sizes, steps: vec![1; shape.len()] }, &[x])?);
+        }
+        self.op(Concat { axis }, &slices)
+    }
+
+    fn transposes(&mut self, x: ValueId) -> Option<ValueId> {
+        let rank = self.new.ty(x).rank();
+        let mut perm: Vec<usize> = (0..rank).collect();
+        for last in (1..rank).rev() {
+            let other = self.source.below(last + 1);
+            perm.swap(last, other);
+        }
+        let mut back = vec![0; rank];
+        perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+        let moved = self.op(Transpose { perm }, &[x])?;
+        self.op(Transpose { perm: back }, &[moved])
+    }
+
+    fn reshapes(&mut self, x: ValueId) -> Option<ValueId> {
+        let shape = self.new.ty(x).shape.clone();
+        let mut other = shape.clone();
+        match self.source.below(3) {
+            0 => other = vec![shape.iter().cloned().product()],
+            1 if shape.len() > 1 => {
+                let at = self.source.below(shape.len() - 1);
+                let joined = other.remove(at) * other.remove(at);
+                other.insert(at, joined);
+            }
+            _ => other.insert(self.source.below(shape.len() + 1), Dim::from(1i64)),
+        }
+        let moved = self.op(Reshape { shape: other }, &[x])?;
+        self.op(Reshape { shape }, &[moved])
+    }
+
+    /// A conversion to a type that holds all numbers of this one, and back.
+    fn casts(&mut self, x: ValueId) -> Option<ValueId> {
+        let from = self.new.ty(x).dtype;
+        let wider: &[DType] = match from {
+            DType::Bool => &[DType::U8, DType::I32, DType::F32],
+            DType::I8 => &[DType::I16, DType::I32, DType::I64, DType::F16, DType::F32],
+            DType::U8 => &[DType::I16, DType::U32, DType::I64, DType::F16, DType::F64],
+            DType::I16 | DType::U16 => &[DType::I32, DType::I64, DType::F32, DType::F64],
+            DType::I32 | DType::U32 => &[DType::I64, DType::F64],
+            DType::F16 | DType::BF16 => &[DType::F32, DType::F64],
+            DType::F32 => &[DType::F64],
+            _ => return None,
+        };
+        let to = wider[self.source.below(wider.len())];
+        let wide = self.op(Cast { to }, &[x])?;
+        self.op(Cast { to: from }, &[wide])
+    }
+
+    /// One operation that hands its operand on.
+    fn identity(&mut self, x: ValueId) -> Option<ValueId> {
+        let ty = self.new.ty(x).clone();
+        let zeros = vec![Dim::from(0i64); ty.rank()];
+        match self.source.below(5) {
+            0 => {
+                let steps = vec![1; ty.rank()];
+                self.op(Slice { starts: zeros, sizes: ty.shape, steps }, &[x])
+            }
+            1 => self.op(Broadcast { shape: ty.shape }, &[x]),
+            2 => self.op(Assume { shape: ty.shape }, &[x]),
+            3 => {
+                let number = self.new.constant(Tensor::zeros(ty.dtype, vec![]).ok()?).ok()?;
+                let mode = PadMode::Constant;
+                self.op(Pad { before: zeros.clone(), after: zeros, mode }, &[x, number])
+            }
+            _ if ty.rank() > 0 => self.op(Concat { axis: 0 }, &[x]),
+            _ => self.op(Cast { to: ty.dtype }, &[x]),
+        }
+    }
+}
