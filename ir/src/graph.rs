@@ -281,10 +281,12 @@ impl Graph {
 
     /// Enters symbols into the table, as sizes.
     fn declare(&mut self, dims: &[Dim]) {
-        let mut symbols = Default::default();
-        dims.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
-        for symbol in symbols {
-            self.symbols.entry(symbol).or_default();
+        for dim in dims {
+            dim.visit_symbols(&mut |symbol| {
+                if !self.symbols.contains_key(symbol) {
+                    self.symbols.insert(symbol.clone(), Default::default());
+                }
+            });
         }
     }
 

@@ -13,7 +13,7 @@ impl Serialize for Dim {
         match (to.is_human_readable(), self.as_const()) {
             (true, Some(value)) => to.serialize_i64(value),
             (true, None) => to.collect_str(self),
-            (false, _) => self.terms.serialize(to),
+            (false, _) => self.terms().serialize(to),
         }
     }
 }

@@ -34,7 +34,7 @@ impl Dim {
     /// How many parts an expression has, all the way down; `None` if it is nested deeper.
     fn parts(&self, depth: usize) -> Option<usize> {
         let mut parts = 0usize;
-        for (monomial, _) in &self.terms {
+        for (monomial, _) in self.terms() {
             parts += 1;
             for atom in monomial {
                 parts += 1;

@@ -91,10 +91,11 @@ pub enum Atom {
 /// A product of atoms, sorted; empty for the constant term.
 pub type Monomial = Vec<Atom>;
 
-/// A dimension: a sum of integer multiples of monomials.
+/// A dimension: a sum of integer multiples of monomials. Copies share them: graphs are copied by every pass,
+/// and every value has a shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dim {
-    terms: Vec<(Monomial, i64)>,
+    terms: Arc<[(Monomial, i64)]>,
 }
 
 impl Dim {
@@ -109,7 +110,7 @@ impl Dim {
     }
 
     fn atom(atom: Atom) -> Self {
-        Dim { terms: vec![(vec![atom], 1)] }
+        Dim { terms: Arc::new([(vec![atom], 1)]) }
     }
 
     fn from_terms(terms: impl IntoIterator<Item = (Monomial, i64)>) -> Self {
@@ -128,7 +129,7 @@ impl Dim {
 
     /// The value, if it does not depend on any symbol.
     pub fn as_const(&self) -> Option<i64> {
-        match self.terms.as_slice() {
+        match self.terms() {
             [] => Some(0),
             [(monomial, value)] if monomial.is_empty() => Some(*value),
             _ => None,
@@ -137,7 +138,7 @@ impl Dim {
 
     /// The symbol, if the expression is nothing but one.
     pub fn as_symbol(&self) -> Option<&Symbol> {
-        match self.terms.as_slice() {
+        match self.terms() {
             [(monomial, 1)] => match monomial.as_slice() {
                 [Atom::Symbol(symbol)] => Some(symbol),
                 _ => None,
@@ -226,9 +227,9 @@ impl Dim {
         if self == divisor {
             return Some(Dim::from(1i64));
         }
-        let [(factors, scale)] = divisor.terms.as_slice() else { return None };
+        let [(factors, scale)] = divisor.terms() else { return None };
         let mut terms = Vec::with_capacity(self.terms.len());
-        for (monomial, coefficient) in &self.terms {
+        for (monomial, coefficient) in self.terms() {
             if coefficient.checked_rem(*scale)? != 0 {
                 return None;
             }
@@ -244,7 +245,7 @@ impl Dim {
 
     /// `(x, a, c)` if the expression is `⌊x/a⌋ + c` with constant positive `a`.
     fn as_offset_quotient(&self) -> Option<(&Dim, i64, i64)> {
-        let (c, (monomial, coefficient)) = match self.terms.as_slice() {
+        let (c, (monomial, coefficient)) = match self.terms() {
             [term] => (0, term),
             [(constant, c), term] if constant.is_empty() => (*c, term),
             _ => return None,
@@ -259,7 +260,7 @@ impl Dim {
     pub fn evaluate(&self, values: &SymbolValues) -> Result<i64, DimError> {
         let overflow = || DimError::Overflow(self.brief());
         let mut sum = 0i64;
-        for (monomial, coefficient) in &self.terms {
+        for (monomial, coefficient) in self.terms() {
             let mut product = *coefficient;
             for atom in monomial {
                 product = product.checked_mul(atom.evaluate(values)?).ok_or_else(overflow)?;
@@ -272,7 +273,7 @@ impl Dim {
     /// The expression with each symbol replaced by what `replace` gives for it.
     pub fn substitute(&self, replace: &impl Fn(&Symbol) -> Option<Dim>) -> Dim {
         let mut sum = Dim::default();
-        for (monomial, coefficient) in &self.terms {
+        for (monomial, coefficient) in self.terms() {
             let mut product = Dim::from(*coefficient);
             for atom in monomial {
                 product = product
@@ -294,14 +295,19 @@ impl Dim {
 
     /// Adds every symbol of the expression to `symbols`.
     pub fn collect_symbols(&self, symbols: &mut BTreeSet<Symbol>) {
-        for atom in self.terms.iter().flat_map(|(monomial, _)| monomial) {
+        self.visit_symbols(&mut |symbol| {
+            symbols.insert(symbol.clone());
+        });
+    }
+
+    /// Shows every symbol of the expression, some of them again.
+    pub fn visit_symbols(&self, visit: &mut dyn FnMut(&Symbol)) {
+        for atom in self.terms().iter().flat_map(|(monomial, _)| monomial) {
             match atom {
-                Atom::Symbol(symbol) => {
-                    symbols.insert(symbol.clone());
-                }
+                Atom::Symbol(symbol) => visit(symbol),
                 Atom::FloorDiv(a, b) | Atom::Min(a, b) | Atom::Max(a, b) => {
-                    a.collect_symbols(symbols);
-                    b.collect_symbols(symbols);
+                    a.visit_symbols(visit);
+                    b.visit_symbols(visit);
                 }
             }
         }
@@ -332,8 +338,7 @@ impl Atom {
 
 impl From<i64> for Dim {
     fn from(value: i64) -> Self {
-        let terms = if value == 0 { Vec::new() } else { vec![(Vec::new(), value)] };
-        Dim { terms }
+        Dim { terms: if value == 0 { Arc::default() } else { Arc::new([(Vec::new(), value)]) } }
     }
 }
 
@@ -357,7 +362,7 @@ impl Add for Dim {
         if let (Some(a), Some(b)) = (self.as_const(), other.as_const()) {
             return Dim::from(a.saturating_add(b));
         }
-        Dim::from_terms(self.terms.into_iter().chain(other.terms))
+        Dim::from_terms(self.terms().iter().chain(other.terms()).cloned())
     }
 }
 
@@ -373,7 +378,8 @@ impl Neg for Dim {
     type Output = Dim;
 
     fn neg(self) -> Dim {
-        Dim { terms: self.terms.into_iter().map(|(m, c)| (m, c.saturating_neg())).collect() }
+        let terms = self.terms().iter().map(|(m, c)| (m.clone(), c.saturating_neg()));
+        Dim { terms: terms.collect() }
     }
 }
 
@@ -388,8 +394,8 @@ impl Mul for Dim {
             _ => {}
         }
         let mut terms = Vec::with_capacity(self.terms.len() * other.terms.len());
-        for (left, a) in &self.terms {
-            for (right, b) in &other.terms {
+        for (left, a) in self.terms() {
+            for (right, b) in other.terms() {
                 let mut monomial: Monomial = left.iter().chain(right).cloned().collect();
                 monomial.sort();
                 terms.push((monomial, a.saturating_mul(*b)));
