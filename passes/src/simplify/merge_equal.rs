@@ -7,39 +7,40 @@ use super::rebuild::Rebuild;
 use crate::PassError;
 use crate::integers::is_widening;
 use crate::structure::op_key;
-use kiln_ir::{Graph, Op, ValueId};
+use kiln_ir::{Graph, Node, NodeId, Op, ValueId};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 pub(super) fn merge_equal(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut rebuild = Rebuild::start("merge_equal", graph);
-    let mut seen: HashMap<(String, Vec<ValueId>), Vec<ValueId>> = HashMap::new();
-    for (_, node) in graph.nodes() {
+    let mut seen: HashMap<Key, Vec<(NodeId, Vec<ValueId>)>> = HashMap::new();
+    for (id, node) in graph.nodes() {
         // Small integers are widened where they are read, which costs less than reading wide ones.
         let widens = matches!(node.op, Op::Cast(_)) && is_widening(graph, node);
         if !node.regions.is_empty() || widens {
             rebuild.keep(graph, node)?;
             continue;
         }
-        let inputs = rebuild.operands(node)?;
-        let key = (op_key(&node.op, &[]), inputs);
-        if let Some(outputs) = seen.get(&key).filter(|outputs| same(&rebuild, node, outputs)) {
+        let known = seen.entry(key(node, rebuild.operands(node)?)).or_default();
+        let equal = known.iter().find(|(other, _)| graph.node(*other).op == node.op);
+        if let Some((_, outputs)) = equal {
             let outputs = outputs.clone();
             rebuild.replace(graph, node, &outputs)?;
             continue;
         }
         rebuild.keep(graph, node)?;
         let outputs = node.outputs.iter().map(|&output| rebuild.value(output));
-        seen.insert(key, outputs.collect::<Result<_, _>>()?);
+        known.push((id, outputs.collect::<Result<_, _>>()?));
     }
     rebuild.finish(graph)
 }
 
-/// Keys of large constants are hints: compare the bytes before believing them.
-fn same(rebuild: &Rebuild, node: &kiln_ir::Node, outputs: &[ValueId]) -> bool {
-    match (&node.op, outputs) {
-        (Op::Constant(constant), &[other]) => {
-            rebuild.new.constant_of(other) == Some(&constant.tensor)
-        }
-        _ => true,
-    }
+/// What equal nodes have in common: operands and the operation's name, or all of a leaf, which has no
+/// operands to tell it from others.
+type Key = (Cow<'static, str>, Vec<ValueId>);
+
+fn key(node: &Node, operands: Vec<ValueId>) -> Key {
+    let leaf = operands.is_empty();
+    let what = if leaf { op_key(&node.op, &[]).into() } else { node.op.name().into() };
+    (what, operands)
 }

@@ -42,30 +42,33 @@ pub const MAX_ROUNDS: usize = 16;
 
 /// The graph without dead, repeated, constant and idle operations, its bodies included.
 pub fn simplify(graph: &Graph) -> Result<Graph, PassError> {
-    let mut graph = simplify_bodies(graph)?;
+    let mut graph = simplify_bodies(graph)?.unwrap_or_else(|| graph.clone());
+    // How many passes in a row have left the graph as it is.
+    let mut idle = 0;
     for _ in 0..MAX_ROUNDS {
-        let mut changed = false;
         for (_, pass) in PASSES {
-            let (next, pass_changed) = pass(&graph)?;
-            if pass_changed {
+            let (next, changed) = pass(&graph)?;
+            idle = if changed { 0 } else { idle + 1 };
+            if changed {
                 graph = next;
-                changed = true;
+            }
+            if idle == PASSES.len() {
+                return Ok(graph);
             }
         }
-        if !changed {
-            break;
-        }
         // A constant that was handed into a body is news there.
-        graph = simplify_bodies(&graph)?;
+        if let Some(next) = simplify_bodies(&graph)? {
+            (graph, idle) = (next, 0);
+        }
     }
     Ok(graph)
 }
 
-/// Simplifies the bodies of `If` and `Loop`; what is fused is left as it is.
-fn simplify_bodies(graph: &Graph) -> Result<Graph, PassError> {
+/// Simplifies the bodies of `If` and `Loop`, if there are any; what is fused is left as it is.
+fn simplify_bodies(graph: &Graph) -> Result<Option<Graph>, PassError> {
     let has_body = |op: &Op| matches!(op, Op::If(_) | Op::Loop(_));
     if !graph.nodes().any(|(_, node)| has_body(&node.op)) {
-        return Ok(graph.clone());
+        return Ok(None);
     }
     let mut rebuild = Rebuild::start("simplify", graph);
     for (_, node) in graph.nodes() {
@@ -76,5 +79,5 @@ fn simplify_bodies(graph: &Graph) -> Result<Graph, PassError> {
             rebuild.keep(graph, node)?;
         }
     }
-    Ok(rebuild.finish(graph)?.0)
+    Ok(Some(rebuild.finish(graph)?.0))
 }
