@@ -29,5 +29,7 @@ fn main() {
     measure(&mut c, "bert", &models::encoder(12, 768, 12));
     measure(&mut c, "resnet50", &models::resnet50());
     measure(&mut c, "densenet121", &models::densenet121());
+    // 10,000 nodes; the weights are short, since no pass looks at how long they are.
+    measure(&mut c, "decoder of 100 layers", &models::decoder(100, 64, 4));
     c.final_summary();
 }

@@ -3,6 +3,9 @@
 //! Invariant: real sizes and operation counts; no two weights are equal, so that nothing is merged that
 //! is not in a trained network.
 
+mod decoder;
+
+pub use decoder::decoder;
 use kiln_ir::op::*;
 use kiln_ir::{Graph, TensorType, ValueId};
 use kiln_tensor::{DType, Dim, Tensor};
@@ -15,11 +18,14 @@ struct Network {
 /// `x → y` of a network with one input.
 fn network(name: &str, shape: &str, body: impl FnOnce(&mut Network, ValueId) -> ValueId) -> Graph {
     let mut net = Network { graph: Graph::new(name), weights: 0 };
-    let shape = shape.split(',').map(|dim| dim.trim().parse().expect("a dimension")).collect();
-    let x = net.graph.input("x", TensorType::new(DType::F32, shape));
+    let x = net.graph.input("x", TensorType::new(DType::F32, dims(shape)));
     let y = body(&mut net, x);
     net.graph.output(y, "y").expect("the value exists");
     net.graph
+}
+
+fn dims(shape: &str) -> Vec<Dim> {
+    shape.split(',').map(|dim| dim.trim().parse().expect("a dimension")).collect()
 }
 
 impl Network {

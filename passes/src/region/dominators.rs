@@ -45,24 +45,47 @@ fn by_dominators(graph: &Graph) -> Vec<usize> {
         users
     };
     let feeds_work = |id: NodeId| users(id).iter().any(|&user| is_heavy(graph.node(user)));
-    let branches: Vec<NodeId> =
-        chain.iter().copied().filter(|&id| users(id).len() >= 2 && feeds_work(id)).collect();
+    let is_branch = |id: &NodeId| users(*id).len() >= 2 && feeds_work(*id);
+    let branches: Vec<NodeId> = chain.iter().copied().filter(is_branch).collect();
     let first = assign(&flow, &early, &branches);
 
-    // Segments that are still too long are cut where a contraction follows, every so often.
+    // Segments that are still too long are cut where work that not all goes through follows, as in layers
+    // that begin with a normalisation, and where a contraction follows, every so often.
     let mut sizes = vec![0usize; branches.len() + 2];
     first.iter().for_each(|&segment| sizes[segment] += 1);
-    let mut cuts = Vec::new();
-    for &id in &chain {
-        let long = sizes[first[id.0 as usize]] > MAX_NODES;
-        if branches.contains(&id) || (long && feeds_work(id)) {
-            cuts.push(id);
-        }
-    }
+    let long = |id: NodeId| sizes[first[id.0 as usize]] > MAX_NODES;
+    let passed = passed_by(&flow, &early, &chain);
+    let kept: Vec<NodeId> = chain
+        .iter()
+        .zip(passed)
+        .filter(|&(&id, passed)| {
+            is_among(&branches, id) || long(id) && passed && users(id).len() >= 2
+        })
+        .map(|(&id, _)| id)
+        .collect();
+    let is_cut = |id: &NodeId| is_among(&kept, *id) || long(*id) && feeds_work(*id);
+    let cuts: Vec<NodeId> = chain.iter().copied().filter(is_cut).collect();
     if cuts.len() == branches.len() {
         return first;
     }
-    merge_short(&flow, &early, &cuts, &branches)
+    merge_short(&flow, &early, &cuts, &kept)
+}
+
+/// Whether a node is one of these, which are in order as a chain is.
+fn is_among(nodes: &[NodeId], id: NodeId) -> bool {
+    nodes.binary_search(&id).is_ok()
+}
+
+/// For each node of the chain, whether there is work between it and the next that some way passes by.
+fn passed_by(flow: &Flow, early: &[bool], chain: &[NodeId]) -> Vec<bool> {
+    let mut passed = vec![false; chain.len() + 2];
+    let places = assign(flow, early, chain);
+    for (id, node) in flow.graph.nodes() {
+        let place = places[id.0 as usize];
+        passed[place] |= is_heavy(node) && chain.get(place.wrapping_sub(1)) != Some(&id);
+    }
+    // Places are numbered by the node that they lead to.
+    passed.split_off(2)
 }
 
 /// A graph with what each of its nodes depends on: through values, or through sizes alone.
@@ -116,7 +139,9 @@ fn chain(whole: &Flow, early: &[bool]) -> Vec<NodeId> {
             flow.update_edge(source, indices[id.0 as usize], ());
         }
     }
-    for &output in graph.outputs() {
+    // What is an output but used, too, as a cache is, ends nothing.
+    let uses = graph.uses();
+    for &output in graph.outputs().iter().filter(|output| uses[output.0 as usize].is_empty()) {
         match graph.value(output).producer {
             Producer::Node { node, .. } if !early[node.0 as usize] => {
                 flow.update_edge(indices[node.0 as usize], sink, ());
@@ -165,7 +190,7 @@ fn merge_short(flow: &Flow, early: &[bool], cuts: &[NodeId], branches: &[NodeId]
     for (number, &cut) in cuts.iter().enumerate() {
         size += sizes[number + 1];
         let next = sizes.get(number + 2).copied().unwrap_or(0);
-        if branches.contains(&cut) || size + next > MAX_NODES / 2 {
+        if is_among(branches, cut) || size + next > MAX_NODES / 2 {
             kept.push(cut);
             size = 0;
         }

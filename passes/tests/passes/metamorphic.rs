@@ -158,6 +158,7 @@ fn blocks_are_compiled_as_without() {
 fn networks_are_compiled_as_without() {
     for (graph, count) in [
         (networks::models::encoder(3, 32, 2), 20),
+        (networks::models::decoder(3, 32, 2), 20),
         (networks::models::resnet50(), 2),
         (networks::models::densenet121(), 1),
     ] {

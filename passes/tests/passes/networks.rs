@@ -45,6 +45,13 @@ fn encoders_are_nine_kernels_a_layer() {
 }
 
 #[test]
+fn decoders_are_fifteen_kernels_a_layer() {
+    // The turns and the first and last normalisation beside them.
+    let found = tally(&models::decoder(6, 384, 12));
+    assert_eq!((found.launches, found.kernels), (6 * 15 + 3, 14), "{found:?}");
+}
+
+#[test]
 fn convolutional_networks_move_nothing_between_convolutions() {
     // One transpose for the input; the head reads what is left in place.
     let found = tally(&models::resnet50());
