@@ -117,9 +117,24 @@ impl Compiler {
     /// A simplified graph as the e-graph would have it, layouts chosen and operations fused, and what was
     /// done to it.
     pub fn optimised(&self, graph: &Graph, phases: &mut Phases) -> Result<(Graph, Report), Error> {
+        self.optimised_with(graph, &EGraphOptions::default(), phases)
+    }
+
+    /// [`Compiler::optimised`] that also reports what other choices would have cost.
+    pub fn explained(&self, graph: &Graph, phases: &mut Phases) -> Result<(Graph, Report), Error> {
+        let options = EGraphOptions { explain: true, ..EGraphOptions::default() };
+        self.optimised_with(graph, &options, phases)
+    }
+
+    fn optimised_with(
+        &self,
+        graph: &Graph,
+        options: &EGraphOptions,
+        phases: &mut Phases,
+    ) -> Result<(Graph, Report), Error> {
         self.phase(Phase::Optimise, phases, || {
             let cost = CostModel::for_cpu(&self.tile_target());
-            Ok(kiln_passes::optimise(graph, &EGraphOptions::default(), &cost)?)
+            Ok(kiln_passes::optimise(graph, options, &cost)?)
         })
     }
 

@@ -175,7 +175,7 @@ pub struct InspectArguments {
 pub enum LevelArgument {
     /// The typed graph, as imported and simplified
     Graph,
-    /// What the e-graph did: rules, regions, costs, and the fused graph
+    /// What the e-graph did: which rules fired where, costs, other choices, and the fused graph
     Egraph,
     /// Kernels with their schedules
     Kernels,

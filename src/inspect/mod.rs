@@ -24,7 +24,7 @@ pub use plan::print as print_plan;
 pub enum Level {
     /// The typed graph, as imported and simplified.
     Graph,
-    /// What the e-graph did: rules, regions, costs, and the fused graph.
+    /// What the e-graph did: which rules fired where, costs, other choices, and the fused graph.
     Egraph,
     /// Kernels with their schedules.
     Kernels,
@@ -145,11 +145,13 @@ impl Compiler {
         if level == Level::Graph {
             return found(graph_text(&simplified), level, node);
         }
-        let (optimised, report) = self.optimised(&simplified, &mut phases)?;
         if level == Level::Egraph {
+            let (optimised, report) = self.explained(&simplified, &mut phases)?;
             let graph = found(graph_text(&optimised), level, node)?;
-            return Ok(format!("{report}\n\n{graph}"));
+            let report = node.map_or_else(|| report.to_string(), |name| report.about(name));
+            return Ok(format!("{}\n\n{graph}", report.trim_end()));
         }
+        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
         let plan = self.plan(&optimised, &mut phases)?;
         self.plan_text(&plan, level, node)
     }

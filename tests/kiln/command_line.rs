@@ -331,7 +331,12 @@ fn every_level_can_be_seen() {
     };
     let graph = at("graph", &[]);
     assert!(graph.contains("f32[batch, 16]") && graph.contains("MatMul_h"), "{graph}");
-    assert!(at("egraph", &[]).contains("e-nodes"));
+    let egraph = at("egraph", &[]);
+    for part in ["e-nodes", "fuse-epilogue ×", "`Relu", "chosen: ", " in all with "] {
+        assert!(egraph.contains(part), "{part}: {egraph}");
+    }
+    let part = at("egraph", &["--node", "MatMul_k"]);
+    assert!(part.contains("chosen: ") && part.len() < egraph.len(), "{part}");
     assert!(at("kernels", &[]).contains("stage 0"));
     assert!(at("plan", &[]).contains("launch kiln_0_"));
     for (backend, level, sign) in [

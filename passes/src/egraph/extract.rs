@@ -22,7 +22,7 @@ pub struct Choice {
 }
 
 /// Dense tables over the classes of an e-graph.
-struct Table {
+pub(super) struct Table {
     ids: Vec<Id>,
     /// For each class its e-nodes with prices and the numbers of their operands.
     nodes: Vec<Vec<(f64, Vec<usize>)>>,
@@ -62,7 +62,7 @@ pub fn extract_from(
     let others = starts.iter().map(|start| Table::of(egraph, roots, start).greedy());
     for start in std::iter::once(table.greedy()).chain(others) {
         let mut chosen = start?;
-        let cost = table.search(&mut chosen)?;
+        let cost = table.search(&mut chosen, None)?;
         if best.as_ref().is_none_or(|(least, _)| cost < least - GAIN * least.abs()) {
             best = Some((cost, chosen));
         }
@@ -78,7 +78,7 @@ pub fn extract_from(
 }
 
 impl Table {
-    fn of(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Self {
+    pub(super) fn of(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Self {
         let mut ids: Vec<Id> = egraph.classes().map(|class| class.id).collect();
         ids.sort_unstable();
         let numbers: HashMap<Id, usize> = ids.iter().enumerate().map(|(n, &id)| (id, n)).collect();
@@ -176,7 +176,7 @@ impl Table {
     }
 
     /// Classes that the roots need under a choice, operands first; `None` if there is a cycle.
-    fn order(&self, chosen: &[Option<usize>]) -> Option<Vec<usize>> {
+    pub(super) fn order(&self, chosen: &[Option<usize>]) -> Option<Vec<usize>> {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
             New,
@@ -211,19 +211,65 @@ impl Table {
         Some(order)
     }
 
-    fn cost(&self, chosen: &[Option<usize>]) -> Option<f64> {
+    /// The price of all that the roots need under a choice.
+    pub(super) fn cost(&self, chosen: &[Option<usize>]) -> Option<f64> {
         let order = self.order(chosen)?;
         order.iter().map(|&class| Some(self.nodes[class].get(chosen[class]?)?.0)).sum()
     }
 
-    /// Changes one class at a time while the whole gets cheaper.
-    fn search(&self, chosen: &mut [Option<usize>]) -> Option<f64> {
+    /// The class of a number.
+    pub(super) fn id(&self, class: usize) -> Id {
+        self.ids[class]
+    }
+
+    /// How many ways there are to compute a class.
+    pub(super) fn ways(&self, class: usize) -> usize {
+        self.nodes[class].len()
+    }
+
+    /// The price of one of them.
+    pub(super) fn price(&self, class: usize, pick: usize) -> f64 {
+        self.nodes[class][pick].0
+    }
+
+    /// A choice as numbers of e-nodes.
+    pub(super) fn picks(&self, egraph: &TensorGraph, choice: &Choice) -> Vec<Option<usize>> {
+        let pick = |&id: &Id| {
+            let node = choice.nodes.get(&id)?;
+            egraph[id].nodes.iter().position(|other| other == node)
+        };
+        self.ids.iter().map(pick).collect()
+    }
+
+    /// The cost if one class is computed in another way and all others as they are; `None` if that is
+    /// no way to compute it.
+    pub(super) fn with(&self, chosen: &[Option<usize>], class: usize, pick: usize) -> Option<f64> {
+        let mut chosen = chosen.to_vec();
+        chosen[class] = Some(pick);
+        self.cost(&chosen)
+    }
+
+    /// [`Table::with`] after all others were chosen anew, as long as the class is used then.
+    pub(super) fn forced(
+        &self,
+        chosen: &[Option<usize>],
+        class: usize,
+        pick: usize,
+    ) -> Option<f64> {
+        let mut chosen = chosen.to_vec();
+        chosen[class] = Some(pick);
+        let cost = self.search(&mut chosen, Some(class))?;
+        self.order(&chosen)?.contains(&class).then_some(cost)
+    }
+
+    /// Changes one class at a time, but for a fixed one, while the whole gets cheaper.
+    fn search(&self, chosen: &mut [Option<usize>], fixed: Option<usize>) -> Option<f64> {
         for _ in 0..ROUNDS {
             let mut improved = false;
             let mut state = InUse::of(self, chosen)?;
             for class in self.order(chosen)? {
                 // Earlier changes may have left it without users.
-                if state.users[class] == 0 {
+                if state.users[class] == 0 || fixed == Some(class) {
                     continue;
                 }
                 for pick in 0..self.nodes[class].len() {
@@ -236,29 +282,6 @@ impl Table {
             }
         }
         self.cost(chosen)
-    }
-
-    /// The least cost of all choices: a test's oracle, exponential in the number of classes.
-    #[cfg(test)]
-    fn exhaustive(&self) -> Option<f64> {
-        let mut chosen = vec![Some(0); self.ids.len()];
-        let mut least: Option<f64> = None;
-        loop {
-            if let Some(cost) = self.cost(&chosen) {
-                least = Some(least.map_or(cost, |least: f64| least.min(cost)));
-            }
-            let mut class = 0;
-            loop {
-                let Some(slot) = chosen.get_mut(class) else { return least };
-                let next = slot.map_or(0, |pick| pick + 1);
-                if next < self.nodes[class].len() {
-                    *slot = Some(next);
-                    break;
-                }
-                *slot = Some(0);
-                class += 1;
-            }
-        }
     }
 }
 
@@ -514,95 +537,4 @@ fn source(egraph: &TensorGraph, plain: &Plain, class: Id, op: &Op, cut: &[Id]) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::language::{Knowledge, add_input, add_op};
-    use super::*;
-    use kiln_ir::TensorType;
-    use kiln_ir::op::{Binary, BinaryFn, Unary, UnaryFn};
-    use kiln_tensor::{DType, Dim};
-
-    fn random(state: &mut u64, limit: usize) -> usize {
-        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (*state >> 33) as usize % limit
-    }
-
-    /// An e-graph of a few classes, merged at random (cycles included), with random prices.
-    fn made_up(seed: u64) -> (TensorGraph, Vec<Id>) {
-        let mut state = seed;
-        let mut egraph = TensorGraph::new(Knowledge::default());
-        let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
-        let mut ids = vec![add_input(&mut egraph, ty, None)];
-        for _ in 0..9 {
-            let a = ids[random(&mut state, ids.len())];
-            let b = ids[random(&mut state, ids.len())];
-            let id = if random(&mut state, 2) == 0 {
-                let f = UnaryFn::ALL[random(&mut state, 5)];
-                add_op(&mut egraph, Unary { f }, &[a])
-            } else {
-                let f = [BinaryFn::Add, BinaryFn::Mul][random(&mut state, 2)];
-                add_op(&mut egraph, Binary { f }, &[a, b])
-            };
-            ids.push(id.unwrap());
-        }
-        for _ in 0..3 {
-            let (a, b) =
-                (random(&mut state, ids.len() - 1) + 1, random(&mut state, ids.len() - 1) + 1);
-            egraph.union(ids[a], ids[b]);
-        }
-        egraph.rebuild();
-        let roots = vec![ids[9], ids[7]];
-        (egraph, roots)
-    }
-
-    #[test]
-    fn greedy_choice_and_local_search_come_close_to_the_best() {
-        let mut exact = 0;
-        let cases = 200;
-        for seed in 0..cases {
-            let (egraph, roots) = made_up(seed);
-            let price = |_: &TensorGraph, class: Id, node: &TensorNode| {
-                let mut state =
-                    usize::from(class) as u64 * 31 + node.children().len() as u64 + seed;
-                1.0 + random(&mut state, 20) as f64
-            };
-            let best = Table::of(&egraph, &roots, &price).exhaustive();
-            let found = extract(&egraph, &roots, &price).map(|(_, cost)| cost);
-            match (best, found) {
-                (Some(best), Some(found)) => {
-                    assert!(found >= best - 1e-9, "{seed}: {found} is below {best}");
-                    assert!(found <= 1.3 * best, "{seed}: {found} is far above {best}");
-                    exact += usize::from(found <= best + 1e-9);
-                }
-                (best, found) => assert_eq!(best, found, "{seed}"),
-            }
-        }
-        assert!(exact * 10 >= cases as usize * 9, "only {exact} of {cases} are the best");
-    }
-
-    /// `a = exp x or abs b`, `b = log x or neg c`, `c = sin a`: the choices that were cheapest when
-    /// they were made lead from `a` to `b` to `c` and back to `a`.
-    #[test]
-    fn choices_that_come_to_need_each_other_are_taken_back() {
-        let mut egraph = TensorGraph::new(Knowledge::default());
-        let ty = TensorType::new(DType::F32, vec![Dim::from(3i64)]);
-        let x = add_input(&mut egraph, ty, None);
-        let mut unary = |f: UnaryFn, x: Id| add_op(&mut egraph, Unary { f }, &[x]).unwrap();
-        let (a, b) = (unary(UnaryFn::Exp, x), unary(UnaryFn::Log, x));
-        let c = unary(UnaryFn::Sin, a);
-        let (other_a, other_b) = (unary(UnaryFn::Abs, b), unary(UnaryFn::Neg, c));
-        egraph.union(a, other_a);
-        egraph.union(b, other_b);
-        egraph.rebuild();
-        let price =
-            |egraph: &TensorGraph, _: Id, node: &TensorNode| match egraph.analysis.head(node.op) {
-                Head::Op(kiln_ir::Op::Unary(unary), _) => match unary.f {
-                    UnaryFn::Exp => 10.0,
-                    UnaryFn::Log => 5.0,
-                    _ => 1.0,
-                },
-                _ => 0.0,
-            };
-        let found = extract(&egraph, &[c], &price).map(|(_, cost)| cost);
-        assert_eq!(found, Some(7.0));
-    }
-}
+mod tests;

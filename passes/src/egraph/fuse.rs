@@ -50,11 +50,11 @@ pub fn rules() -> Vec<Rule> {
 }
 
 impl Growth {
-    /// Grows every body by this kind of step; how many new bodies that gave.
-    pub(super) fn apply(self, egraph: &mut TensorGraph) -> usize {
+    /// Grows every body by this kind of step; the class of every new body.
+    pub(super) fn apply(self, egraph: &mut TensorGraph) -> Vec<Id> {
         let mut classes: Vec<Id> = egraph.classes().map(|class| class.id).collect();
         classes.sort_unstable();
-        let mut fired = 0;
+        let mut grown = Vec::new();
         look_ahead(egraph, &classes);
         for class in classes {
             for node in egraph[class].nodes.clone() {
@@ -64,12 +64,14 @@ impl Growth {
                     .partition::<Vec<Step>, _>(|step| step.growth == self);
                 *steps = left;
                 for step in wanted {
-                    fired += usize::from(grow(egraph, class, step.body));
+                    if grow(egraph, class, step.body) {
+                        grown.push(class);
+                    }
                 }
             }
         }
         egraph.rebuild();
-        fired
+        grown
     }
 }
 

@@ -13,6 +13,7 @@ mod collect;
 mod cost;
 mod defer;
 mod evaluations;
+mod explain;
 mod extract;
 pub mod fuse;
 pub mod fused;
@@ -29,7 +30,7 @@ mod unfold;
 
 pub use cost::CostModel;
 pub use extract::extract;
-pub use report::{RegionReport, Report, Round};
+pub use report::{Alternative, Decision, Places, RegionReport, Report, Round};
 
 use crate::PassError;
 use crate::region::{self, Part, Region};
@@ -54,6 +55,8 @@ pub struct EGraphOptions {
     pub disabled: Vec<String>,
     /// Whether operations are fused at all.
     pub fuse: bool,
+    /// Whether the report says what other choices would have cost, which takes time.
+    pub explain: bool,
 }
 
 impl Default for EGraphOptions {
@@ -64,6 +67,7 @@ impl Default for EGraphOptions {
             error_budget: None,
             disabled: Vec::new(),
             fuse: true,
+            explain: false,
         }
     }
 }
@@ -163,7 +167,7 @@ impl Setting<'_> {
         let look = self.round == Round::Rewrite;
         let key = (region.key.clone(), magnitude::of_constants(whole, region, look));
         if let Some((first, graph)) = done.get(&key) {
-            report.regions.push(RegionReport::same_as(self.round, *first, &region.graph));
+            report.regions.push(RegionReport::same_as(self.round, *first, region));
             return Ok(graph.clone());
         }
         let (graph, entry) = saturate::saturate(
@@ -175,7 +179,7 @@ impl Setting<'_> {
             self.cost,
             number,
         )?;
-        report.regions.push(entry);
+        report.regions.push(entry.named(region));
         done.insert(key, (number, graph.clone()));
         Ok(graph)
     }

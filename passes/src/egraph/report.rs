@@ -1,10 +1,11 @@
-//! What the e-graph did: for `kiln inspect --at egraph`.
+//! What the e-graph did, where, and what other choices would have cost: for `kiln inspect --at egraph`.
 //!
 //! Invariant: a region that equals an earlier one refers to it, and nothing is counted twice.
 
-use kiln_ir::Graph;
+use crate::region::Region;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Which of the two rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub enum Round {
     Fuse,
 }
 
+/// How often something happened at each of the model's nodes, by their names; those without a name are
+/// counted under an empty one.
+pub type Places = BTreeMap<Arc<str>, usize>;
+
 /// What was done to one region.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegionReport {
@@ -22,30 +27,97 @@ pub struct RegionReport {
     pub round: Round,
     /// Number of its nodes before.
     pub nodes: usize,
+    /// Names of the model's nodes that it came from, first to last.
+    pub sources: Vec<Arc<str>>,
     /// The number of the equal region that was done before.
     pub same_as: Option<usize>,
-    /// How often each rule put something new into the e-graph.
-    pub fired: BTreeMap<&'static str, usize>,
+    /// How often, and where, each rule put something new into the e-graph.
+    pub fired: BTreeMap<&'static str, Places>,
     /// Size of the e-graph at the end.
     pub e_nodes: usize,
     /// Predicted seconds before.
     pub cost_before: f64,
     /// Predicted seconds after.
     pub cost_after: f64,
+    /// Choices that were closest, in the order in which values are computed; none unless asked for.
+    pub decisions: Vec<Decision>,
+    /// How many more choices there were.
+    pub more_decisions: usize,
 }
 
+/// An operation that was chosen though there were others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The model's nodes that it stands for, or nothing.
+    pub at: Arc<str>,
+    /// The operation.
+    pub what: String,
+    /// Predicted seconds of the operation alone.
+    pub price: f64,
+    /// The cheapest of the others.
+    pub others: Vec<Alternative>,
+}
+
+/// An operation that was not chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alternative {
+    /// The operation.
+    pub what: String,
+    /// Predicted seconds of the operation alone.
+    pub price: f64,
+    /// Predicted seconds of the whole region with this operation and what suits it best, as far as a
+    /// search from the choice that was made finds it.
+    pub total: f64,
+}
+
+/// Names beyond this many are counted.
+const MOST_NAMES: usize = 6;
+
 impl RegionReport {
-    pub(super) fn same_as(round: Round, first: usize, graph: &Graph) -> Self {
+    pub(super) fn same_as(round: Round, first: usize, region: &Region) -> Self {
         RegionReport {
             round,
-            nodes: graph.nodes().len(),
+            nodes: region.graph.nodes().len(),
+            sources: names(region),
             same_as: Some(first),
             fired: BTreeMap::new(),
             e_nodes: 0,
             cost_before: 0.0,
             cost_after: 0.0,
+            decisions: Vec::new(),
+            more_decisions: 0,
         }
     }
+
+    /// The report with the model's names for the numbers of the region's nodes.
+    pub(super) fn named(mut self, region: &Region) -> Self {
+        let name = |numbers: &str| region.source(numbers).unwrap_or_default();
+        self.sources = names(region);
+        for places in self.fired.values_mut() {
+            let mut named = Places::new();
+            for (numbers, count) in std::mem::take(places) {
+                *named.entry(name(&numbers)).or_default() += count;
+            }
+            *places = named;
+        }
+        self.decisions.iter_mut().for_each(|decision| decision.at = name(&decision.at));
+        self
+    }
+
+    fn comes_from(&self, name: &str) -> bool {
+        self.sources.iter().any(|source| source.contains(name))
+    }
+}
+
+/// The names of a region's nodes, each once.
+fn names(region: &Region) -> Vec<Arc<str>> {
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for source in region.sources.iter().filter(|source| !source.is_empty()) {
+        if names.last() != Some(source) {
+            names.push(source.clone());
+        }
+    }
+    names
 }
 
 /// What was done to every region, in order.
@@ -64,35 +136,32 @@ impl Report {
     /// How often each rule fired in all regions together.
     pub fn fired(&self) -> BTreeMap<&'static str, usize> {
         let mut total = BTreeMap::new();
-        for (name, count) in self.regions.iter().flat_map(|region| &region.fired) {
-            *total.entry(*name).or_insert(0) += count;
+        for (name, places) in self.regions.iter().flat_map(|region| &region.fired) {
+            *total.entry(*name).or_insert(0) += places.values().sum::<usize>();
         }
         total
+    }
+
+    /// The text of those regions that came from nodes of the model whose names contain this, and of those
+    /// that they are equal to.
+    pub fn about(&self, name: &str) -> String {
+        let of = |region: &&RegionReport| region.comes_from(name);
+        let equal: Vec<usize> =
+            self.regions.iter().filter(of).filter_map(|region| region.same_as).collect();
+        let mut text = String::new();
+        for (number, region) in self.regions.iter().enumerate() {
+            if region.comes_from(name) || equal.contains(&number) {
+                text.push_str(&Numbered { number, region }.to_string());
+            }
+        }
+        text
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, region) in self.regions.iter().enumerate() {
-            let round = match region.round {
-                Round::Rewrite => "rewrite",
-                Round::Fuse => "fuse",
-            };
-            write!(f, "region {number} ({round}, {} nodes)", region.nodes)?;
-            if let Some(first) = region.same_as {
-                writeln!(f, ": as region {first}")?;
-                continue;
-            }
-            writeln!(
-                f,
-                ": {} e-nodes, {:.1} µs to {:.1} µs",
-                region.e_nodes,
-                region.cost_before * 1e6,
-                region.cost_after * 1e6
-            )?;
-            for (name, count) in &region.fired {
-                writeln!(f, "  {name} ×{count}")?;
-            }
+            Numbered { number, region }.fmt(f)?;
         }
         write!(
             f,
@@ -100,5 +169,69 @@ impl fmt::Display for Report {
             self.regions.len(),
             self.identical()
         )
+    }
+}
+
+/// A region with its number.
+struct Numbered<'r> {
+    number: usize,
+    region: &'r RegionReport,
+}
+
+impl fmt::Display for Numbered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Numbered { number, region } = self;
+        let round = match region.round {
+            Round::Rewrite => "rewrite",
+            Round::Fuse => "fuse",
+        };
+        let nodes = if region.nodes == 1 { "node" } else { "nodes" };
+        write!(f, "region {number} ({round}, {} {nodes}", region.nodes)?;
+        match region.sources.as_slice() {
+            [] => {}
+            [only] => write!(f, " of `{only}`")?,
+            [first, .., last] => write!(f, " from `{first}` to `{last}`")?,
+        }
+        if let Some(first) = region.same_as {
+            return writeln!(f, "): as region {first}");
+        }
+        let (before, after) = (Micros(region.cost_before), Micros(region.cost_after));
+        writeln!(f, "): {} e-nodes, {before} to {after}", region.e_nodes)?;
+        for (rule, places) in &region.fired {
+            write!(f, "  {rule} ×{}", places.values().sum::<usize>())?;
+            let named: Vec<&Arc<str>> = places.keys().filter(|name| !name.is_empty()).collect();
+            for (position, name) in named.iter().take(MOST_NAMES).enumerate() {
+                write!(f, "{} `{name}`", if position == 0 { " at" } else { "," })?;
+            }
+            match named.len().saturating_sub(MOST_NAMES) {
+                0 => writeln!(f)?,
+                more => writeln!(f, " and {more} more")?,
+            }
+        }
+        for Decision { at, what, price, others } in &region.decisions {
+            write!(f, "  chosen: {what}, {}", Micros(*price))?;
+            if at.is_empty() {
+                writeln!(f)?
+            } else {
+                writeln!(f, ", for `{at}`")?
+            }
+            for Alternative { what, price, total } in others {
+                let (price, total) = (Micros(*price), Micros(*total));
+                writeln!(f, "    {total} in all with {what}, {price}")?;
+            }
+        }
+        match region.more_decisions {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more choices"),
+        }
+    }
+}
+
+/// Seconds as microseconds.
+struct Micros(f64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} µs", self.0 * 1e6)
     }
 }

@@ -6,8 +6,9 @@
 use super::fuse::Growth;
 use super::language::{TensorGraph, variant_of};
 use super::pattern::{Match, Pattern};
+use super::report::Places;
 use egg::Id;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How far the results of both sides of a rule may differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,7 +107,11 @@ impl Rule {
     pub fn apply(&self, egraph: &mut TensorGraph, ledger: &mut Ledger) -> usize {
         let right = match &self.rewrite {
             Rewrite::Pattern { right, .. } => *right,
-            Rewrite::Growth(growth) => return growth.apply(egraph),
+            Rewrite::Growth(growth) => {
+                let grown = growth.apply(egraph);
+                grown.iter().for_each(|&class| ledger.note(self.name, egraph, class));
+                return grown.len();
+            }
         };
         let mut fired = 0;
         for (number, (class, found)) in self.matches(egraph).into_iter().enumerate() {
@@ -118,8 +123,11 @@ impl Rule {
                 continue;
             }
             egraph.analysis.origin = egraph.analysis.sources.get(&egraph.find(class)).cloned();
-            if let Some(id) = right(egraph, &found) {
-                fired += usize::from(join(egraph, class, id));
+            if let Some(id) = right(egraph, &found)
+                && join(egraph, class, id)
+            {
+                fired += 1;
+                ledger.note(self.name, egraph, class);
             }
         }
         egraph.analysis.origin = None;
@@ -134,16 +142,24 @@ pub struct Ledger {
     /// No rule is applied to an e-graph of so many e-nodes.
     node_limit: usize,
     seen: HashMap<&'static str, HashSet<Vec<u64>>>,
+    /// How often, and where, each rule put something new into the e-graph.
+    pub fired: BTreeMap<&'static str, Places>,
 }
 
 impl Ledger {
     /// A ledger of an e-graph that nothing has been done to.
     pub fn new(node_limit: usize) -> Self {
-        Ledger { node_limit, seen: HashMap::new() }
+        Ledger { node_limit, seen: HashMap::new(), fired: BTreeMap::new() }
     }
 
     fn is_new(&mut self, rule: &'static str, key: Vec<u64>) -> bool {
         self.seen.entry(rule).or_default().insert(key)
+    }
+
+    fn note(&mut self, rule: &'static str, egraph: &TensorGraph, class: Id) {
+        let source = egraph.analysis.sources.get(&egraph.find(class)).cloned();
+        let places = self.fired.entry(rule).or_default();
+        *places.entry(source.unwrap_or_default()).or_default() += 1;
     }
 }
 

@@ -3,7 +3,8 @@
 //! Invariant: stops on counts of nodes and iterations alone.
 
 use super::cost::{CostModel, channels_first};
-use super::extract::{Price, extract, extract_from};
+use super::explain;
+use super::extract::{Price, Table, extract, extract_from};
 use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::magnitude::Magnitude;
@@ -15,7 +16,7 @@ use crate::layout::moves_channels;
 use egg::{Id, Language};
 use kiln_ir::op::{ConvLayout, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Share of its price that a transpose is counted with where it will not be a kernel. At the edge
@@ -49,7 +50,6 @@ pub(super) fn saturate(
         Round::Rewrite => options.iteration_limit,
         Round::Fuse => grow::MAX_MEMBERS,
     };
-    let mut fired = BTreeMap::new();
     let mut ledger = Ledger::new(options.node_limit);
     'iterations: for _ in 0..limit {
         let mut any = false;
@@ -57,11 +57,7 @@ pub(super) fn saturate(
             if egraph.total_number_of_nodes() >= options.node_limit {
                 break 'iterations;
             }
-            let count = rule.apply(&mut egraph, &mut ledger);
-            if count > 0 {
-                *fired.entry(rule.name).or_insert(0) += count;
-                any = true;
-            }
+            any |= rule.apply(&mut egraph, &mut ledger) > 0;
         }
         if !any {
             break;
@@ -90,14 +86,23 @@ pub(super) fn saturate(
     for (value, name) in values.into_iter().zip(region.output_names()) {
         graph.output(value, name.clone()).map_err(error)?;
     }
+    let (decisions, more_decisions) = if options.explain {
+        let table = Table::of(&egraph, &roots, &plain);
+        explain::decisions(&egraph, &table, &table.picks(&egraph, &choice))
+    } else {
+        (Vec::new(), 0)
+    };
     let report = RegionReport {
         round,
         nodes: region.nodes().len(),
+        sources: Vec::new(),
         same_as: None,
-        fired,
+        fired: ledger.fired,
         e_nodes: egraph.total_number_of_nodes(),
         cost_before,
         cost_after,
+        decisions,
+        more_decisions,
     };
     Ok((graph, report))
 }

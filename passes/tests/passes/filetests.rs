@@ -23,10 +23,16 @@ const SEPARATOR: &str = "\n=====\n";
 
 type Pass = fn(&Graph) -> (String, Graph);
 
-const PASSES: [(&str, Pass); 5] = [
+const PASSES: [(&str, Pass); 6] = [
     ("simplify", |graph| with_text(simplify(graph).unwrap())),
     ("rewrite", |graph| with_text(optimised(graph, false))),
     ("fuse", |graph| with_text(optimised(graph, true))),
+    ("report", |graph| {
+        let options = EGraphOptions { explain: true, ..EGraphOptions::default() };
+        let (fused, report) = optimise(graph, &options, &CostModel::generic_cpu()).unwrap();
+        assert_eq!(fused, optimised(graph, true), "what is explained is what is done");
+        (report.to_string(), fused)
+    }),
     ("kernels", |graph| {
         let fused = optimised(graph, true);
         (kernels(&planned(&fused)), fused)
