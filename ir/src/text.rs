@@ -19,11 +19,13 @@
 //! `data 0 "…"` in base64.
 
 mod constant;
+mod dot;
 mod error;
 mod parse;
 mod print;
 mod scan;
 
+pub use dot::{Cluster, Drawing, draw};
 pub use error::{ParseError, ParseErrorKind};
 pub use parse::{parse, parse_operation};
 pub use print::{abbreviate, print, print_operation};

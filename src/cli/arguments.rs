@@ -163,11 +163,23 @@ pub struct InspectArguments {
     /// Which level to show
     #[arg(long, value_enum)]
     pub at: LevelArgument,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = FormArgument::Text)]
+    pub format: FormArgument,
     /// Only what came from the nodes whose name contains this
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
     #[command(flatten)]
     pub common: CommonArguments,
+}
+
+/// Forms of a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormArgument {
+    /// Text
+    Text,
+    /// A picture for Graphviz, of the levels graph and egraph, with fused kernels as clusters
+    Dot,
 }
 
 /// Levels of the compiler.

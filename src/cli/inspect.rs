@@ -2,7 +2,7 @@
 //!
 //! Invariant: prints what the library gives, unchanged.
 
-use super::arguments::{InspectArguments, LevelArgument};
+use super::arguments::{FormArgument, InspectArguments, LevelArgument};
 use super::progress::Progress;
 use super::{failure, model, output};
 use kiln::inspect::{self, Level};
@@ -30,11 +30,13 @@ pub fn inspect(arguments: &InspectArguments) -> Result<ExitCode> {
         LevelArgument::Plan => Level::Plan,
     };
     let (path, node) = (&arguments.model, arguments.node.as_deref());
+    let dot = arguments.format == FormArgument::Dot;
     let text = if model::is_compiled(path) {
-        inspect::artefact(path, level, node)
+        if dot { Err(inspect::no_picture(level)) } else { inspect::artefact(path, level, node) }
     } else {
         let progress = Arc::new(Progress::spinner());
-        model::compiler(&arguments.common, &progress)?.inspect(path, level, node)
+        let compiler = model::compiler(&arguments.common, &progress)?;
+        if dot { compiler.picture(path, level, node) } else { compiler.inspect(path, level, node) }
     };
     let text = text.map_err(|error| failure::of_file(path, error))?;
     if !output::is_taken(&arguments.common.report) {

@@ -1,4 +1,4 @@
-//! What a model becomes at each level, as text.
+//! What a model becomes at each level, as text, or as a picture.
 //!
 //! Invariant: shows what the compiler really uses: the same calls, in the same order, as
 //! [`crate::Compiler::build`].
@@ -41,6 +41,10 @@ pub enum Level {
 }
 
 impl Level {
+    fn is_graph(self) -> bool {
+        matches!(self, Level::Graph | Level::Egraph)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Level::Graph => "graph",
@@ -80,6 +84,12 @@ pub enum InspectError {
         /// What was looked for.
         name: String,
     },
+    /// The level is not a graph.
+    #[error("there is no picture of level {}", .level.name())]
+    NoPicture {
+        /// The level.
+        level: Level,
+    },
 }
 
 impl InspectError {
@@ -95,6 +105,9 @@ impl InspectError {
             }
             InspectError::NoNode { .. } => {
                 "the names of nodes stand after `from` at level graph; leave out --node to see all"
+            }
+            InspectError::NoPicture { .. } => {
+                "there are pictures of the levels graph and egraph; the others are text"
             }
         }
     }
@@ -126,6 +139,13 @@ pub fn artefact(path: &Path, level: Level, node: Option<&str>) -> Result<String,
     found(text, level, node)
 }
 
+/// Why there is no picture of a compiled model.
+pub fn no_picture(level: Level) -> Error {
+    let compiled = level.is_graph();
+    if compiled { InspectError::Compiled { level } } else { InspectError::NoPicture { level } }
+        .into()
+}
+
 impl Compiler {
     /// The text of a model at a level; with `node`, only what came from the nodes of the model
     /// whose names contain it.
@@ -154,6 +174,33 @@ impl Compiler {
         let (optimised, _) = self.optimised(&simplified, &mut phases)?;
         let plan = self.plan(&optimised, &mut phases)?;
         self.plan_text(&plan, level, node)
+    }
+
+    /// A picture of a model in Graphviz' language: at level graph of what it computes, at level egraph of
+    /// that beside what optimising made of it, with the fused kernels as clusters. `node` is as in
+    /// [`Compiler::inspect`].
+    pub fn picture(
+        &self,
+        source: impl Into<Source>,
+        level: Level,
+        node: Option<&str>,
+    ) -> Result<String, Error> {
+        if !level.is_graph() {
+            return Err(InspectError::NoPicture { level }.into());
+        }
+        let part = |graph: Graph| match node {
+            Some(name) => part::of(&graph, name).ok_or_else(|| none_of(level, name)),
+            None => Ok(graph),
+        };
+        let mut phases = Phases::default();
+        let simplified = self.simplified(&source.into(), &mut phases)?;
+        if level == Level::Graph {
+            let graph = part(simplified)?;
+            let title = graph.name.clone();
+            return Ok(text::draw(&[text::Drawing { title, graph: &graph, clusters: Vec::new() }]));
+        }
+        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
+        Ok(kiln_passes::picture(&part(simplified)?, &part(optimised)?))
     }
 
     fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {
@@ -228,6 +275,9 @@ fn kernels(plan: &Plan, chosen: &BTreeSet<usize>) -> String {
 }
 
 fn found(text: Option<String>, level: Level, node: Option<&str>) -> Result<String, Error> {
-    let name = node.unwrap_or_default().to_owned();
-    text.ok_or_else(|| InspectError::NoNode { level, name }.into())
+    text.ok_or_else(|| none_of(level, node.unwrap_or_default()))
+}
+
+fn none_of(level: Level, name: &str) -> Error {
+    InspectError::NoNode { level, name: name.to_owned() }.into()
 }

@@ -306,6 +306,9 @@ fn compiled_models_verify_run_and_bench() {
     fails(1, &["run", &file, "--target", "haswell"], &["--target has no effect"]);
     fails(1, &["compile", &file, "-o", &json], &["compiled already"]);
     fails(1, &["inspect", &file, "--at", "graph"], &["no level graph", "plan"]);
+    let picture = ["inspect", &file, "--format", "dot", "--at"];
+    fails(1, &[&picture[..], &["egraph"]].concat(), &["a compiled model has no level egraph"]);
+    fails(1, &[&picture[..], &["plan"]].concat(), &["no picture of level plan"]);
     assert!(succeeds(&["inspect", &file, "--at", "plan"]).contains("launch"));
     let kernels = succeeds(&["inspect", &file, "--at", "kernels", "--node", "MatMul_k"]);
     assert!(kernels.starts_with("kiln_") && kernels.contains("MatMul_k"), "{kernels}");
@@ -356,6 +359,18 @@ fn every_level_can_be_seen() {
     fails(1, &arguments, &["makes no code"]);
     let arguments = ["inspect", &model, "--at", "mlir", "--backend", "cranelift"];
     fails(1, &arguments, &["the cranelift backend has no level mlir"]);
+
+    // Pictures of what is a graph.
+    let picture = at("graph", &["--format", "dot"]);
+    assert!(picture.starts_with("digraph ") && picture.contains("MatMul_h"), "{picture}");
+    let both = at("egraph", &["--format", "dot"]);
+    for part in ["before\"", "after\"", "style = dashed", "style = filled", "MatMul_h"] {
+        assert!(both.contains(part), "{part}: {both}");
+    }
+    let part = at("graph", &["--format", "dot", "--node", "Relu"]);
+    assert!(part.contains("Relu") && !part.contains("MatMul_h"), "{part}");
+    let arguments = ["inspect", &model, "--at", "plan", "--format", "dot"];
+    fails(1, &arguments, &["no picture of level plan", "graph and egraph"]);
 
     // Parts by the name of a node.
     let part = at("graph", &["--node", "Relu"]);

@@ -13,6 +13,7 @@ mod listing;
 mod metamorphic;
 mod moves;
 mod networks;
+mod picture;
 mod pipeline;
 mod plan;
 mod rules;
