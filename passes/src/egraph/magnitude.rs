@@ -6,7 +6,7 @@
 
 use crate::region::Region;
 use kiln_ir::op::{BinaryFn, Op};
-use kiln_ir::{Graph, Node, ValueId};
+use kiln_ir::{Graph, ValueId};
 use kiln_tensor::{DType, Tensor};
 use std::collections::BTreeSet;
 
@@ -54,16 +54,14 @@ pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Op
             _ => None,
         }))
         .collect();
-    let is_scale = |node: &Node| {
-        matches!(&node.op, Op::Binary(binary) if matches!(binary.f, BinaryFn::Mul | BinaryFn::Div))
-            && node.inputs.iter().any(|input| is_constant.contains(input))
-    };
-    let scaled = graph.nodes().any(|(_, node)| is_scale(node));
+    let scaled = scaled(graph, &is_constant);
     let mut asked: BTreeSet<ValueId> = BTreeSet::new();
     for (_, node) in graph.nodes().filter(|_| look) {
         let asks = match node.op {
             Op::Binary(_) => true,
-            Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => scaled,
+            Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => {
+                node.outputs.iter().any(|output| scaled[output.0 as usize])
+            }
             _ => false,
         };
         asked.extend(node.inputs.iter().filter(|_| asks));
@@ -74,6 +72,30 @@ pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Op
         Some(if asked { Magnitude::of(tensor) } else { Magnitude::Any })
     };
     graph.inputs().iter().enumerate().map(magnitude).collect()
+}
+
+/// Which values are multiplied by constants, at once or after nothing but sums with constants and changes
+/// of shape: what rules bring a factor past. The weights of others are not read, which in a large model
+/// takes longer than all else.
+fn scaled(graph: &Graph, is_constant: &BTreeSet<ValueId>) -> Vec<bool> {
+    let mut scaled = vec![false; graph.value_count()];
+    for (_, node) in graph.nodes().rev() {
+        let on = node.outputs.iter().any(|output| scaled[output.0 as usize]);
+        let by_constant = node.inputs.iter().any(|input| is_constant.contains(input));
+        let passes = match &node.op {
+            Op::Binary(binary) => match binary.f {
+                BinaryFn::Mul | BinaryFn::Div => by_constant,
+                BinaryFn::Add | BinaryFn::Sub => by_constant && on,
+                _ => false,
+            },
+            Op::Reshape(_) | Op::Transpose(_) | Op::Assume(_) => on,
+            _ => false,
+        };
+        if passes {
+            node.inputs.iter().for_each(|input| scaled[input.0 as usize] = true);
+        }
+    }
+    scaled
 }
 
 /// Whether `x/c` may be written as `x·(1/c)`.
