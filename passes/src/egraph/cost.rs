@@ -120,9 +120,11 @@ impl CostModel {
     ) -> f64 {
         let alone = self.kernel(op, bodies, inputs, out);
         match kind(op) {
-            // Of two places for it, the one before dimensions are split is nearer to what made them.
+            // Of two places for it, the one before dimensions are split is nearer to what made them; but
+            // that is no reason to reshape it there and back.
             Kind::Pointwise => {
-                (0.3 * alone + self.work(op, inputs, out)) * (1.0 + 0.005 * out.rank() as f64)
+                let nearer = self.overhead * 1e-4 * out.rank() as f64;
+                0.3 * alone + self.work(op, inputs, out) + nearer
             }
             Kind::Movement if !matches!(op, Op::Reshape(_) | Op::Assume(_)) => 0.7 * alone,
             _ => alone,

@@ -78,14 +78,7 @@ impl Case {
 
     /// What is wrong with the graph after operations without effect were put into it.
     fn fault(&self, seed: u64) -> Option<String> {
-        let mut source = Source::new(seed);
-        let (mut changed, mut what) = (self.graph.clone(), String::new());
-        for _ in 0..1 + source.below(5) {
-            if let Some((next, line)) = inert::put_in(&changed, &mut source) {
-                changed = next;
-                let _ = writeln!(what, "  {line}");
-            }
-        }
+        let (changed, what) = with_inert(&self.graph, seed)?;
         verify(&changed).unwrap();
         let told = |fault: String| Some(format!("{}, seed {seed}: {fault}\n{what}", changed.name));
         let Some((after, cost)) = compiled(&changed) else {
@@ -109,6 +102,19 @@ impl Case {
         let faults: Vec<String> = seeds.filter_map(|seed| self.fault(seed)).collect();
         assert!(faults.is_empty(), "{}\n{} faults", faults.join("\n"), faults.len());
     }
+}
+
+/// The graph with a few operations without effect, and what they are; `None` if none fitted.
+fn with_inert(graph: &Graph, seed: u64) -> Option<(Graph, String)> {
+    let mut source = Source::new(seed);
+    let (mut changed, mut what) = (graph.clone(), String::new());
+    for _ in 0..1 + source.below(5) {
+        if let Some((next, line)) = inert::put_in(&changed, &mut source) {
+            changed = next;
+            let _ = writeln!(what, "  {line}");
+        }
+    }
+    (!what.is_empty()).then_some((changed, what))
 }
 
 /// How many seeds a test goes through, of which more may be asked for.
@@ -168,15 +174,18 @@ fn networks_are_compiled_as_without() {
 
 #[test]
 fn random_graphs_are_compiled_as_without() {
-    let mut faults = Vec::new();
-    for seed in seeds(200) {
+    let (mut faults, mut changed) = (Vec::new(), 0);
+    for seed in seeds(600) {
         let graph = random::graph(seed, 4 + seed as usize % 12);
         let inputs = random::inputs(&graph, seed);
         if verify(&graph).is_err() || evaluate(&graph, &inputs).is_err() {
             continue;
         }
-        let case = Case::of(graph, Some(inputs));
-        faults.extend(case.and_then(|case| case.fault(seed)));
+        if let Some(case) = Case::of(graph, Some(inputs)) {
+            changed += usize::from(with_inert(&case.graph, seed).is_some());
+            faults.extend(case.fault(seed));
+        }
     }
     assert!(faults.is_empty(), "{}\n{} faults", faults.join("\n"), faults.len());
+    assert!(changed > 150, "only {changed} graphs were changed");
 }

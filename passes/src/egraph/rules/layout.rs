@@ -37,6 +37,12 @@ pub(super) fn rules() -> Vec<Rule> {
         // f(T(x)) = T(f(x))
         rule("unary-above-transpose", "(Unary@f (Transpose@t ?x))", above),
         rule("cast-above-transpose", "(Cast@f (Transpose@t ?x))", above),
+        // f(R(x)) = R(f(x))
+        rule("unary-above-reshape", "(Unary@f (Reshape@r ?x))", |g, m| {
+            let (f, to) = (m.op(g, "f")?.clone(), target(g, m)?);
+            let done = add_op(g, f, &[m.class("x")?])?;
+            reshape(g, done, to)
+        }),
         // assume(T(x)) = T(assume'(x))
         rule("assume-above-transpose", "(Assume@f (Transpose@t ?x))", above),
         // T(assume(x)) = assume'(T(x))

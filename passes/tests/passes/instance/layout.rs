@@ -52,6 +52,14 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let f = i.pick(&[UnaryFn::Neg, UnaryFn::IsNan, UnaryFn::Relu, UnaryFn::Floor]);
         i.unary(f, x)
     }),
+    ("unary-above-reshape", |i| {
+        let (a, b) = (i.size(), i.size());
+        let x = i.input(&[a, b]);
+        let to = i.pick(&[vec![a * b], vec![b, a], vec![a, 1, b]]);
+        let y = i.reshape(x, &to);
+        let f = i.pick(&[UnaryFn::Neg, UnaryFn::IsNan, UnaryFn::Relu, UnaryFn::Floor]);
+        i.unary(f, y)
+    }),
     ("cast-above-transpose", |i| {
         let x = moved(i);
         let to = i.pick(&[DType::F16, DType::I32, DType::Bool]);

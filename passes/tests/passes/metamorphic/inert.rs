@@ -1,10 +1,11 @@
 //! Operations that together hand on their operand: a transpose and its inverse, a split and the
-//! concatenation of its parts, a conversion to a wider type and back.
+//! concatenation of its parts, a conversion to a wider type and back; and such pairs around a function of
+//! single elements.
 //!
-//! Invariant: the result has the type and, to the bit, the elements of the operand.
+//! Invariant: the result has the type and, to the bit, the elements that were there without.
 
 use kiln_ir::op::*;
-use kiln_ir::{Graph, NodeId, Producer, ValueId};
+use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::{DType, Dim, Tensor};
 
 /// A small generator of pseudo-random numbers (SplitMix64).
@@ -49,7 +50,7 @@ pub fn put_in(graph: &Graph, source: &mut Source) -> Option<(Graph, String)> {
         map[input.0 as usize] = Some(made);
     }
     if let Producer::Input(_) = graph.value(value).producer {
-        with = Some(put.behind(map[value.0 as usize]?)?);
+        with = Some(put.behind(map[value.0 as usize]?, only.is_none())?);
     }
     let operand = |with: &Option<(ValueId, String)>,
                    map: &[Option<ValueId>],
@@ -69,7 +70,7 @@ pub fn put_in(graph: &Graph, source: &mut Source) -> Option<(Graph, String)> {
             }
         }
         if node.outputs.contains(&value) {
-            with = Some(put.behind(map[value.0 as usize]?)?);
+            with = Some(put.behind(map[value.0 as usize]?, only.is_none())?);
         }
     }
     for (&output, name) in graph.outputs().iter().zip(graph.output_names()) {
@@ -90,16 +91,23 @@ impl Put<'_> {
         self.new.add1(op.into(), inputs).ok()
     }
 
-    /// Something inert on a value, and what it is.
-    fn behind(&mut self, x: ValueId) -> Option<(ValueId, String)> {
+    /// Something inert on a value, and what it is; around what made the value, if all that use it get it.
+    fn behind(&mut self, x: ValueId, all: bool) -> Option<(ValueId, String)> {
         let ty = self.new.ty(x).clone();
         if ty.dtype.is_handle() || ty.dtype.is_list() {
             return None;
         }
-        let (kind, value) = match self.source.below(8) {
+        let (kind, value) = match self.source.below(11) {
+            8..=10 if all => ("around", self.around(x)?),
             0 | 1 => ("split and concatenation", self.split(x)?),
-            2 | 3 => ("transpose and inverse", self.transposes(x)?),
-            4 | 5 => ("reshape and back", self.reshapes(x)?),
+            2 | 3 => {
+                let moves = self.turn(x)?;
+                ("transpose and inverse", self.pair(x, moves)?)
+            }
+            4 | 5 => {
+                let moves = self.flatten(x)?;
+                ("reshape and back", self.pair(x, moves)?)
+            }
             6 => ("conversion and back", self.casts(x)?),
             _ => ("identity", self.identity(x)?),
         };
@@ -138,7 +146,13 @@ impl Put<'_> {
         self.op(Concat { axis }, &slices)
     }
 
-    fn transposes(&mut self, x: ValueId) -> Option<ValueId> {
+    fn pair(&mut self, x: ValueId, [there, back]: [Op; 2]) -> Option<ValueId> {
+        let moved = self.op(there, &[x])?;
+        self.op(back, &[moved])
+    }
+
+    /// A transpose and its inverse.
+    fn turn(&mut self, x: ValueId) -> Option<[Op; 2]> {
         let rank = self.new.ty(x).rank();
         let mut perm: Vec<usize> = (0..rank).collect();
         for last in (1..rank).rev() {
@@ -147,11 +161,11 @@ impl Put<'_> {
         }
         let mut back = vec![0; rank];
         perm.iter().enumerate().for_each(|(to, &from)| back[from] = to);
-        let moved = self.op(Transpose { perm }, &[x])?;
-        self.op(Transpose { perm: back }, &[moved])
+        Some([Transpose { perm }.into(), Transpose { perm: back }.into()])
     }
 
-    fn reshapes(&mut self, x: ValueId) -> Option<ValueId> {
+    /// A reshape to other dimensions and back.
+    fn flatten(&mut self, x: ValueId) -> Option<[Op; 2]> {
         let shape = self.new.ty(x).shape.clone();
         let mut other = shape.clone();
         match self.source.below(3) {
@@ -163,8 +177,7 @@ impl Put<'_> {
             }
             _ => other.insert(self.source.below(shape.len() + 1), Dim::from(1i64)),
         }
-        let moved = self.op(Reshape { shape: other }, &[x])?;
-        self.op(Reshape { shape }, &[moved])
+        Some([Reshape { shape: other }.into(), Reshape { shape }.into()])
     }
 
     /// A conversion to a type that holds all numbers of this one, and back.
@@ -183,6 +196,21 @@ impl Put<'_> {
         let to = wider[self.source.below(wider.len())];
         let wide = self.op(Cast { to }, &[x])?;
         self.op(Cast { to: from }, &[wide])
+    }
+
+    /// The function of one operand that made a value, between a transpose or reshape of its operand and
+    /// the way back.
+    fn around(&mut self, x: ValueId) -> Option<ValueId> {
+        let Producer::Node { node, .. } = self.new.value(x).producer else { return None };
+        let (op, from) = match self.new.node(node) {
+            Node { op: op @ Op::Unary(_), inputs, .. } => (op.clone(), *inputs.first()?),
+            _ => return None,
+        };
+        let moves = if self.source.below(2) == 0 { self.turn(from) } else { self.flatten(from) };
+        let [there, back] = moves?;
+        let moved = self.op(there, &[from])?;
+        let made = self.op(op, &[moved])?;
+        self.op(back, &[made])
     }
 
     /// One operation that hands its operand on.
