@@ -65,7 +65,10 @@ fn merged(graph: &Graph, node: &Node, inputs: &[ValueId]) -> Option<(Op, Vec<Val
             let (Op::Cast(inner), &[from]) = (&made.op, made.inputs.as_slice()) else {
                 return None;
             };
-            let kept = holds(inner.to, graph.ty(from).dtype);
+            let dtype = graph.ty(from).dtype;
+            // An integer that has no place in another wraps; a float does not.
+            let wraps = dtype.is_integer() && outer.to.is_integer() && !inner.to.is_integer();
+            let kept = holds(inner.to, dtype) && !wraps;
             kept.then(|| (outer.clone().into(), made.inputs.clone()))
         }
         _ => None,

@@ -22,7 +22,9 @@ pub(super) fn merge_equal(graph: &Graph) -> Result<(Graph, bool), PassError> {
             continue;
         }
         let known = seen.entry(key(node, rebuild.operands(node)?)).or_default();
-        let equal = known.iter().find(|(other, _)| graph.node(*other).op == node.op);
+        // Numbers that are equal may differ in the sign of a zero, which their text tells.
+        let same = |other: &Op| *other == node.op && op_key(other, &[]) == op_key(&node.op, &[]);
+        let equal = known.iter().find(|(other, _)| same(&graph.node(*other).op));
         if let Some((_, outputs)) = equal {
             let outputs = outputs.clone();
             rebuild.replace(graph, node, &outputs)?;

@@ -146,6 +146,29 @@ const CASES: &[Case] = &[
         &["Cast", "Cast", "Cast"],
     ),
     (
+        "integers that wrap in one type and not in another stay apart",
+        |b| {
+            let x = b.input("x", "n, 3");
+            let y = b.op(Cast { to: DType::I32 }, &[x]);
+            let y = b.op(Cast { to: DType::F64 }, &[y]);
+            b.op(Cast { to: DType::U8 }, &[y])
+        },
+        &["Cast", "Cast", "Cast"],
+    ),
+    (
+        "operations that differ in the sign of a zero stay apart",
+        |b| {
+            let x = b.input("x", "n, 3");
+            let scale = b.input("scale", "3");
+            let normal = |b: &mut Build, epsilon| {
+                b.op(Normalize { axis: 1, epsilon, center: true }, &[x, scale])
+            };
+            let (a, c) = (normal(b, 0.0), normal(b, -0.0));
+            b.add(a, c)
+        },
+        &["Normalize", "Normalize", "Binary"],
+    ),
+    (
         "slices of slices merge",
         |b| {
             let x = b.input("x", "12");
