@@ -4,10 +4,10 @@
 //! measured is kept even if the search is cut short, and is not measured again.
 //!
 //! 1. The model runs as it is, which tells what each kernel costs in it.
-//! 2. Where most is to gain, schedules are drawn ([`search`]), compiled and timed by turns with the
-//!    model's own ([`measure`]) in a process of its own ([`worker`]).
+//! 2. Where most is to gain, schedules are drawn (`search`), compiled and timed by turns with the
+//!    model's own (`measure`) in a process of its own (`worker`).
 //! 3. The model is compiled with the fastest ones and runs by turns with itself as it was
-//!    ([`trial`]); what is faster there is kept.
+//!    (`trial`); what is faster there is kept.
 
 mod database;
 mod measure;
