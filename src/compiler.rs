@@ -117,24 +117,24 @@ impl Compiler {
     /// A simplified graph as the e-graph would have it, layouts chosen and operations fused, and what was
     /// done to it.
     pub fn optimised(&self, graph: &Graph, phases: &mut Phases) -> Result<(Graph, Report), Error> {
-        self.optimised_with(graph, &EGraphOptions::default(), phases)
+        self.optimised_with(graph, false, phases)
     }
 
     /// [`Compiler::optimised`] that also reports what other choices would have cost.
     pub fn explained(&self, graph: &Graph, phases: &mut Phases) -> Result<(Graph, Report), Error> {
-        let options = EGraphOptions { explain: true, ..EGraphOptions::default() };
-        self.optimised_with(graph, &options, phases)
+        self.optimised_with(graph, true, phases)
     }
 
     fn optimised_with(
         &self,
         graph: &Graph,
-        options: &EGraphOptions,
+        explain: bool,
         phases: &mut Phases,
     ) -> Result<(Graph, Report), Error> {
+        let effort = self.options.effort;
+        let options = EGraphOptions { effort, explain, ..EGraphOptions::default() };
         self.phase(Phase::Optimise, phases, || {
-            let cost = CostModel::for_cpu(&self.tile_target());
-            Ok(kiln_passes::optimise(graph, options, &cost)?)
+            Ok(kiln_passes::optimise(graph, &options, &self.cost_model())?)
         })
     }
 
@@ -142,7 +142,8 @@ impl Compiler {
     pub fn plan(&self, graph: &Graph, phases: &mut Phases) -> Result<Plan, Error> {
         self.phase(Phase::Plan, phases, || {
             let schedules = Arc::clone(&self.options.schedules);
-            let options = PlanOptions { schedules, ..PlanOptions::default() };
+            let options =
+                PlanOptions { schedules, cost: self.cost_model(), ..PlanOptions::default() };
             Ok(kiln_passes::plan(graph, &self.tile_target(), &options)?)
         })
     }
@@ -150,6 +151,10 @@ impl Compiler {
     /// Who makes the code.
     pub fn backend(&self) -> Backend {
         self.options.backend
+    }
+
+    fn cost_model(&self) -> CostModel {
+        CostModel::for_cpu(&self.tile_target())
     }
 
     fn tile_target(&self) -> kiln_passes::TileTarget {

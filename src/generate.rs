@@ -5,7 +5,7 @@
 
 use crate::{Backend, CancelToken, CompileOptions, Error};
 use kiln_backends::{CodeGenerator, Cranelift, Object, Target, Unit};
-use kiln_passes::{Plan, TileTarget};
+use kiln_passes::{Effort, Plan, TileTarget};
 use kiln_program::{Architecture, CodeVariant};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -123,6 +123,14 @@ pub(crate) fn notes(options: &CompileOptions, target: &Target) -> BTreeMap<Strin
         ("backend".to_owned(), options.backend.to_string()),
         ("cpu".to_owned(), target.cpu.clone()),
     ]);
+    let effort = match options.effort {
+        Effort::Off => Some("off"),
+        Effort::Greedy => Some("greedy"),
+        Effort::Full => None,
+    };
+    if let Some(effort) = effort {
+        notes.insert("egraph".to_owned(), effort.to_owned());
+    }
     if !dims.is_empty() {
         notes.insert("dims".to_owned(), dims.join(" "));
     }

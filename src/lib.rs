@@ -52,5 +52,6 @@ pub use tensor_info::TensorInfo;
 
 pub use kiln_backends::{Target, TargetError};
 pub use kiln_frontend::{ImportError, Problem, ProblemKind, ReadError, Report, Site};
+pub use kiln_passes::Effort;
 pub use kiln_runtime::{LaunchRecord, MemoryUse, RunError, Trace};
 pub use kiln_tensor::{DType, Dim, Element, Storage, Symbol, SymbolValues, Tensor, TensorError};

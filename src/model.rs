@@ -172,6 +172,13 @@ impl Model {
         }
     }
 
+    /// Seconds that a launch of each kernel of the program is predicted to take, where the model was
+    /// compiled here.
+    pub fn predictions(&self) -> Option<Vec<f64>> {
+        let kernels = &self.compilation()?.plan().kernels;
+        Some(kernels.iter().map(|planned| planned.predicted).collect())
+    }
+
     /// Writes the compiled model to a file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let Form::Code(code) = &self.form else { return Err(Error::NoCode) };

@@ -3,6 +3,7 @@
 //! Invariant: equal options and equal input give byte-identical artefacts; whatever does not change
 //! the artefact (cancellation, progress) is not an option.
 
+use kiln_passes::Effort;
 use kiln_passes::tile::Book;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub struct CompileOptions {
     /// Threads that the model will run with; 0 for as many as the target has cores. It guides how
     /// work is cut up, and is the default when the model is loaded.
     pub threads: usize,
+    /// How much the e-graph looks at.
+    pub effort: Effort,
     /// Schedules that were measured to be better than the model's; see [`crate::tune`].
     pub schedules: Arc<Book>,
 }

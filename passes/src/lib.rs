@@ -15,7 +15,7 @@ pub mod simplify;
 mod structure;
 pub mod tile;
 
-pub use egraph::{CostModel, EGraphOptions, Report, optimise};
+pub use egraph::{CostModel, EGraphOptions, Effort, Report, optimise};
 pub use error::PassError;
 pub use form::{FormError, Formed, form};
 pub use picture::picture;

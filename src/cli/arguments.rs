@@ -56,6 +56,9 @@ pub struct CommonArguments {
     /// Fix a symbolic dimension, e.g. `--dim batch=1`; may be given several times
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_dim)]
     pub dims: Vec<(String, u64)>,
+    /// How much the e-graph looks at; less is for measuring what the rest is worth
+    #[arg(long, value_enum, default_value = "full")]
+    pub egraph: EffortArgument,
     /// Database of schedules found by `kiln tune` (`none` for none; default: the user's own)
     #[arg(long, value_name = "FILE")]
     pub schedules: Option<PathBuf>,
@@ -96,6 +99,17 @@ pub enum BackendArgument {
     Cranelift,
     /// The reference evaluator: slow and obvious, no code generated
     Reference,
+}
+
+/// Efforts of the e-graph by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EffortArgument {
+    /// Nothing: every operation is a kernel of its own
+    Off,
+    /// All rules, and for each value what is cheapest by itself
+    Greedy,
+    /// All rules, and what is cheapest together
+    Full,
 }
 
 /// Where inputs come from.

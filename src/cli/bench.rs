@@ -37,6 +37,10 @@ struct BenchReport {
     peak_gflops: f64,
     share_of_peak: f64,
     made_up_inputs: Vec<String>,
+    /// Launches in one run, and bytes that they read and write at least.
+    launches: usize,
+    bytes: i64,
+    /// All kernels, the costliest first.
     kernels: Vec<KernelReport>,
 }
 
@@ -47,6 +51,8 @@ struct KernelReport {
     launches: usize,
     /// Time of all its launches in one run.
     ms: f64,
+    /// What that was predicted to be, where the model was compiled here.
+    predicted_ms: Option<f64>,
     flops: i64,
     bytes: i64,
     share_of_peak: f64,
@@ -104,7 +110,9 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         peak_gflops: peak / 1e9,
         share_of_peak: flops as f64 / (latency.median / 1e3) / peak,
         made_up_inputs: inputs.notes,
-        kernels: kernels.into_iter().take(SHOWN).collect(),
+        launches: kernels.iter().map(|kernel| kernel.launches).sum(),
+        bytes: kernels.iter().fold(0, |sum, kernel| sum.saturating_add(kernel.bytes)),
+        kernels,
     };
     if !output::is_taken(&arguments.common.report) {
         show(&report);
@@ -130,6 +138,7 @@ fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelRepo
                     name: record.name.to_owned(),
                     launches: 0,
                     ms: 0.0,
+                    predicted_ms: None,
                     flops: 0,
                     bytes: 0,
                     share_of_peak: 0.0,
@@ -153,13 +162,16 @@ fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelRepo
             kernel.report = Some(report);
         }
     }
+    let predictions = model.predictions();
     let mut kernels: Vec<KernelReport> = seen
-        .into_values()
-        .filter_map(|kernel| {
+        .into_iter()
+        .filter_map(|(number, kernel)| {
             let ms = Latency::of(&kernel.times)?.median;
             let report = kernel.report?;
             let share_of_peak = report.flops as f64 / (ms / 1e3) / peak;
-            Some(KernelReport { ms, share_of_peak, ..report })
+            let predicted = predictions.as_ref().and_then(|seconds| seconds.get(number));
+            let predicted_ms = predicted.map(|seconds| seconds * 1e3 * report.launches as f64);
+            Some(KernelReport { ms, predicted_ms, share_of_peak, ..report })
         })
         .collect();
     kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
@@ -187,8 +199,14 @@ fn show(report: &BenchReport) {
     if report.kernels.is_empty() {
         return;
     }
+    output::line(format!(
+        "kernels     {} launches of {}, which move {}",
+        report.launches,
+        report.kernels.len(),
+        output::bytes(report.bytes.max(0) as u64)
+    ));
     output::line("\n      ms  share  GFLOP/s    GB/s  launches  kernel (first node)");
-    for kernel in &report.kernels {
+    for kernel in report.kernels.iter().take(SHOWN) {
         let seconds = kernel.ms / 1e3;
         output::line(format!(
             "{:>8.3} {:>5.1}% {:>8.1} {:>7.1}  {:>8}  {} ({})",

@@ -2,11 +2,11 @@
 //!
 //! Invariant: a flag that has no effect on the model at hand is an error, not ignored.
 
-use super::arguments::{BackendArgument, CommonArguments};
+use super::arguments::{BackendArgument, CommonArguments, EffortArgument};
 use super::progress::Progress;
 use super::{failure, output};
 use kiln::tune::{self, Database};
-use kiln::{Backend, CompileOptions, Compiler, LoadOptions, Model, Phases, Target};
+use kiln::{Backend, CompileOptions, Compiler, Effort, LoadOptions, Model, Phases, Target};
 use kiln_program::Artefact;
 use miette::{Result, miette};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,11 @@ pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Co
         backend: backend(common),
         dims: common.fixed_dims()?,
         threads: common.threads.map_or(0, |threads| threads as usize),
+        effort: match common.egraph {
+            EffortArgument::Off => Effort::Off,
+            EffortArgument::Greedy => Effort::Greedy,
+            EffortArgument::Full => Effort::Full,
+        },
         ..CompileOptions::default()
     };
     let progress = Arc::clone(progress);
@@ -110,6 +115,10 @@ pub fn refuse_compile_flags(
         "--backend"
     } else if common.target.as_deref().is_some_and(|target| target != "host") {
         "--target"
+    } else if common.egraph != EffortArgument::Full {
+        "--egraph"
+    } else if common.schedules.as_deref().is_some_and(|file| file != Path::new("none")) {
+        "--schedules"
     } else {
         return Ok(());
     };

@@ -51,6 +51,48 @@ fn fails(code: i32, arguments: &[&str], parts: &[&str]) {
     }
 }
 
+#[test]
+fn with_less_effort_there_are_more_kernels_and_the_same_results() {
+    let folder = Folder::new();
+    let model = folder.path("model.onnx");
+    let bench = |effort: &str| {
+        let report = folder.path(effort);
+        let common = ["--runs", "1", "--egraph", effort, "--backend", "cranelift"];
+        succeeds(&[&["bench", &model, "--json", &report][..], &common].concat());
+        let report: Value = serde_json::from_str(&fs::read_to_string(report).unwrap()).unwrap();
+        let kernels = report["kernels"].as_array().unwrap().clone();
+        assert!(kernels.iter().all(|kernel| kernel["predicted_ms"].as_f64().unwrap() > 0.0));
+        report["launches"].as_u64().unwrap()
+    };
+    let [off, greedy, full] = ["off", "greedy", "full"].map(bench);
+    assert!(off > greedy && greedy >= full, "{off} {greedy} {full}");
+    let outputs = |effort: &str| {
+        let outputs = folder.path(&format!("outputs-{effort}"));
+        succeeds(&[
+            "run",
+            &model,
+            "--outputs",
+            &outputs,
+            "--egraph",
+            effort,
+            "--backend",
+            "cranelift",
+        ]);
+        let file = Path::new(&outputs).join("output_0.npy");
+        kiln::tensor_file::read(&file, DType::F32).unwrap().to_f64()
+    };
+    let expected = outputs("full");
+    for effort in ["off", "greedy"] {
+        let actual = outputs(effort);
+        assert_eq!(actual.len(), expected.len());
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-5;
+        assert!(actual.iter().zip(&expected).all(close), "{effort}: {actual:?} {expected:?}");
+    }
+    let compiled = folder.path("small.kiln");
+    succeeds(&["compile", &model, "-o", &compiled, "--egraph", "off", "--backend", "cranelift"]);
+    fails(1, &["run", &compiled, "--egraph", "greedy"], &["--egraph has no effect"]);
+}
+
 /// A folder with `model.onnx`, the small perceptron.
 struct Folder {
     folder: TempDir,

@@ -25,6 +25,12 @@ pub struct CostModel {
     pub unknown_size: i64,
 }
 
+impl Default for CostModel {
+    fn default() -> Self {
+        Self::generic_cpu()
+    }
+}
+
 impl CostModel {
     /// A CPU as far as its registers, units and cores tell: 3.2 GHz, and 10 GB/s of memory a core
     /// until 20 GB/s are reached.

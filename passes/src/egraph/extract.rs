@@ -49,6 +49,17 @@ pub fn extract(egraph: &TensorGraph, roots: &[Id], price: &Price) -> Option<(Cho
     extract_from(egraph, roots, price, &[])
 }
 
+/// The greedy choice alone.
+pub fn extract_greedily(
+    egraph: &TensorGraph,
+    roots: &[Id],
+    price: &Price,
+) -> Option<(Choice, f64)> {
+    let table = Table::of(egraph, roots, price);
+    let chosen = table.greedy()?;
+    Some((table.choice(egraph, &chosen), table.cost(&chosen)?))
+}
+
 /// [`extract`] that also starts from the greedy choices under other prices: a change that pays only
 /// once many classes have made it is not found one class at a time.
 pub fn extract_from(
@@ -68,13 +79,7 @@ pub fn extract_from(
         }
     }
     let (cost, chosen) = best?;
-    let nodes = table
-        .ids
-        .iter()
-        .zip(&chosen)
-        .filter_map(|(&id, pick)| Some((id, egraph[id].nodes.get((*pick)?)?.clone())))
-        .collect();
-    Some((Choice { nodes }, cost))
+    Some((table.choice(egraph, &chosen), cost))
 }
 
 impl Table {
@@ -215,6 +220,13 @@ impl Table {
     pub(super) fn cost(&self, chosen: &[Option<usize>]) -> Option<f64> {
         let order = self.order(chosen)?;
         order.iter().map(|&class| Some(self.nodes[class].get(chosen[class]?)?.0)).sum()
+    }
+
+    /// A choice as e-nodes.
+    fn choice(&self, egraph: &TensorGraph, chosen: &[Option<usize>]) -> Choice {
+        let nodes = self.ids.iter().zip(chosen);
+        let node = |id: Id, pick: Option<usize>| egraph[id].nodes.get(pick?).cloned();
+        Choice { nodes: nodes.filter_map(|(&id, &pick)| Some((id, node(id, pick)?))).collect() }
     }
 
     /// The class of a number.

@@ -41,9 +41,23 @@ use rule::{Class, Rule, Theme};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// How much is looked at: less is for measuring what the rest is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Effort {
+    /// Nothing: every operation is a kernel of its own, in the layout that the model has.
+    Off,
+    /// All rules; of what they give, for each value by itself what is cheapest.
+    Greedy,
+    /// All rules; of what they give, what is cheapest together, as far as local search finds it.
+    #[default]
+    Full,
+}
+
 /// Bounds and choices of the e-graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EGraphOptions {
+    /// How much is looked at.
+    pub effort: Effort,
     /// No rule starts once a region's e-graph has this many e-nodes.
     pub node_limit: usize,
     /// Rounds through all rules, in the first round; fusion grows by one operation in each of its
@@ -62,6 +76,7 @@ pub struct EGraphOptions {
 impl Default for EGraphOptions {
     fn default() -> Self {
         EGraphOptions {
+            effort: Effort::default(),
             node_limit: 8000,
             iteration_limit: 10,
             error_budget: None,
@@ -89,6 +104,9 @@ pub fn optimise(
     options: &EGraphOptions,
     cost: &CostModel,
 ) -> Result<(Graph, Report), PassError> {
+    if options.effort == Effort::Off {
+        return Ok((graph.clone(), Report::default()));
+    }
     let rules: Vec<Rule> = rules::all().into_iter().filter(|rule| options.allows(rule)).collect();
     let (fusion, rewriting): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);

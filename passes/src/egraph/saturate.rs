@@ -4,13 +4,13 @@
 
 use super::cost::{CostModel, channels_first};
 use super::explain;
-use super::extract::{Price, Table, extract, extract_from};
+use super::extract::{Price, Table, extract, extract_from, extract_greedily};
 use super::fused::{Kind, kind};
 use super::language::{Head, Knowledge, TensorGraph, TensorNode, load};
 use super::magnitude::Magnitude;
 use super::report::{RegionReport, Round};
 use super::rule::{Ledger, Rule};
-use super::{EGraphOptions, grow};
+use super::{EGraphOptions, Effort, grow};
 use crate::PassError;
 use crate::layout::moves_channels;
 use egg::{Id, Language};
@@ -68,8 +68,11 @@ pub(super) fn saturate(
     let plain = |g: &TensorGraph, id: Id, node: &TensorNode| price.of_node(g, id, node);
     let last = |g: &TensorGraph, id: Id, node: &TensorNode| price.with_channels_last(g, id, node);
     let starts: &[&Price] = if price.convolves { &[&last] } else { &[] };
-    let (choice, cost_after) =
-        extract_from(&egraph, &roots, &plain, starts).ok_or_else(|| missing.clone())?;
+    let extracted = match options.effort {
+        Effort::Off | Effort::Greedy => extract_greedily(&egraph, &roots, &plain),
+        Effort::Full => extract_from(&egraph, &roots, &plain, starts),
+    };
+    let (choice, cost_after) = extracted.ok_or_else(|| missing.clone())?;
     let mut graph = Graph::new(region.name.clone());
     let inputs: Vec<ValueId> = region
         .inputs()

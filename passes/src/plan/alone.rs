@@ -68,6 +68,7 @@ pub fn alone(kernel: &Kernel, schedule: &Schedule, params: &[i64]) -> Result<Pla
     lifetime::assign(&mut program.buffers, &program.steps);
     program.validate(0)?;
     let (kernel, schedule) = (kernel.clone(), schedule.clone());
-    let planned = PlannedKernel { kernel, schedule, constants: BTreeSet::new(), tuned: false };
+    let (constants, tuned, predicted) = (BTreeSet::new(), false, 0.0);
+    let planned = PlannedKernel { kernel, schedule, constants, tuned, predicted };
     Ok(Plan { program, kernels: vec![planned], weights: Vec::new() })
 }

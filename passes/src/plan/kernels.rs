@@ -8,7 +8,7 @@ use crate::form::{FormError, Formed, form};
 use crate::tile::{TileTarget, identity, tile};
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::{PackedLayout, Schedule};
-use kiln_ir::{Graph, NodeId};
+use kiln_ir::{Graph, NodeId, TensorType};
 use kiln_program::{BufferId, Coverage, KernelEntry, Step};
 use kiln_tensor::{Dim, Symbol, Tensor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +24,8 @@ pub struct PlannedKernel {
     pub constants: BTreeSet<usize>,
     /// Whether the schedule was known to be better than the model's.
     pub tuned: bool,
+    /// Seconds of a launch as the cost model predicts them, with sizes that are not known as it takes them.
+    pub predicted: f64,
 }
 
 pub(super) struct Kernels {
@@ -77,13 +79,22 @@ impl Kernels {
                     params: formed.kernel.symbols.len() as u32,
                 });
                 let (kernel, constants) = (formed.kernel.clone(), fixed);
-                self.kernels.push(PlannedKernel { kernel, schedule, constants, tuned });
+                let predicted = self.predicted(graph, id);
+                let planned = PlannedKernel { kernel, schedule, constants, tuned, predicted };
+                self.kernels.push(planned);
                 self.known.insert(key, number);
                 number
             }
         };
         let schedule = self.kernels[number].schedule.clone();
         Ok(Launch { number, formed, schedule, name })
+    }
+
+    fn predicted(&self, graph: &Graph, id: NodeId) -> f64 {
+        let node = graph.node(id);
+        let inputs: Vec<&TensorType> = node.inputs.iter().map(|&input| graph.ty(input)).collect();
+        let Some(&out) = node.outputs.first() else { return 0.0 };
+        self.options.cost.kernel(&node.op, &node.regions, &inputs, graph.ty(out))
     }
 
     pub(super) fn finish(self) -> (Vec<KernelEntry>, Vec<PlannedKernel>) {

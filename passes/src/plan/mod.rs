@@ -18,6 +18,7 @@ pub use error::PlanError;
 pub use kernels::PlannedKernel;
 pub use weights::Weight;
 
+use crate::egraph::CostModel;
 use crate::tile::{Book, TileTarget};
 use kernels::Kernels;
 use kiln_ir::Graph;
@@ -47,12 +48,14 @@ impl Plan {
 }
 
 /// Choices of planning.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanOptions {
     /// Leaves constants as they are, without layouts of their own.
     pub keep_layouts: bool,
     /// Schedules that are known to be better than the model's.
     pub schedules: Arc<Book>,
+    /// What kernels are predicted to cost by.
+    pub cost: CostModel,
 }
 
 /// The program of a graph, which should be simplified and fused already.
