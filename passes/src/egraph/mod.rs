@@ -15,6 +15,7 @@ mod defer;
 mod evaluations;
 mod explain;
 mod extract;
+mod flush;
 pub mod fuse;
 pub mod fused;
 mod grow;
@@ -111,7 +112,7 @@ pub fn optimise(
     let (fusion, rewriting): (Vec<Rule>, Vec<Rule>) =
         rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);
     let mut report = Report::default();
-    let simple = simplify(unfold::unfold(graph)?.as_ref())?;
+    let simple = simplify(flush::flush(unfold::unfold(graph)?.as_ref())?.as_ref())?;
     let simple = simplify(&collect::collect(&simple)?)?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;

@@ -19,4 +19,5 @@ mod plan;
 mod rules;
 mod simplify;
 mod structure;
+mod subnormal;
 mod whole;
