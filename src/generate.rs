@@ -4,7 +4,7 @@
 //! that compile changes no byte.
 
 use crate::{Backend, CancelToken, CompileOptions, Error};
-use kiln_backends::{CodeGenerator, Cranelift, Object, Target, Unit};
+use kiln_backends::{CodeGenerator, Cranelift, Target, Unit};
 use kiln_passes::{Effort, Plan, TileTarget};
 use kiln_program::{Architecture, CodeVariant};
 use std::collections::BTreeMap;
@@ -85,13 +85,13 @@ fn architecture(target: &Target) -> Architecture {
 
 /// Compiles the pieces on as many threads as there are cores; the results are in order, and of
 /// several errors the first in order is given.
-fn in_parallel<P: Copy + Sync>(
+pub(crate) fn in_parallel<P: Copy + Sync, T: Send>(
     pieces: &[P],
-    compile: impl Fn(P) -> Result<Object, Error> + Sync,
-) -> Result<Vec<Object>, Error> {
+    compile: impl Fn(P) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
     let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, Result<Object, Error>>> = Mutex::default();
+    let done: Mutex<BTreeMap<usize, Result<T, Error>>> = Mutex::default();
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);

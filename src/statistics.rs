@@ -22,17 +22,27 @@ impl Latency {
     pub fn of(runs: &[Duration]) -> Option<Self> {
         let mut sorted: Vec<f64> = runs.iter().map(|run| run.as_secs_f64() * 1e3).collect();
         sorted.sort_by(f64::total_cmp);
-        let quantile = |q: f64| {
-            let position = q * (sorted.len() - 1) as f64;
-            let (low, high) = (position.floor() as usize, position.ceil() as usize);
-            sorted[low] + (sorted[high] - sorted[low]) * position.fract()
-        };
-        (!sorted.is_empty()).then(|| Latency {
-            min: sorted[0],
-            median: quantile(0.5),
-            p95: quantile(0.95),
+        Some(Latency {
+            min: *sorted.first()?,
+            median: quantile(&sorted, 0.5)?,
+            p95: quantile(&sorted, 0.95)?,
         })
     }
+}
+
+/// The median of some numbers; `None` if there are none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, 0.5)
+}
+
+/// What a share `q` of sorted numbers are at most.
+fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let position = q * sorted.len().checked_sub(1)? as f64;
+    let low = *sorted.get(position.floor() as usize)?;
+    let high = *sorted.get(position.ceil() as usize)?;
+    Some(low + (high - low) * position.fract())
 }
 
 /// Greatest resident memory of this process so far, in bytes; `None` where the system does not say.

@@ -5,6 +5,7 @@
 
 use super::Setting;
 use crate::generate::{self, generator};
+use crate::statistics::median;
 use crate::{CancelToken, Error, random_tensor};
 use kiln_ir::accuracy::Tolerance;
 use kiln_ir::kernel::{AxisKind, Kernel};
@@ -16,7 +17,6 @@ use kiln_tensor::{DType, Dim, Symbol, SymbolValues, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What is to be measured.
@@ -62,12 +62,15 @@ const TURNS: usize = 40;
 
 /// Compiles and times the schedules; one answer for each, in their order.
 pub fn measure(request: &Request) -> Vec<Answer> {
-    let mut runs = compiled(request);
+    let all_failed =
+        |reason: String| request.schedules.iter().map(|_| failed(reason.clone())).collect();
+    let mut runs = match compiled(request) {
+        Ok(runs) => runs,
+        Err(error) => return all_failed(error.to_string()),
+    };
     let inputs = match inputs(request) {
         Ok(inputs) => inputs,
-        Err(reason) => {
-            return request.schedules.iter().map(|_| failed(reason.clone())).collect();
-        }
+        Err(reason) => return all_failed(reason),
     };
     let mut first: Option<Vec<Tensor>> = None;
     let tolerances = tolerances(request);
@@ -87,7 +90,7 @@ pub fn measure(request: &Request) -> Vec<Answer> {
             Some(Err(reason)) => reason,
             _ => "there is no schedule".to_owned(),
         };
-        return request.schedules.iter().map(|_| failed(reason.clone())).collect();
+        return all_failed(reason);
     }
     time(&mut runs, request.time);
     let answer = |run: Result<Run, String>| match run {
@@ -113,26 +116,12 @@ struct Run {
     given_up: bool,
 }
 
-/// Every schedule as code, by as many threads as there are.
-fn compiled(request: &Request) -> Vec<Result<Run, String>> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(schedule) = request.schedules.get(number) else { return done };
-            done.push((number, load(request, schedule).map_err(|error| error.to_string())));
-        }
-    };
-    let mut runs: BTreeMap<usize, Result<Run, String>> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let others = others.into_iter().filter_map(|thread| thread.join().ok()).flatten();
-        own.into_iter().chain(others).collect()
-    });
-    let panicked = || Err("the compiler panicked".to_owned());
-    (0..request.schedules.len()).map(|n| runs.remove(&n).unwrap_or_else(panicked)).collect()
+/// Every schedule as code; each has its own error.
+fn compiled(request: &Request) -> Result<Vec<Result<Run, String>>, Error> {
+    let schedules: Vec<&Schedule> = request.schedules.iter().collect();
+    generate::in_parallel(&schedules, |schedule| {
+        Ok(load(request, schedule).map_err(|error| error.to_string()))
+    })
 }
 
 fn load(request: &Request, schedule: &Schedule) -> Result<Run, Error> {
@@ -238,12 +227,14 @@ impl Run {
             self.session.run_with(&self.inputs, options).map_err(|error| error.to_string())?;
             times.push(time.as_secs_f64() * 1e9);
         }
-        Ok(median(&mut times))
+        Ok(median(&times).unwrap_or(f64::INFINITY))
     }
 
-    fn answer(mut self) -> Answer {
-        let (ns, ratio) = (median(&mut self.times), median(&mut self.ratios));
-        Answer::Timed { ns, ratio }
+    fn answer(self) -> Answer {
+        match (median(&self.times), median(&self.ratios)) {
+            (Some(ns), Some(ratio)) => Answer::Timed { ns, ratio },
+            _ => failed("it was not timed".to_owned()),
+        }
     }
 }
 
@@ -304,20 +295,10 @@ fn time(runs: &mut [Result<Run, String>], limit: Duration) {
         let doubt = DOUBTS.iter().filter(|(after, _)| turn + 1 >= *after).map(|(_, most)| *most);
         let most = doubt.fold(f64::INFINITY, f64::min);
         for run in runs.iter_mut().flatten() {
-            run.given_up |= median(&mut run.ratios.clone()) > most;
+            run.given_up |= median(&run.ratios).is_some_and(|ratio| ratio > most);
         }
         if begin.elapsed() >= limit {
             return;
         }
-    }
-}
-
-/// The median; infinite if there is nothing.
-pub(super) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::INFINITY,
-        n if n % 2 == 1 => values[n / 2],
-        n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
     }
 }

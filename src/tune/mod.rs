@@ -24,6 +24,7 @@ pub use record::{Outcome, Record};
 pub use worker::{Program, Worker, WorkerError, serve};
 
 use crate::generate::tile_target;
+use crate::statistics::median;
 use crate::{Backend, Compiler, Error, Model, RunSettings, Source};
 use kiln_backends::Target;
 use kiln_ir::schedule::Schedule;
@@ -134,6 +135,8 @@ const BATCH_TIME: Duration = Duration::from_millis(600);
 const TRIAL_TIME: Duration = Duration::from_secs(3);
 /// Kernels below this share of a run are left alone.
 const SHARE: f64 = 0.002;
+/// What takes less than this share of the time of another counts as faster.
+const FASTER: f64 = 0.98;
 /// Traced runs before the search.
 const RUNS: usize = 5;
 
@@ -263,8 +266,8 @@ impl<'a> Tuner<'a> {
             self.model.run_with(self.inputs, settings)?;
             times.iter_mut().zip(now).for_each(|(times, now)| times.push(now));
         }
-        for (search, mut times) in searches.iter_mut().zip(times) {
-            search.cost = measure::median(&mut times);
+        for (search, times) in searches.iter_mut().zip(times) {
+            search.cost = median(&times).unwrap_or(0.0);
         }
         Ok(searches)
     }

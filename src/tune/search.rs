@@ -6,6 +6,7 @@
 //! A walk from the best schedules that are known, a few choices at a time: mostly one, sometimes more,
 //! to leave the neighbourhood of one that no single choice improves.
 
+use super::FASTER;
 use super::measure::Answer;
 use super::record::{Outcome, Record};
 use fastrand::Rng;
@@ -19,8 +20,6 @@ use std::collections::HashSet;
 const PARENTS: usize = 4;
 /// Draws for each schedule that is wanted.
 const DRAWS: usize = 16;
-/// A schedule counts as faster from here on.
-const FASTER: f64 = 0.98;
 
 /// One kernel while it is searched.
 pub(super) struct Search {

@@ -3,7 +3,8 @@
 //! Invariant: a kernel that runs alone finds its operands in the caches; what counts is its time
 //! between those that run before and after it.
 
-use super::measure::median;
+use super::FASTER;
+use crate::statistics::median;
 use crate::{Error, Model, RunSettings};
 use kiln_runtime::LaunchRecord;
 use kiln_tensor::Tensor;
@@ -12,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// Turns at least, and at most.
 const TURNS: (usize, usize) = (5, 200);
-/// A kernel is kept if it is faster than this share of its time before.
-const FASTER: f64 = 0.98;
 
 /// What came of it.
 pub(super) struct Trial {
@@ -64,14 +63,13 @@ impl Trial {
 
     /// Median milliseconds of a run before and after.
     pub(super) fn milliseconds(&self) -> (f64, f64) {
-        let [before, after] = self.whole.clone().map(|mut times| median(&mut times));
-        (before, after)
+        let [before, after] = &self.whole;
+        (median(before).unwrap_or(0.0), median(after).unwrap_or(0.0))
     }
 
     /// The time of a kernel as a share of its time before.
     pub(super) fn ratio(&self, kernel: usize) -> Option<f64> {
-        let ratios = self.ratios.get(kernel).filter(|ratios| !ratios.is_empty())?;
-        Some(median(&mut ratios.clone()))
+        median(self.ratios.get(kernel)?)
     }
 
     /// Those of the kernels that were faster.
