@@ -11,6 +11,8 @@ pub mod op;
 #[cfg(any(test, feature = "testing"))]
 pub mod random;
 pub mod schedule;
+#[cfg(any(test, feature = "testing"))]
+pub mod single;
 pub mod text;
 pub mod verify;
 

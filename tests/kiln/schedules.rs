@@ -9,7 +9,7 @@ use kiln_backends::nest::{Capabilities, interpret, lower};
 use kiln_ir::accuracy::Tolerance;
 use kiln_ir::kernel::{AxisKind, Kernel, Role, evaluate};
 use kiln_ir::schedule::Schedule;
-use kiln_ir::text;
+use kiln_ir::single;
 use kiln_passes::tile::{POINTS, Space, legal, pack, tile};
 use kiln_passes::{TileTarget, form};
 use std::collections::{BTreeSet, HashSet};
@@ -56,18 +56,8 @@ const SCHEDULES: usize = 24;
 const CHOICES: usize = 3;
 
 fn kernel(types: &[&str], operation: &str) -> Kernel {
-    let inputs: Vec<String> = types
-        .iter()
-        .enumerate()
-        .map(|(number, ty)| format!("%x{number} \"x{number}\": {} = input", ty.replace('"', "")))
-        .collect();
-    let operands: Vec<String> = (0..types.len()).map(|number| format!("%x{number}")).collect();
-    let source = format!(
-        "graph \"g\" {{\n symbols n: 1.., m: 1..\n {}\n %y = {operation} {}\n return %y as \"y\"\n}}",
-        inputs.join("\n "),
-        operands.join(", ")
-    );
-    let graph = text::parse(&source).unwrap_or_else(|error| panic!("{error}\n{source}"));
+    let graph =
+        single::graph(operation, types, 1).unwrap_or_else(|error| panic!("{error}\n{operation}"));
     let (id, _) = graph.nodes().last().unwrap();
     form(&graph, id).unwrap().kernel
 }

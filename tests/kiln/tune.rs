@@ -83,9 +83,8 @@ fn a_database_grows_survives_damage_and_is_merged_by_putting_lines_together() {
 #[test]
 fn a_process_that_crashes_or_hangs_costs_its_schedule_and_no_more() {
     let setting = Setting::new(Backend::Cranelift, &Target::host().unwrap(), 1);
-    let source = "graph \"g\" {\n %a \"a\": f32[8, 8] = input\n %b \"b\": f32[8, 8] = input\n \
-                  %y = Contract(spec: \"mk,kn->mn\") %a, %b\n return %y as \"y\"\n}";
-    let graph = kiln_ir::text::parse(source).unwrap();
+    let types = ["f32[8, 8]", "f32[8, 8]"];
+    let graph = kiln_ir::single::graph("Contract(spec: \"mk,kn->mn\")", &types, 1).unwrap();
     let kernel = kiln_passes::form(&graph, graph.nodes().last().unwrap().0).unwrap().kernel;
     let schedules = vec![Schedule { task: vec![0, 0], ..Schedule::default() }; 3];
     let request = kiln::tune::Request {

@@ -6,7 +6,7 @@
 use crate::filetests::numbers;
 use crate::interpreter;
 use kiln_ir::accuracy::Tolerance;
-use kiln_ir::{Graph, evaluate, text, verify};
+use kiln_ir::{Graph, evaluate, single, verify};
 use kiln_passes::{CostModel, EGraphOptions, PlanOptions, TileTarget, optimise, plan};
 use kiln_tensor::{Symbol, SymbolValues, Tensor};
 
@@ -94,24 +94,10 @@ const CELLS: &[(&str, usize, &str)] = &[
 ];
 
 fn run(operation: &str, types: &[String], results: usize) {
-    let inputs: Vec<String> = types
-        .iter()
-        .enumerate()
-        .map(|(number, ty)| format!("%x{number} \"x{number}\": {} = input", ty.replace('"', "")))
-        .collect();
-    let operands: Vec<String> = (0..types.len()).map(|number| format!("%x{number}")).collect();
-    let values: Vec<String> = (0..results).map(|number| format!("%y{number}")).collect();
-    let outputs: Vec<String> =
-        values.iter().enumerate().map(|(number, y)| format!("{y} as \"y{number}\"")).collect();
-    let source = format!(
-        "graph \"{}\" {{\n symbols n: 1.., m: 1..\n {}\n {} = {operation} {}\n return {}\n}}",
-        operation.split('(').next().unwrap_or_default(),
-        inputs.join("\n "),
-        values.join(", "),
-        operands.join(", "),
-        outputs.join(", ")
-    );
-    let graph = text::parse(&source).unwrap_or_else(|error| panic!("{error}\n{source}"));
+    let source = format!("{operation} of {types:?}");
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    let graph = single::graph(operation, &types, results)
+        .unwrap_or_else(|error| panic!("{error}\n{source}"));
     verify(&graph).unwrap();
     let options = EGraphOptions::default();
     let (fused, _) = optimise(&graph, &options, &CostModel::generic_cpu()).unwrap();
