@@ -7,7 +7,7 @@ mod inert;
 
 use crate::build::*;
 use crate::{filetests, networks};
-use inert::Source;
+use fastrand::Rng;
 use kiln_ir::{Graph, evaluate, random, text, verify};
 use kiln_passes::{
     CostModel, EGraphOptions, Plan, PlanOptions, TileTarget, optimise, plan, simplify,
@@ -106,10 +106,10 @@ impl Case {
 
 /// The graph with a few operations without effect, and what they are; `None` if none fitted.
 fn with_inert(graph: &Graph, seed: u64) -> Option<(Graph, String)> {
-    let mut source = Source::new(seed);
+    let mut random = Rng::with_seed(seed);
     let (mut changed, mut what) = (graph.clone(), String::new());
-    for _ in 0..1 + source.below(5) {
-        if let Some((next, line)) = inert::put_in(&changed, &mut source) {
+    for _ in 0..1 + random.usize(..5) {
+        if let Some((next, line)) = inert::put_in(&changed, &mut random) {
             changed = next;
             let _ = writeln!(what, "  {line}");
         }

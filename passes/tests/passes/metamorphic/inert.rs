@@ -4,43 +4,21 @@
 //!
 //! Invariant: the result has the type and, to the bit, the elements that were there without.
 
+use fastrand::Rng;
 use kiln_ir::op::*;
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
 use kiln_tensor::{DType, Dim, Tensor};
 
-/// A small generator of pseudo-random numbers (SplitMix64).
-pub struct Source {
-    state: u64,
-}
-
-impl Source {
-    pub fn new(seed: u64) -> Self {
-        Source { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
-
 /// The graph with something inert behind one of its values, for all that use it or for one; and what
 /// that is. `None` if nothing of the kind that was drawn fits the value.
-pub fn put_in(graph: &Graph, source: &mut Source) -> Option<(Graph, String)> {
-    let value = ValueId(source.below(graph.value_count()) as u32);
+pub fn put_in(graph: &Graph, random: &mut Rng) -> Option<(Graph, String)> {
+    let value = ValueId(random.usize(..graph.value_count()) as u32);
     let uses = graph.uses();
     let users = &uses[value.0 as usize];
     // An output is used by no node, and handed on with its place.
     let only =
-        (source.below(2) == 0 && !users.is_empty()).then(|| users[source.below(users.len())]);
-    let mut put = Put { new: Graph::new(graph.name.clone()), source };
+        (random.usize(..2) == 0 && !users.is_empty()).then(|| users[random.usize(..users.len())]);
+    let mut put = Put { new: Graph::new(graph.name.clone()), random };
     put.new.symbols = graph.symbols.clone();
     let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
     let mut with = None;
@@ -83,7 +61,7 @@ pub fn put_in(graph: &Graph, source: &mut Source) -> Option<(Graph, String)> {
 /// A graph on its way.
 struct Put<'s> {
     new: Graph,
-    source: &'s mut Source,
+    random: &'s mut Rng,
 }
 
 impl Put<'_> {
@@ -97,7 +75,7 @@ impl Put<'_> {
         if ty.dtype.is_handle() || ty.dtype.is_list() {
             return None;
         }
-        let (kind, value) = match self.source.below(11) {
+        let (kind, value) = match self.random.usize(..11) {
             8..=10 if all => ("around", self.around(x)?),
             0 | 1 => ("split and concatenation", self.split(x)?),
             2 | 3 => {
@@ -122,8 +100,8 @@ impl Put<'_> {
         if shape.is_empty() {
             return None;
         }
-        let axis = self.source.below(shape.len());
-        let parts = 2 + self.source.below(2);
+        let axis = self.random.usize(..shape.len());
+        let parts = 2 + self.random.usize(..2);
         let mut ends = vec![Dim::from(0i64)];
         for part in 1..parts {
             ends.push(match shape[axis].as_const() {
@@ -156,7 +134,7 @@ impl Put<'_> {
         let rank = self.new.ty(x).rank();
         let mut perm: Vec<usize> = (0..rank).collect();
         for last in (1..rank).rev() {
-            let other = self.source.below(last + 1);
+            let other = self.random.usize(..last + 1);
             perm.swap(last, other);
         }
         let mut back = vec![0; rank];
@@ -168,14 +146,14 @@ impl Put<'_> {
     fn flatten(&mut self, x: ValueId) -> Option<[Op; 2]> {
         let shape = self.new.ty(x).shape.clone();
         let mut other = shape.clone();
-        match self.source.below(3) {
+        match self.random.usize(..3) {
             0 => other = vec![shape.iter().cloned().product()],
             1 if shape.len() > 1 => {
-                let at = self.source.below(shape.len() - 1);
+                let at = self.random.usize(..shape.len() - 1);
                 let joined = other.remove(at) * other.remove(at);
                 other.insert(at, joined);
             }
-            _ => other.insert(self.source.below(shape.len() + 1), Dim::from(1i64)),
+            _ => other.insert(self.random.usize(..shape.len() + 1), Dim::from(1i64)),
         }
         Some([Reshape { shape: other }.into(), Reshape { shape }.into()])
     }
@@ -193,7 +171,7 @@ impl Put<'_> {
             DType::F32 => &[DType::F64],
             _ => return None,
         };
-        let to = wider[self.source.below(wider.len())];
+        let to = wider[self.random.usize(..wider.len())];
         let wide = self.op(Cast { to }, &[x])?;
         self.op(Cast { to: from }, &[wide])
     }
@@ -206,7 +184,7 @@ impl Put<'_> {
             Node { op: op @ Op::Unary(_), inputs, .. } => (op.clone(), *inputs.first()?),
             _ => return None,
         };
-        let moves = if self.source.below(2) == 0 { self.turn(from) } else { self.flatten(from) };
+        let moves = if self.random.usize(..2) == 0 { self.turn(from) } else { self.flatten(from) };
         let [there, back] = moves?;
         let moved = self.op(there, &[from])?;
         let made = self.op(op, &[moved])?;
@@ -217,7 +195,7 @@ impl Put<'_> {
     fn identity(&mut self, x: ValueId) -> Option<ValueId> {
         let ty = self.new.ty(x).clone();
         let zeros = vec![Dim::from(0i64); ty.rank()];
-        match self.source.below(5) {
+        match self.random.usize(..5) {
             0 => {
                 let steps = vec![1; ty.rank()];
                 self.op(Slice { starts: zeros, sizes: ty.shape, steps }, &[x])
