@@ -27,8 +27,20 @@ pub fn backend(common: &CommonArguments) -> Backend {
     }
 }
 
-/// A compiler as the flags have it, which shows its phases on a terminal.
+/// A compiler as the flags have it, with the schedules that were found for this machine.
 pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
+    let compiler = untuned(common, progress)?;
+    Ok(match database(common)? {
+        Some(database) => {
+            let book = database.book(&compiler.setting().key(), tune::VERSION);
+            compiler.schedules(book)
+        }
+        None => compiler,
+    })
+}
+
+/// A compiler as the flags have it but for schedules, which shows its phases on a terminal.
+pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
     let target =
         Target::named(common.target.as_deref().unwrap_or("host")).map_err(failure::report)?;
     let options = CompileOptions {
@@ -43,19 +55,11 @@ pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Co
         ..CompileOptions::default()
     };
     let progress = Arc::clone(progress);
-    let compiler = Compiler::new(target).options(options);
-    let compiler = match database(common)? {
-        Some(database) => {
-            let book = database.book(&compiler.setting().key(), tune::VERSION);
-            compiler.schedules(book)
-        }
-        None => compiler,
-    };
-    Ok(compiler.observe(move |phase| progress.say(phase.name())))
+    Ok(Compiler::new(target).options(options).observe(move |phase| progress.say(phase.name())))
 }
 
 /// The database that schedules are taken from: the one that was asked for, or else the user's own.
-pub fn database(common: &CommonArguments) -> Result<Option<Database>> {
+fn database(common: &CommonArguments) -> Result<Option<Database>> {
     let asked = common.schedules.as_deref();
     if asked == Some(Path::new("none")) {
         return Ok(None);

@@ -49,6 +49,13 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
             "schedules are measured on the machine that they are for"
         ));
     }
+    if common.schedules.is_some() {
+        return Err(miette!(
+            code = "cli/schedules",
+            help = "give the database with --out",
+            "--schedules has no effect: tuning goes on from the database that it writes to"
+        ));
+    }
     let file = match &arguments.out {
         Some(file) => file.clone(),
         None => Database::default_path().map_err(failure::report)?,
@@ -59,7 +66,7 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     arguments.report.as_deref().map_or(Ok(()), output::place)?;
     let mut database = model::open_database(file)?;
     let progress = Arc::new(Progress::spinner());
-    let compiler = model::compiler(common, &progress)?;
+    let compiler = model::untuned(common, &progress)?;
     let setting = compiler.setting();
     let book = database.book(&setting.key(), tune::VERSION);
     let compiler = compiler.schedules(book);
