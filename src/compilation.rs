@@ -51,6 +51,11 @@ impl Compilation {
         &self.phases
     }
 
+    /// Kernels whose schedules were measured, here or for kernels of nearly their sizes.
+    pub fn tuned(&self) -> usize {
+        self.plan.kernels.iter().filter(|planned| planned.tuned).count()
+    }
+
     /// Bytes of the weights in the layouts that kernels read.
     pub fn weight_bytes(&self) -> u64 {
         self.plan.weight_bytes()

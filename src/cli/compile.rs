@@ -23,6 +23,8 @@ struct CompileReport {
     phases_ms: BTreeMap<String, f64>,
     write_ms: f64,
     kernels: usize,
+    /// Those with schedules from the database.
+    tuned: usize,
     steps: usize,
     code_bytes: u64,
     weight_bytes: u64,
@@ -75,6 +77,7 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
             .collect(),
         write_ms,
         kernels: compilation.program().kernels.len(),
+        tuned: compilation.tuned(),
         steps: compilation.program().steps.len(),
         code_bytes: compilation.code_bytes(),
         weight_bytes: compilation.weight_bytes(),
@@ -82,9 +85,13 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
     };
     if !output::is_taken(&arguments.common.report) {
         output::line(format!(
-            "{}: {} kernels for {} ({}), {} of code, {} of weights",
+            "{}: {} kernels{} for {} ({}), {} of code, {} of weights",
             report.output,
             report.kernels,
+            match report.tuned {
+                0 => String::new(),
+                tuned => format!(", {tuned} of them tuned,"),
+            },
             report.cpu,
             report.backend,
             output::bytes(report.code_bytes),

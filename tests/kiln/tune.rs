@@ -172,6 +172,18 @@ fn what_is_in_the_database_is_what_is_compiled() {
     assert_ne!(before, after);
     assert_eq!(after, shown(&["--schedules", &path.display().to_string()]));
 
+    let tuned = |more: &[&str]| {
+        let compile = ["compile", "model.onnx", "-o", "model.kiln", "--backend", "cranelift"];
+        let output = kiln(folder, &[&compile[..], more, &["--json", "compiled"]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let report = fs::read_to_string(folder.join("compiled")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(said(&output).contains("tuned"), report["tuned"] != 0);
+        report["tuned"].as_u64().unwrap()
+    };
+    assert!(tuned(&[]) > 0);
+    assert_eq!(tuned(&["--schedules", "none"]), 0);
+
     let outputs = |name: &str, more: &[&str]| {
         let run = ["run", "model.onnx", "--backend", "cranelift", "--outputs", name];
         let output = kiln(folder, &[&run[..], more].concat());
@@ -199,6 +211,8 @@ fn what_cannot_be_tuned_is_said() {
         (&["tune", "model.onnx", "--target", "haswell"], "on the machine that they are for"),
         (&["tune", "model.onnx", "--out", "no/such/folder"], "there is no folder"),
         (&["tune", "model.onnx", "--out", "."], "is a folder"),
+        (&["tune", "model.onnx", "--schedules", "none"], "--schedules has no effect"),
+        (&["tune", "model.onnx", "--report", "no/such/page.html"], "there is no folder"),
         (&["run", "model.onnx", "--schedules", "missing"], "no such database"),
         (&["run", "model.onnx", "--schedules", "."], "directory"),
     ] {
