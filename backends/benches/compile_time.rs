@@ -21,7 +21,7 @@ fn schedule(kernel: &Kernel, loops: &[(usize, u64)], axis: usize, lanes: u32) ->
         loops: loops.iter().map(|&(axis, step)| LoopLevel { axis, step }).collect(),
         vector: Some(VectorAxis { axis, lanes }),
     };
-    Schedule { task: Vec::new(), stages: vec![stage; kernel.stages.len()], packing: Vec::new() }
+    Schedule { task: Vec::new(), stages: vec![stage; kernel.stages.len()], ..Schedule::default() }
 }
 
 fn compile_time(criterion: &mut Criterion) {

@@ -45,6 +45,7 @@ fn schedule(target: &Target) -> Schedule {
             vector: Some(VectorAxis { axis: 1, lanes: lanes as u32 }),
         }],
         packing: vec![blocked(0, 0, rows), blocked(1, 1, columns)],
+        fastest: None,
     }
 }
 

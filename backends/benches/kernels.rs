@@ -72,7 +72,7 @@ fn convolution(criterion: &mut Criterion) {
     let mut schedule = Schedule {
         task: vec![1, 0, 0],
         stages: vec![stage(&[(2, 32), (1, 14), (3, 1), (4, 1), (5, 1)], 2, 16)],
-        packing: Vec::new(),
+        ..Schedule::default()
     };
     let unpacked = schedule.clone();
     let layout = PackedLayout::panels(3, 32, 0..3);
@@ -86,8 +86,11 @@ fn convolution(criterion: &mut Criterion) {
 fn elementwise(criterion: &mut Criterion) {
     for f in [UnaryFn::Relu, UnaryFn::Exp, UnaryFn::Gelu, UnaryFn::Tanh, UnaryFn::Sigmoid] {
         let kernel = kernels::unary(f, DType::F32, "65536");
-        let schedule =
-            Schedule { task: vec![0], stages: vec![stage(&[(0, 64)], 0, 16)], packing: Vec::new() };
+        let schedule = Schedule {
+            task: vec![0],
+            stages: vec![stage(&[(0, 64)], 0, 16)],
+            ..Schedule::default()
+        };
         let name = format!("{f:?}").to_lowercase();
         measure(criterion, &name, &kernel, &schedule, Throughput::Elements(65536));
     }
@@ -95,8 +98,11 @@ fn elementwise(criterion: &mut Criterion) {
 
 fn softmax(criterion: &mut Criterion) {
     let kernel = kernels::softmax(DType::F32, ["256", "256"]);
-    let schedule =
-        Schedule { task: vec![16], stages: vec![stage(&[(1, 64)], 1, 16); 4], packing: Vec::new() };
+    let schedule = Schedule {
+        task: vec![16],
+        stages: vec![stage(&[(1, 64)], 1, 16); 4],
+        ..Schedule::default()
+    };
     measure(criterion, "softmax", &kernel, &schedule, Throughput::Elements(65536));
 }
 
@@ -107,7 +113,7 @@ fn transpose(criterion: &mut Criterion) {
         let schedule = Schedule {
             task: vec![0, 0],
             stages: vec![stage(&loops, axis, 16)],
-            packing: Vec::new(),
+            ..Schedule::default()
         };
         let bytes = Throughput::Bytes(2 * 4 * 512 * 512);
         measure(criterion, &format!("transpose/{name}"), &kernel, &schedule, bytes);
@@ -121,11 +127,14 @@ fn compile(criterion: &mut Criterion) {
     let tiles = Schedule {
         task: vec![14, 0],
         stages: vec![stage(&[(1, 32), (0, 14), (2, 4)], 1, 16)],
-        packing: Vec::new(),
+        ..Schedule::default()
     };
     let row = kernels::softmax(DType::F32, ["r", "c"]);
-    let rows =
-        Schedule { task: vec![16], stages: vec![stage(&[(1, 64)], 1, 16); 4], packing: Vec::new() };
+    let rows = Schedule {
+        task: vec![16],
+        stages: vec![stage(&[(1, 64)], 1, 16); 4],
+        ..Schedule::default()
+    };
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(10);
     for (name, kernel, schedule) in [("gemm", &product, &tiles), ("softmax", &row, &rows)] {

@@ -92,7 +92,7 @@ fn kernel(from: DType, to: DType, op: fn(ScalarId) -> ScalarOp) -> Kernel {
 
 fn schedule(lanes: u32) -> Schedule {
     let stage = StageSchedule { loops: Vec::new(), vector: Some(VectorAxis { axis: 0, lanes }) };
-    Schedule { task: Vec::new(), stages: vec![stage], packing: Vec::new() }
+    Schedule { task: Vec::new(), stages: vec![stage], ..Schedule::default() }
 }
 
 fn compare(how: &str, kernel: &Kernel, x: &Tensor, actual: &[u8], expected: &Tensor) {

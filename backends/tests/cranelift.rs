@@ -24,7 +24,11 @@ fn schedule(kernel: &Kernel, (task, loops, vector): How<'_>) -> Schedule {
         loops: loops.iter().map(|&(axis, step)| LoopLevel { axis, step }).collect(),
         vector: vector.map(|(axis, lanes)| VectorAxis { axis, lanes }),
     };
-    Schedule { task: task.to_vec(), stages: vec![stage; kernel.stages.len()], packing: Vec::new() }
+    Schedule {
+        task: task.to_vec(),
+        stages: vec![stage; kernel.stages.len()],
+        ..Schedule::default()
+    }
 }
 
 /// Numbers of an element type: halves from −8 to 8 as floats, small ones as integers.

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// How one kernel is run.
 ///
-/// The parallel outer axes are cut into tasks: a task is a box of `task` points along each of them,
-/// and tasks are numbered with the last axis fastest. Within a task every stage iterates over the
+/// The parallel outer axes are cut into tasks: a task is a box of `task` points along each of them.
+/// Tasks are numbered with `fastest` fastest, and then the last of the other axes; a thread runs tasks
+/// whose numbers follow each other. Within a task every stage iterates over the
 /// task's box of outer points and its own axes by its [`StageSchedule`]; with several stages the
 /// temporaries hold one value for each outer point of the box.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct Schedule {
     /// Points of each outer axis in one task; [`WHOLE`] for all of them (always so for sequential
     /// axes, which run inside a task as its outermost loops).
     pub task: Vec<u64>,
+    /// The outer axis along which tasks that follow each other lie, which then find in the cache what
+    /// does not change along it; the last if `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fastest: Option<usize>,
     /// One for each stage.
     pub stages: Vec<StageSchedule>,
     /// Operands that are not stored in row-major order of their shape.
@@ -138,6 +143,12 @@ impl Schedule {
                 _ => axis.extent.ceil_div(&points),
             })
             .collect()
+    }
+
+    /// The outer axes in the order in which the number of a task counts them, the fastest last.
+    pub fn task_order(&self, kernel: &Kernel) -> Vec<usize> {
+        let others = (0..kernel.outer.len()).filter(|&axis| Some(axis) != self.fastest);
+        others.chain(self.fastest.filter(|&axis| axis < kernel.outer.len())).collect()
     }
 
     /// Number of tasks in all.

@@ -132,16 +132,18 @@ fn boxes(
     let grid = schedule.task_grid(kernel);
     let task_box = schedule.task_box(kernel);
     let mut rest = task_loop.variable();
-    let mut found = Vec::with_capacity(kernel.outer.len());
-    // A task's number counts the last axis fastest.
-    for (number, axis) in kernel.outer.iter().enumerate().rev() {
+    let mut found = vec![None; kernel.outer.len()];
+    let order = schedule.task_order(kernel);
+    for (place, &number) in order.iter().enumerate().rev() {
+        let axis = &kernel.outer[number];
         let whole = task_box[number] == axis.extent || grid[number].is(1);
         if whole || axis.kind == AxisKind::Sequential {
             let (from, to) = (build.index(0), build.dim(&axis.extent));
-            found.push((Offset::default(), Range { from, to, length: Length::of(&axis.extent) }));
+            let range = Range { from, to, length: Length::of(&axis.extent) };
+            found[number] = Some((Offset::default(), range));
             continue;
         }
-        let alone = grid[..number].iter().all(|count| count.is(1));
+        let alone = order[..place].iter().all(|&slower| grid[slower].is(1));
         let count = build.dim(&grid[number]);
         let place = if alone { rest } else { build.floor_mod(rest, count) };
         if !alone {
@@ -155,10 +157,9 @@ fn boxes(
         let length = step.map_or(Length::Unknown, |step| Length::of(&axis.extent).block(step));
         let even = step.is_some() && length.as_const() == step;
         let to = if even { full } else { build.min(full, extent) };
-        found.push((Offset::value(build, from), Range { from, to, length }));
+        found[number] = Some((Offset::value(build, from), Range { from, to, length }));
     }
-    found.reverse();
-    found.into_iter().unzip()
+    found.into_iter().flatten().unzip()
 }
 
 /// Temporaries start as zeros where a sequential axis carries them from step to step.

@@ -29,7 +29,7 @@ pub(crate) fn stage(loops: &[(usize, u64)], vector: Option<(usize, u32)>) -> Sta
 }
 
 pub(crate) fn one(task: &[u64], loops: &[(usize, u64)], vector: Option<(usize, u32)>) -> Schedule {
-    Schedule { task: task.to_vec(), stages: vec![stage(loops, vector)], packing: Vec::new() }
+    Schedule { task: task.to_vec(), stages: vec![stage(loops, vector)], ..Schedule::default() }
 }
 
 /// A kernel with sizes and inputs.

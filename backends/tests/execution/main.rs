@@ -43,6 +43,7 @@ fn matrix_products() {
         one(&[0, 0], &[(0, 3), (1, 8), (2, 2)], Some((1, 8))),
         one(&[14, 0], &[(1, 32), (0, 14), (2, 4)], Some((1, 16))),
         one(&[6, 16], &[(0, 6), (1, 16)], Some((1, 8))),
+        Schedule { fastest: Some(0), ..one(&[4, 16], &[(0, 4), (1, 16)], Some((1, 8))) },
         one(&[0, 0], &[(0, 12), (1, 64), (0, 4), (1, 32), (2, 16), (2, 1)], Some((1, 16))),
         one(&[4, 4], &[(0, 2), (1, 2), (2, 32)], Some((2, 16))),
         one(&[0, 0], &[(1, 4)], Some((0, 4))),
@@ -156,7 +157,7 @@ fn softmax_keeps_its_rows_in_scratch() {
         let all = |how: StageSchedule, task: u64| Schedule {
             task: vec![task],
             stages: vec![how; 4],
-            packing: Vec::new(),
+            ..Schedule::default()
         };
         for schedule in [
             Schedule::default(),

@@ -21,6 +21,12 @@ pub enum Illegal {
         /// Outer axes of the kernel.
         axes: usize,
     },
+    /// Tasks cannot follow each other along an axis that is none of the parallel outer ones.
+    #[error("tasks follow each other along axis {axis}, which is no parallel outer axis")]
+    Fastest {
+        /// The axis number.
+        axis: usize,
+    },
     /// There are more stages than the kernel has.
     #[error("{given} stages are scheduled, but there are {stages}")]
     Stages {
@@ -93,6 +99,11 @@ pub enum Illegal {
 pub fn legal(kernel: &Kernel, schedule: &Schedule) -> Result<(), Illegal> {
     if schedule.task.len() != kernel.outer.len() {
         return Err(Illegal::Tasks { given: schedule.task.len(), axes: kernel.outer.len() });
+    }
+    let parallel =
+        |axis: usize| kernel.outer.get(axis).is_some_and(|axis| axis.kind == AxisKind::Parallel);
+    if let Some(axis) = schedule.fastest.filter(|&axis| !parallel(axis)) {
+        return Err(Illegal::Fastest { axis });
     }
     if schedule.stages.len() > kernel.stages.len() {
         return Err(Illegal::Stages { given: schedule.stages.len(), stages: kernel.stages.len() });

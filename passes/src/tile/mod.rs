@@ -90,9 +90,10 @@ pub fn tile(kernel: &Kernel, constants: &BTreeSet<usize>, target: &TileTarget) -
         .map(|number| stage::plan(kernel, number, constants, target))
         .collect();
     let task = task::boxes(kernel, &stages, target);
+    let fastest = task::fastest(kernel, &stages, &task, target);
     let packing = packing::choose(kernel, &stages, constants);
     let stages = stages.into_iter().map(|plan| plan.schedule).collect();
-    let schedule = Schedule { task, stages, packing };
+    let schedule = Schedule { task, fastest, stages, packing };
     match legal(kernel, &schedule) {
         Ok(()) => schedule,
         // One point after the other is always possible.

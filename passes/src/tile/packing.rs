@@ -4,7 +4,7 @@
 //! panels.
 
 use super::stage::Plan;
-use kiln_ir::kernel::{Access, Kernel, ScalarOp};
+use kiln_ir::kernel::{Access, Affine, Index, Kernel, ScalarOp};
 use kiln_ir::schedule::{PackedLayout, Packing};
 use kiln_tensor::Dim;
 use std::collections::BTreeSet;
@@ -51,6 +51,21 @@ fn layout(kernel: &Kernel, stages: &[Plan], operand: usize) -> Option<PackedLayo
     chosen
 }
 
+/// Whether an access reads whole panels along an axis: it counts single elements from a multiple of their
+/// width.
+fn is_whole(at: &Affine, axis: usize, width: u64) -> bool {
+    let panel = Dim::from(width as usize);
+    let mut others = at.coefficients.iter().filter(|(other, _)| **other != axis);
+    at.coefficient(axis).is(1)
+        && at.offset.exact_div(&panel).is_some()
+        && others.all(|(_, coefficient)| coefficient.exact_div(&panel).is_some())
+}
+
+/// Whether panels of this width can be laid out for an access along an axis.
+pub(super) fn takes_panels(access: &Access, axis: usize, width: u64) -> bool {
+    access.index.iter().filter_map(Index::affine).any(|at| is_whole(&at, axis, width))
+}
+
 /// The panels that an access reads one after the other.
 fn panels(plan: &Plan, access: &Access) -> Option<PackedLayout> {
     let (axis, width) = plan.panel?;
@@ -58,16 +73,7 @@ fn panels(plan: &Plan, access: &Access) -> Option<PackedLayout> {
     let along: Vec<usize> =
         (0..affine.len()).filter(|&dim| !affine[dim].coefficient(axis).is(0)).collect();
     let &[dim] = along.as_slice() else { return None };
-    // Whole panels: the vector axis counts single elements from a multiple of the panel's width.
-    let at = &affine[dim];
-    let panel = Dim::from(width as usize);
-    let whole = at.coefficient(axis).is(1)
-        && at.offset.exact_div(&panel).is_some()
-        && at
-            .coefficients
-            .iter()
-            .all(|(other, coefficient)| *other == axis || coefficient.exact_div(&panel).is_some());
-    if !whole {
+    if !is_whole(&affine[dim], axis, width) {
         return None;
     }
     // Other dimensions: those of no reduction outermost, then as the reduction's loops run.

@@ -29,8 +29,8 @@ const LOADS: f64 = 2.0;
 /// Sizes that stand for one that is not known.
 const SAMPLES: [f64; 5] = [1.0, 16.0, 50.0, 100.0, 333.0];
 
-/// Rows and vectors of the best tile.
-pub(super) fn choose(shape: &Shape, target: &TileTarget) -> (u64, u64) {
+/// Rows and vectors of the best tile of those whose width, in elements, `fits` the constants.
+pub(super) fn choose(shape: &Shape, target: &TileTarget, fits: &dyn Fn(u64) -> bool) -> (u64, u64) {
     let most_rows = if shape.side.is_some() { 16 } else { 1 };
     let mut best = (f64::INFINITY, 1, 1);
     for vectors in 1..=8u64 {
@@ -39,6 +39,9 @@ pub(super) fn choose(shape: &Shape, target: &TileTarget) -> (u64, u64) {
         if vectors > 1 && (vectors - 1) as f64 * shape.lanes >= shape.vectors.1 {
             break;
         }
+        if vectors > 1 && !fits(width as u64) {
+            continue;
+        }
         for rows in 1..=most_rows {
             if rows > 1 && shape.side.is_some_and(|(_, size)| rows as f64 > size) {
                 break;
@@ -46,8 +49,8 @@ pub(super) fn choose(shape: &Shape, target: &TileTarget) -> (u64, u64) {
             let registers = rows as f64 * vectors as f64 * shape.results
                 + vectors as f64 * shape.kept
                 + if target.fma { 1.0 } else { 2.0 };
-            let fits = registers <= f64::from(target.vector_registers);
-            if !fits && (rows, vectors) != (1, 1) {
+            let spills = registers > f64::from(target.vector_registers);
+            if spills && (rows, vectors) != (1, 1) {
                 continue;
             }
             let cost = average(shape.vectors.0, |size| {
@@ -121,7 +124,7 @@ mod tests {
             scalars: 1.0,
             results: 1.0,
         };
-        choose(&shape, target)
+        choose(&shape, target, &|_| true)
     }
 
     #[test]

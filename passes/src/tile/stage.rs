@@ -4,6 +4,7 @@
 //! tiled (sequential axes never are).
 
 use super::access::{Along, Touch, reads, writes};
+use super::packing::takes_panels;
 use super::register::{self, Shape};
 use super::vary::POINTS;
 use super::{TileTarget, expected};
@@ -63,6 +64,8 @@ struct Facts<'k> {
     /// Bytes of the widest element that is read or written.
     width: usize,
     constants: &'k BTreeSet<usize>,
+    /// Values that are combined over the reduction.
+    results: usize,
 }
 
 pub(super) fn plan(
@@ -82,6 +85,7 @@ pub(super) fn plan(
         writes: writes(kernel, stage, count),
         width: width(kernel, number),
         constants,
+        results: stage.combine.len(),
     };
     let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
     let mut plan = Plan {
@@ -272,9 +276,16 @@ impl Facts<'_> {
             kept,
             moving: along_vector.len() as f64 - kept,
             scalars: (self.body.len() - along_vector.len()) as f64,
-            results: 1.0,
+            results: self.results as f64,
         };
-        let (rows, vectors) = register::choose(&shape, target);
+        // Constants that are read from several places need panels that begin at each of them.
+        let takes = |touch: &Touch, width: u64| takes_panels(touch.access, vector, width);
+        let constants: Vec<&&Touch> = along_vector
+            .iter()
+            .filter(|touch| self.is_constant(touch) && takes(touch, u64::from(lanes)))
+            .collect();
+        let fits = |width: u64| constants.iter().all(|touch| takes(touch, width));
+        let (rows, vectors) = register::choose(&shape, target, &fits);
         let panel = vectors * u64::from(lanes);
         plan.tile[vector] = panel;
         plan.panel = Some((vector, panel));
@@ -299,7 +310,9 @@ impl Facts<'_> {
         if let Some(side) = side {
             plan.tile[side] = rows;
         }
-        if let Some((axis, unroll)) = self.unrolled(&plan.reductions, rows * vectors, target) {
+        if let Some((axis, unroll)) =
+            self.unrolled(&plan.reductions, rows * vectors * self.results as u64, target)
+        {
             plan.tile[axis] = unroll;
             let step = |other: usize| if other == axis { unroll } else { 1 };
             loops.extend(plan.reductions.iter().map(|&other| level(other, step(other))));

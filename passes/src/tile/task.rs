@@ -3,12 +3,14 @@
 //! Invariant: a box is a whole number of register tiles along every axis that it cuts, and the
 //! temporaries of one box stay in a cache.
 
+use super::access::Along;
 use super::stage::Plan;
 use super::{TileTarget, expected};
 use crate::form::flops;
-use kiln_ir::kernel::{AxisKind, Kernel, Role};
+use kiln_ir::kernel::{AxisKind, Kernel, Operand, Role};
 use kiln_ir::schedule::WHOLE;
 use kiln_tensor::Dim;
+use std::collections::BTreeSet;
 
 /// Seconds below which a task is not worth handing over.
 const LEAST: f64 = 20e-6;
@@ -110,16 +112,52 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
         .collect()
 }
 
+/// The axis along which tasks should follow each other: the rows of a product whose columns are more than
+/// a cache holds, so that all rows are multiplied with some columns before the next columns are read.
+pub(super) fn fastest(
+    kernel: &Kernel,
+    stages: &[Plan],
+    task: &[u64],
+    target: &TileTarget,
+) -> Option<usize> {
+    let (stage, plan) = kernel.stages.iter().zip(stages).find(|(_, plan)| plan.product)?;
+    let (columns, _) = plan.panel.filter(|&(axis, _)| axis < kernel.outer.len())?;
+    let rows = (0..kernel.outer.len()).find(|&axis| axis != columns && plan.tile[axis] > 1)?;
+    let tasks = |axis: usize| match task[axis] {
+        WHOLE => 1.0,
+        points => (expected(&kernel.outer[axis].extent, &kernel.symbols) / points as f64).ceil(),
+    };
+    let reads = super::access::reads(kernel, &stage.body, kernel.axes(stage).count());
+    let bytes = |along: usize| -> f64 {
+        let moves = reads.iter().filter(|touch| touch.along[along] != Along::Same);
+        let operands: BTreeSet<usize> = moves.map(|touch| touch.access.operand).collect();
+        let operands = operands.iter().filter_map(|&operand| kernel.operands.get(operand));
+        operands.map(|operand| operand_bytes(kernel, operand)).sum()
+    };
+    // What is read along the fast axis comes again for each task along the other, unless it is kept.
+    let again = |bytes: f64, times: f64| {
+        if bytes > target.l2 as f64 / 2.0 { bytes * times } else { bytes }
+    };
+    let (of_rows, of_columns) = (bytes(rows), bytes(columns));
+    let rows_fastest = of_columns + again(of_rows, tasks(columns));
+    let columns_fastest = of_rows + again(of_columns, tasks(rows));
+    let last = if rows < columns { columns } else { rows };
+    let better = if rows_fastest < columns_fastest { rows } else { columns };
+    (better != last).then_some(better)
+}
+
+fn operand_bytes(kernel: &Kernel, operand: &Operand) -> f64 {
+    let elements: Dim = operand.shape.iter().cloned().product();
+    expected(&elements, &kernel.symbols) * operand.dtype.size() as f64
+}
+
 /// Bytes of temporaries for one outer point.
 fn scratch_bytes(kernel: &Kernel) -> f64 {
     kernel
         .operands
         .iter()
         .filter(|operand| operand.role == Role::Temporary)
-        .map(|operand| {
-            let elements: Dim = operand.shape.iter().cloned().product();
-            expected(&elements, &kernel.symbols) * operand.dtype.size() as f64
-        })
+        .map(|operand| operand_bytes(kernel, operand))
         .sum()
 }
 
@@ -130,4 +168,32 @@ fn seconds(kernel: &Kernel, target: &TileTarget) -> f64 {
         expected(&flops(kernel), &kernel.symbols) / (lanes * target.multiply_adds() * CLOCK);
     let moving = expected(&crate::form::bytes(kernel), &kernel.symbols) / BANDWIDTH;
     computing.max(moving)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::tile::{TileTarget, tile};
+    use kiln_ir::op::Contract;
+    use kiln_ir::{Graph, TensorType};
+    use kiln_tensor::{DType, Dim};
+    use std::collections::BTreeSet;
+
+    /// Of a product of unknown rows with weights of these sizes.
+    fn fastest(weights: [usize; 2]) -> Option<usize> {
+        let mut graph = Graph::new("product");
+        let ty = |shape: [Dim; 2]| TensorType::new(DType::F32, shape.to_vec());
+        let x = graph.input("x", ty(["m".parse().unwrap(), weights[0].into()]));
+        let w = graph.input("w", ty(weights.map(Dim::from)));
+        let contract = Contract { spec: "mk,kn->mn".parse().unwrap() };
+        graph.add1(contract.into(), &[x, w]).unwrap();
+        let (id, _) = graph.nodes().next().unwrap();
+        let kernel = crate::form::form(&graph, id).unwrap().kernel;
+        tile(&kernel, &BTreeSet::from([1]), &TileTarget::avx512(1)).fastest
+    }
+
+    #[test]
+    fn all_rows_meet_a_panel_of_large_weights_before_the_next() {
+        assert_eq!(fastest([2816, 1024]), Some(0));
+        assert_eq!(fastest([64, 256]), None);
+    }
 }

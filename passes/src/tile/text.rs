@@ -15,6 +15,10 @@ pub fn describe(kernel: &Kernel, schedule: &Schedule) -> String {
             points => write!(text, " {}:{points}", axis.name),
         };
     }
+    if let Some(axis) = schedule.fastest {
+        let name = kernel.outer.get(axis).map_or_else(|| format!("#{axis}"), |a| a.name.clone());
+        let _ = write!(text, " fastest {name}");
+    }
     text.push('\n');
     for (number, (stage, how)) in kernel.stages.iter().zip(&schedule.stages).enumerate() {
         let name = |axis: usize| {

@@ -32,12 +32,14 @@ enum Choice {
     Vector,
     /// Points of an outer axis in a task.
     Task,
+    /// The axis along which tasks follow each other.
+    Fastest,
     /// Whether constants are laid out for the register tile.
     Packing,
 }
 
 /// The weight of each choice is how often it stands here.
-const CHOICES: [Choice; 9] = [
+const CHOICES: [Choice; 10] = [
     Choice::Tile,
     Choice::Tile,
     Choice::Tile,
@@ -46,6 +48,7 @@ const CHOICES: [Choice; 9] = [
     Choice::Vector,
     Choice::Task,
     Choice::Task,
+    Choice::Fastest,
     Choice::Packing,
 ];
 
@@ -111,11 +114,17 @@ impl<'k> Space<'k> {
 
     fn change(&self, schedule: &mut Schedule, choice: Choice, random: &mut Rng) -> Option<()> {
         let outer = self.kernel.outer.len();
+        let is_parallel = |&axis: &usize| self.kernel.outer[axis].kind == AxisKind::Parallel;
+        let parallel: Vec<usize> = (0..outer).filter(is_parallel).collect();
         match choice {
             Choice::Packing => return (!self.constants.is_empty()).then_some(()),
+            Choice::Fastest => {
+                let axis = pick(&parallel, random)?;
+                schedule.fastest = (axis + 1 != outer).then_some(axis);
+                return Some(());
+            }
             Choice::Task => {
-                let parallel = |&axis: &usize| self.kernel.outer[axis].kind == AxisKind::Parallel;
-                let axis = pick(&(0..outer).filter(parallel).collect::<Vec<_>>(), random)?;
+                let axis = pick(&parallel, random)?;
                 let power = random.u32(0..12);
                 // Once in a while the whole axis.
                 schedule.task[axis] = if power == 0 { WHOLE } else { 1 << (power - 1) };
@@ -176,7 +185,7 @@ impl<'k> Space<'k> {
                     tiles.for_each(|level| level.step = level.step.min(2) * u64::from(lanes));
                 }
             }
-            Choice::Task | Choice::Packing => {}
+            Choice::Task | Choice::Fastest | Choice::Packing => {}
         }
         Some(())
     }

@@ -32,7 +32,7 @@ fn kernel() -> Kernel {
 fn loops(levels: &[(usize, u64)]) -> Schedule {
     let loops = levels.iter().map(|&(axis, step)| LoopLevel { axis, step }).collect();
     let stage = StageSchedule { loops, vector: None };
-    Schedule { task: vec![1, 0], stages: vec![stage], packing: vec![] }
+    Schedule { task: vec![1, 0], stages: vec![stage], ..Schedule::default() }
 }
 
 fn packed(operand: usize, levels: Vec<(usize, Part)>) -> Schedule {
@@ -47,12 +47,14 @@ fn each_rule_is_checked() {
     wide.stages[0].vector = Some(VectorAxis { axis: 0, lanes: 4 });
     let blocks = |inner| vec![(0, Part::Outer(4)), (1, Part::Whole), (0, Part::Inner(inner))];
     assert_eq!(legal(&kernel(), &packed(0, blocks(4))), Ok(()));
-    let cases: [(&str, Schedule); 11] = [
+    let cases: [(&str, Schedule); 13] = [
         ("0 outer axes, but there are 2", Schedule::default()),
         (
             "2 stages are scheduled",
             Schedule { stages: vec![StageSchedule::default(); 2], ..loops(&[]) },
         ),
+        ("along axis 1, which is no parallel", Schedule { fastest: Some(1), ..loops(&[]) }),
+        ("along axis 9, which is no parallel", Schedule { fastest: Some(9), ..loops(&[]) }),
         ("has no axis 5", loops(&[(5, 1)])),
         ("`t`, which is sequential", loops(&[(1, 1)])),
         ("do not fall", loops(&[(0, 2), (0, 4)])),
