@@ -127,12 +127,12 @@ fn networks_without_equal_layers_fit_too() {
 /// Layers that normalise what they have made.
 #[test]
 fn layers_of_an_encoder_cost_once() {
-    check(|layers| models::encoder(layers, 64, 4), 5);
+    check(|layers| models::encoder(layers, 64, 4), 6);
 }
 
 /// Layers that normalise what they are given, with caches that go in and out: 10,000 nodes at last.
 #[test]
 fn layers_of_a_decoder_cost_once() {
     assert!(models::decoder(100, 64, 4).nodes().len() >= 10_000);
-    check(|layers| models::decoder(layers, 64, 4), 10);
+    check(|layers| models::decoder(layers, 64, 4), 15);
 }

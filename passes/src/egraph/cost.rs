@@ -84,8 +84,7 @@ impl CostModel {
     ) -> f64 {
         match (op, bodies) {
             (Op::Constant(_) | Op::SizeOf(_), _) => 0.0,
-            // A view: nothing runs. The trifle makes fewer of them better.
-            (Op::Reshape(_) | Op::Assume(_), _) => self.overhead * 1e-3,
+            (Op::Reshape(_) | Op::Assume(_), _) => self.view(),
             (Op::Fused(_), [body]) => {
                 let parts = parts(body).unwrap_or_default();
                 let passes = parts.core.map_or(1.0, |core| passes(&body.node(core).op));
@@ -104,6 +103,11 @@ impl CostModel {
             }
             _ => self.time(self.work(op, inputs, out), self.traffic(inputs, out)),
         }
+    }
+
+    /// Seconds for what is only read in another way: nothing runs. The trifle makes fewer of them better.
+    pub fn view(&self) -> f64 {
+        self.overhead * 1e-3
     }
 
     /// Seconds for an operation inside of a body. An assumption about sizes is a view outside, and

@@ -33,13 +33,16 @@
 //!   what it reads, and take a zero point off: they are read faster than what they become;
 //! - the **epilogue**, pointwise nodes that depend on the core, and reshapes that add or drop
 //!   dimensions of size 1. Each has the shape of the core's result but for those, so that element `i`
-//!   of the result needs element `i` of the core and no other;
+//!   of the result needs element `i` of the core and no other. Of a contraction it may take slices, all
+//!   of one size and without overlap, and combine them: element `i` of the result then needs the `i`-th
+//!   of each [window](Windows);
 //! - the **side**, pointwise, movement and leaf nodes that the epilogue uses but that neither depend
 //!   on the core nor are in its prologue (a node in both is prologue, and may be evaluated in both);
 //! - the **tail**, a chain of `Transpose` and merging `Reshape` after all of the epilogue: the write
 //!   index stays affine in the axes of the core's result. A merging `Reshape` joins neighbouring
 //!   dimensions; it splits none.
 
+use super::windows::Windows;
 use crate::integers::is_widening;
 use kiln_ir::op::{Op, PadMode};
 use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
@@ -101,6 +104,8 @@ pub struct Parts {
     pub side: Vec<NodeId>,
     /// Index maps of the write, first to last.
     pub tail: Vec<NodeId>,
+    /// The parts of the core's result that the epilogue combines; none where it is all of it.
+    pub windows: Option<Windows>,
 }
 
 /// Why a body is not one kernel.
@@ -168,34 +173,56 @@ pub fn parts(body: &Graph) -> Result<Parts, NotFusible> {
 
     let mut parts = Parts { core: Some(core_id), ..Parts::default() };
     let before = before_core(body, core)?;
-    let mut after = vec![false; body.value_count()];
-    mark(&mut after, core.outputs[0]);
+    let mut after: Vec<Option<Extent>> = vec![None; body.value_count()];
+    after[core.outputs[0].0 as usize] = Some(Extent::Whole);
+    let mut windows = Windows::default();
     let mut moved = false;
     for (id, node) in body.nodes() {
         if id == core_id {
             continue;
         }
         let output = node.outputs[0];
-        if !node.inputs.iter().any(|input| after[input.0 as usize]) {
+        let mut extents = node.inputs.iter().filter_map(|input| after[input.0 as usize]);
+        let Some(extent) = extents.next() else {
             let list = if before[id.0 as usize] { &mut parts.prologue } else { &mut parts.side };
             list.push(id);
             continue;
+        };
+        let not_in_place =
+            || NotFusible::Epilogue { epilogue: node.op.name(), core: core.op.name() };
+        if extents.any(|other| other != extent) {
+            return Err(not_in_place());
         }
-        mark(&mut after, output);
+        after[output.0 as usize] = Some(extent);
+        let shape = match extent {
+            Extent::Whole => &body.ty(core.outputs[0]).shape,
+            Extent::Window => &windows.sizes,
+        };
         let in_place = (kind(&node.op) == Kind::Pointwise || moves_only_ones(body, node))
             && !moved
-            && long(&body.ty(output).shape).eq(long(&body.ty(core.outputs[0]).shape));
+            && long(&body.ty(output).shape).eq(long(shape));
         if in_place {
             parts.epilogue.push(id);
         } else if keeps_writes_affine(body, node) {
             moved = true;
             parts.tail.push(id);
+        } else if extent == Extent::Whole && !moved && windows.take(body, core, node) {
+            after[output.0 as usize] = Some(Extent::Window);
+            parts.epilogue.push(id);
         } else {
-            return Err(NotFusible::Epilogue { epilogue: node.op.name(), core: core.op.name() });
+            return Err(not_in_place());
         }
     }
+    parts.windows = (!windows.starts.is_empty()).then_some(windows);
     tail_is_a_chain(body, &parts, result)?;
     Ok(parts)
+}
+
+/// How much of the core's result a value after it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Window,
 }
 
 fn mark(set: &mut [bool], value: ValueId) {

@@ -3,9 +3,10 @@
 //! Invariant: decides no loop bounds; stops on node and iteration counts, never on time, so that
 //! the same graph and options give the same result.
 //!
-//! Two rounds, each on regions of its own: first *what* is computed (algebra, recognition, layout),
-//! then, on the graph that was chosen, *what is fused*. Bodies of fused nodes grow over one way of
-//! computing a value; growing them over all ways at once would multiply the two searches.
+//! Three rounds, each on regions of its own: first *what* is computed (algebra, recognition, layout),
+//! then, on the graph that was chosen, which products are *joined* to one, and at last *what is fused*.
+//! Products are joined, and bodies of fused nodes grow, over one way of computing a value; doing so over
+//! all ways at once would multiply the searches.
 
 mod body;
 mod build;
@@ -28,6 +29,7 @@ pub mod rules;
 mod saturate;
 mod sink;
 mod unfold;
+pub mod windows;
 
 pub use cost::CostModel;
 pub use extract::extract;
@@ -38,7 +40,7 @@ use crate::region::{self, Part, Region};
 use crate::simplify::{Rebuild, inline, simplify};
 use kiln_ir::{Graph, ValueId};
 use magnitude::Magnitude;
-use rule::{Class, Rule, Theme};
+use rule::{Class, Rule};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -109,14 +111,19 @@ pub fn optimise(
         return Ok((graph.clone(), Report::default()));
     }
     let rules: Vec<Rule> = rules::all().into_iter().filter(|rule| options.allows(rule)).collect();
-    let (fusion, rewriting): (Vec<Rule>, Vec<Rule>) =
-        rules.into_iter().partition(|rule| rule.theme == Theme::Fuse);
+    let of = |round| -> Vec<Rule> {
+        rules.iter().filter(|rule| rule.theme.round() == round).cloned().collect()
+    };
+    let (rewriting, joining, fusion) = (of(Round::Rewrite), of(Round::Join), of(Round::Fuse));
     let mut report = Report::default();
     let simple = simplify(flush::flush(unfold::unfold(graph)?.as_ref())?.as_ref())?;
     let simple = simplify(&collect::collect(&simple)?)?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;
-    let rewritten = simplify(&defer::defer(&sink::sink(&simplify(&rewritten)?)?)?)?;
+    let rewritten = simplify(&rewritten)?;
+    let setting = Setting { options, cost, rules: &joining, round: Round::Join };
+    let joined = setting.run(&rewritten, &mut report)?;
+    let rewritten = simplify(&defer::defer(&sink::sink(&joined)?)?)?;
     if !options.fuse {
         return Ok((rewritten, report));
     }

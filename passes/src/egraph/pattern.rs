@@ -237,6 +237,10 @@ impl Pattern {
             Pattern::Binary(..) => Some("Binary"),
             Pattern::Unary(..) => Some("Unary"),
             Pattern::Named { op, .. } => Some(op),
+            Pattern::Any(all) => {
+                let first = all.first()?.root()?;
+                all.iter().all(|one| one.root() == Some(first)).then_some(first)
+            }
             _ => None,
         }
     }

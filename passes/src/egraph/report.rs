@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Which of the two rounds.
+/// Which of the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
     /// What is computed: algebra, recognition, layout.
     Rewrite,
+    /// Which products are one.
+    Join,
     /// What is fused.
     Fuse,
 }
@@ -123,7 +125,7 @@ fn names(region: &Region) -> Vec<Arc<str>> {
 /// What was done to every region, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Regions of the first round, then of the second.
+    /// Regions of the first round, then of the others.
     pub regions: Vec<RegionReport>,
 }
 
@@ -183,6 +185,7 @@ impl fmt::Display for Numbered<'_> {
         let Numbered { number, region } = self;
         let round = match region.round {
             Round::Rewrite => "rewrite",
+            Round::Join => "join",
             Round::Fuse => "fuse",
         };
         let nodes = if region.nodes == 1 { "node" } else { "nodes" };

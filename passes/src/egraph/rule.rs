@@ -6,7 +6,7 @@
 use super::fuse::Growth;
 use super::language::{TensorGraph, variant_of};
 use super::pattern::{Match, Pattern};
-use super::report::Places;
+use super::report::{Places, Round};
 use egg::Id;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -24,7 +24,7 @@ pub enum Class {
     },
 }
 
-/// What a rule is about; also the round in which it is used.
+/// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
     /// Arithmetic on constants, moved to compile time.
@@ -35,8 +35,21 @@ pub enum Theme {
     Layout,
     /// Cheaper, less exact forms.
     Precision,
+    /// Products of one operand as one; in a round of its own, once it is known which they are.
+    Join,
     /// Groups of operations as one kernel; in a round of its own, after all others.
     Fuse,
+}
+
+impl Theme {
+    /// The round in which its rules are used.
+    pub(super) fn round(self) -> Round {
+        match self {
+            Theme::Algebra | Theme::Recognise | Theme::Layout | Theme::Precision => Round::Rewrite,
+            Theme::Join => Round::Join,
+            Theme::Fuse => Round::Fuse,
+        }
+    }
 }
 
 /// Builds the right side of a match; `None` where the rule does not hold after all.

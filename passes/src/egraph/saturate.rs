@@ -47,7 +47,7 @@ pub(super) fn saturate(
     };
 
     let limit = match round {
-        Round::Rewrite => options.iteration_limit,
+        Round::Rewrite | Round::Join => options.iteration_limit,
         Round::Fuse => grow::MAX_MEMBERS,
     };
     let mut ledger = Ledger::new(options.node_limit);
@@ -67,7 +67,12 @@ pub(super) fn saturate(
     let price = Prices::of(&egraph, &roots, round, cost);
     let plain = |g: &TensorGraph, id: Id, node: &TensorNode| price.of_node(g, id, node);
     let last = |g: &TensorGraph, id: Id, node: &TensorNode| price.with_channels_last(g, id, node);
-    let starts: &[&Price] = if price.convolves { &[&last] } else { &[] };
+    let joined = |g: &TensorGraph, id: Id, node: &TensorNode| price.with_joined(g, id, node);
+    let starts: &[&Price] = match round {
+        Round::Rewrite | Round::Fuse if price.convolves => &[&last],
+        Round::Join if !ledger.fired.is_empty() => &[&joined],
+        _ => &[],
+    };
     let extracted = match options.effort {
         Effort::Off | Effort::Greedy => extract_greedily(&egraph, &roots, &plain),
         Effort::Full => extract_from(&egraph, &roots, &plain, starts),
@@ -142,7 +147,10 @@ impl<'a> Prices<'a> {
             children.iter().map(|&child| &egraph[child].data.ty).collect();
         match self.round {
             Round::Fuse => self.cost.kernel(op, bodies, &types, &facts.ty),
-            Round::Rewrite => {
+            Round::Join if matches!(op, Op::Slice(_)) && is_taken_in(egraph, class) => {
+                self.cost.view()
+            }
+            Round::Rewrite | Round::Join => {
                 let price = self.cost.unfused(op, bodies, &types, &facts.ty);
                 let carried = self.at_edge(egraph, class, op, children)
                     || in_stride(egraph, class, op, children);
@@ -162,6 +170,15 @@ impl<'a> Prices<'a> {
         }
     }
 
+    /// The price if all that can be a part of a joined product had to be.
+    fn with_joined(&self, egraph: &TensorGraph, class: Id, node: &TensorNode) -> f64 {
+        let price = self.of_node(egraph, class, node);
+        let is_slice =
+            |node: &TensorNode| matches!(egraph.analysis.op(node.op), Some(Op::Slice(_)));
+        let avoided = !is_slice(node) && egraph[class].nodes.iter().any(is_slice);
+        if avoided { AVOIDED * price } else { price }
+    }
+
     /// Whether a node only changes the layout of something that another region computes or uses.
     fn at_edge(&self, egraph: &TensorGraph, class: Id, op: &Op, children: &[Id]) -> bool {
         let Op::Transpose(transpose) = op else { return false };
@@ -172,6 +189,21 @@ impl<'a> Prices<'a> {
             && moves_channels(&transpose.perm).is_some()
             && (self.roots.contains(&class) || children.iter().any(|&child| outside(child)))
     }
+}
+
+/// Whether all that use a class read it where it is, if it is a part of something. (A reshape does not, but
+/// where it may stand before the slice the slice behind it is another class.)
+fn is_taken_in(egraph: &TensorGraph, class: Id) -> bool {
+    let reads = |node: &TensorNode| match egraph.analysis.op(node.op) {
+        Some(Op::Reshape(_)) | None => false,
+        Some(op) => kind(op) != Kind::Alone,
+    };
+    egraph[class].parents().all(|user| {
+        let user = &egraph[egraph.find(user)];
+        user.nodes
+            .iter()
+            .any(|node| reads(node) && node.children().iter().any(|&id| egraph.find(id) == class))
+    })
 }
 
 /// Whether a node is a transpose that keeps rows whole, right after or before an operation whose

@@ -3,8 +3,9 @@
 //! Invariant: an axis of extent 1 does not exist (its index is the constant 0), and one whose
 //! refinement is wanted stands as two axes.
 
-use super::index::{Space, merged};
+use super::index::{Space, merged, shifted};
 use super::walk::Walk;
+use crate::egraph::windows::Windows;
 use kiln_ir::kernel::{
     Access, Axis, AxisKind, Combine, Index, Operand, Role, ScalarId, ScalarProgram, Stage,
 };
@@ -26,6 +27,8 @@ pub(super) struct Context<'g> {
     pub(super) inputs: BTreeMap<ValueId, usize>,
     /// Index maps between the last pointwise operation and the result, first to last.
     pub(super) tail: Vec<NodeId>,
+    /// The parts of the core's result that are combined, if that is not all of it.
+    pub(super) windows: Option<Windows>,
     /// Inner extents of axes that are split, by name.
     pub(super) refine: BTreeMap<String, Dim>,
     /// Where stages should change along an axis, by name: ends of segments.
@@ -107,15 +110,34 @@ impl<'c> Draft<'c> {
         index: &[Index],
         value: ScalarId,
     ) -> Result<(ScalarId, Access), Fault> {
+        if self.context.windows.is_some() {
+            return Err("only a contraction is read in parts".into());
+        }
+        let windows = Windows::whole(&self.context.body.ty(core).shape);
+        self.combined(finish, core, &windows, index, &[value])
+    }
+
+    /// Writes the body's result in `finish`, given what the core computed at `index` of each of these
+    /// windows of its own result.
+    pub(super) fn combined(
+        &self,
+        finish: &mut Walk<'c>,
+        core: ValueId,
+        windows: &Windows,
+        index: &[Index],
+        values: &[ScalarId],
+    ) -> Result<(ScalarId, Access), Fault> {
         let body = self.context.body;
         let Some(&result) = body.outputs().first() else { return Err("no result".into()) };
-        let value = finish.rounded(value, core)?;
-        finish.give(core, index, value);
+        for (start, &value) in windows.starts.iter().zip(values) {
+            let value = finish.rounded(value, core)?;
+            finish.give(core, &within(start, index), value);
+        }
         let before_tail = match self.context.tail.first() {
             Some(&first) => body.node(first).inputs[0],
             None => result,
         };
-        let mut place = respread(index, &body.ty(core).shape, &body.ty(before_tail).shape)?;
+        let mut place = respread(index, &windows.sizes, &body.ty(before_tail).shape)?;
         let computed = finish.value(before_tail, &place)?;
         let stored = finish.stored(computed, body.ty(result).dtype);
         for &id in &self.context.tail {
@@ -131,6 +153,11 @@ impl<'c> Draft<'c> {
         }
         Ok((stored, Access { operand: self.output(0), index: place }))
     }
+}
+
+/// An index of a window as one of what it is a window of.
+pub(super) fn within(start: &[Dim], index: &[Index]) -> Vec<Index> {
+    index.iter().zip(start).map(|(index, start)| shifted(index, start.clone())).collect()
 }
 
 /// An index of a shape as one of a shape that differs in dimensions of size 1.

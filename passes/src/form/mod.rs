@@ -221,6 +221,7 @@ impl Forming<'_> {
             symbols: self.symbols.clone(),
             inputs,
             tail: parts.tail.clone(),
+            windows: parts.windows.clone(),
             refine: refine.clone(),
             cuts: cuts.clone(),
             wanted: Default::default(),

@@ -20,7 +20,7 @@ pub(super) struct Walk<'c> {
     pub(super) context: &'c Context<'c>,
     pub(super) axes: Vec<Axis>,
     pub(super) program: ScalarProgram,
-    given: HashMap<ValueId, (Vec<Index>, ScalarId)>,
+    given: HashMap<ValueId, Vec<(Vec<Index>, ScalarId)>>,
     known: HashMap<(ValueId, Vec<Index>, Outside), ScalarId>,
     outside: Outside,
 }
@@ -52,9 +52,9 @@ impl<'c> Walk<'c> {
         self.context.space(&self.axes)
     }
 
-    /// Says what a value is at one index; it is not computed any more.
+    /// Says what a value is at an index; it is not computed any more.
     pub(super) fn give(&mut self, value: ValueId, index: &[Index], scalar: ScalarId) {
-        self.given.insert(value, (index.to_vec(), scalar));
+        self.given.entry(value).or_default().push((index.to_vec(), scalar));
     }
 
     pub(super) fn push(&mut self, op: ScalarOp, dtype: DType) -> ScalarId {
@@ -177,10 +177,9 @@ impl<'c> Walk<'c> {
 
     /// The element of a value at an index.
     pub(super) fn value(&mut self, value: ValueId, index: &[Index]) -> Result<ScalarId, Fault> {
-        if let Some((place, scalar)) = self.given.get(&value) {
-            if !same_place(place, index) {
-                return Err("an element is needed where another one is computed".into());
-            }
+        if let Some(given) = self.given.get(&value) {
+            let found = given.iter().find(|(place, _)| same_place(place, index));
+            let (_, scalar) = found.ok_or("an element is needed where another one is computed")?;
             return Ok(*scalar);
         }
         let key = (value, index.to_vec(), self.outside);

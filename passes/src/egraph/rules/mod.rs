@@ -5,6 +5,7 @@
 
 mod algebra;
 mod attention;
+mod join;
 mod layout;
 mod precision;
 mod recognise;
@@ -15,6 +16,6 @@ use super::rule::Rule;
 
 /// Every rule, in the order in which they are applied.
 pub fn all() -> Vec<Rule> {
-    [algebra::rules(), recognise::rules(), layout::rules(), precision::rules(), fuse::rules()]
-        .concat()
+    let rewriting = [algebra::rules(), recognise::rules(), layout::rules(), precision::rules()];
+    [rewriting.concat(), join::rules(), fuse::rules()].concat()
 }

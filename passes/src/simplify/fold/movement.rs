@@ -4,15 +4,18 @@
 
 use kiln_ir::TensorType;
 use kiln_ir::op::Op;
-use kiln_tensor::Tensor;
+use kiln_tensor::{DType, Tensor};
 
 /// Elements along each side of a block that is moved at once, so that its lines stay in a cache.
 const BLOCK: usize = 16;
 
-/// The result of an operation that only moves elements by strides; `None` for any other.
+/// The result of an operation that only moves elements by strides or in runs; `None` for any other.
 pub(super) fn evaluate(op: &Op, operands: &[Tensor], ty: &TensorType) -> Option<Tensor> {
-    let [x] = operands else { return None };
     let sizes = ty.static_sizes()?;
+    if let Op::Concat(concat) = op {
+        return joined(operands, concat.axis, ty.dtype, sizes);
+    }
+    let [x] = operands else { return None };
     if matches!(op, Op::Reshape(_) | Op::Assume(_)) {
         return x.reshaped(sizes).ok();
     }
@@ -36,6 +39,27 @@ pub(super) fn evaluate(op: &Op, operands: &[Tensor], ty: &TensorType) -> Option<
         _ => return None,
     };
     moved(x, first, &from, sizes)
+}
+
+/// Tensors one behind the other along a dimension.
+fn joined(parts: &[Tensor], axis: usize, dtype: DType, sizes: Vec<usize>) -> Option<Tensor> {
+    let rows: usize = sizes[..axis].iter().product();
+    let mut result = Tensor::zeros(dtype, sizes).ok()?;
+    let run = |part: &Tensor| part.bytes().len() / rows.max(1);
+    let whole: usize = parts.iter().map(run).sum();
+    if whole * rows != result.bytes().len() {
+        return None;
+    }
+    let mut start = 0;
+    for part in parts {
+        let run = run(part);
+        for row in 0..rows {
+            let to = row * whole + start;
+            result.bytes_mut()[to..to + run].copy_from_slice(&part.bytes()[row * run..][..run]);
+        }
+        start += run;
+    }
+    Some(result)
 }
 
 fn strides(sizes: &[usize]) -> Vec<isize> {

@@ -5,6 +5,7 @@
 use super::{Generator, Instance};
 use kiln_ir::ValueId;
 use kiln_ir::op::*;
+use kiln_tensor::Dim;
 
 /// Some pointwise operations, one after the other.
 fn chain(i: &mut Instance, mut x: ValueId) -> ValueId {
@@ -37,6 +38,24 @@ fn core(i: &mut Instance, x: ValueId) -> ValueId {
     }
 }
 
+/// Two parts of a product, which may have elements in common, combined.
+fn gated(i: &mut Instance, x: ValueId) -> ValueId {
+    let [m, k] = [i.sizes_of(x)[0], i.sizes_of(x)[1]];
+    let width = i.some();
+    let w = i.input(&[k, 2 * width]);
+    let y = i.contract("mk,kn->mn", x, w);
+    let parts = [0, i.below(width + 1)].map(|start| {
+        let slice = Slice {
+            starts: vec![Dim::default(), start.into()],
+            sizes: vec![m.into(), width.into()],
+            steps: vec![1, 1],
+        };
+        let part = i.op(slice, &[y]);
+        chain(i, part)
+    });
+    i.mul(parts[0], parts[1])
+}
+
 fn some_input(i: &mut Instance) -> ValueId {
     let sizes = [i.size(), i.some()];
     i.input(&sizes)
@@ -50,6 +69,9 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
     }),
     ("fuse-epilogue", |i| {
         let x = some_input(i);
+        if i.below(3) == 0 {
+            return gated(i, x);
+        }
         let y = core(i, x);
         chain(i, y)
     }),

@@ -4,6 +4,7 @@
 
 mod algebra;
 mod fuse;
+mod join;
 mod layout;
 mod recognise;
 
@@ -16,7 +17,8 @@ pub type Generator = fn(&mut Instance) -> ValueId;
 
 /// Every generator with the name of its rule.
 pub fn all() -> Vec<(&'static str, Generator)> {
-    [algebra::GENERATORS, recognise::GENERATORS, layout::GENERATORS, fuse::GENERATORS].concat()
+    let rewriting = [algebra::GENERATORS, recognise::GENERATORS, layout::GENERATORS].concat();
+    [&rewriting, join::GENERATORS, fuse::GENERATORS].concat()
 }
 
 /// A graph that is being made up.
