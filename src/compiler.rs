@@ -48,6 +48,12 @@ impl Compiler {
         self
     }
 
+    /// The same with what was measured of its machine; see [`crate::calibrate()`].
+    pub fn cost(mut self, cost: CostModel) -> Self {
+        self.options.cost = Some(cost);
+        self
+    }
+
     /// The same, stopped with [`Error::Cancelled`] once the token is cancelled.
     pub fn cancel(self, cancel: CancelToken) -> Self {
         Compiler { cancel, ..self }
@@ -94,6 +100,16 @@ impl Compiler {
         })?;
         let notes = generate::notes(&self.options, &self.target);
         Ok(Compilation::new(plan, vec![variant], notes, phases))
+    }
+
+    /// A graph as a model, every operation a kernel.
+    pub(crate) fn as_it_is(&self, graph: &Graph) -> Result<Model, Error> {
+        let mut phases = Phases::default();
+        let generator = generator(self.options.backend)?;
+        let plan = self.plan(graph, &mut phases)?;
+        let variant = generate::code(&*generator, &plan, &self.target, &self.cancel)?;
+        let notes = generate::notes(&self.options, &self.target);
+        Compilation::new(plan, vec![variant], notes, phases).into_model(self.options.threads)
     }
 
     /// The graph of a model as the frontend gives it.
@@ -153,8 +169,10 @@ impl Compiler {
         self.options.backend
     }
 
-    fn cost_model(&self) -> CostModel {
-        CostModel::for_cpu(&self.tile_target())
+    /// What kernels are predicted to cost by: what was measured, or else the shipped model.
+    pub fn cost_model(&self) -> CostModel {
+        let shipped = || CostModel::for_cpu(&self.tile_target());
+        self.options.cost.clone().unwrap_or_else(shipped)
     }
 
     fn tile_target(&self) -> kiln_passes::TileTarget {

@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod calibrate;
 pub mod check;
 mod compilation;
 mod compiler;
@@ -40,6 +41,7 @@ pub mod tensor_file;
 mod tensor_info;
 pub mod tune;
 
+pub use calibrate::{Calibration, calibrate};
 pub use compilation::Compilation;
 pub use compiler::Compiler;
 pub use error::Error;
@@ -52,6 +54,6 @@ pub use tensor_info::TensorInfo;
 
 pub use kiln_backends::{Target, TargetError};
 pub use kiln_frontend::{ImportError, Problem, ProblemKind, ReadError, Report, Site};
-pub use kiln_passes::Effort;
+pub use kiln_passes::{CostModel, Effort};
 pub use kiln_runtime::{LaunchRecord, MemoryUse, RunError, Trace};
 pub use kiln_tensor::{DType, Dim, Element, Storage, Symbol, SymbolValues, Tensor, TensorError};

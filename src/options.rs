@@ -3,8 +3,8 @@
 //! Invariant: equal options and equal input give byte-identical artefacts; whatever does not change
 //! the artefact (cancellation, progress) is not an option.
 
-use kiln_passes::Effort;
 use kiln_passes::tile::Book;
+use kiln_passes::{CostModel, Effort};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +63,9 @@ pub struct CompileOptions {
     pub effort: Effort,
     /// Schedules that were measured to be better than the model's; see [`crate::tune`].
     pub schedules: Arc<Book>,
+    /// What was measured of the machine; the shipped model of its kind if nothing was. See
+    /// [`crate::calibrate()`].
+    pub cost: Option<CostModel>,
 }
 
 /// Stops a compilation or a run from another thread.

@@ -39,6 +39,8 @@ pub enum Command {
     Check(CheckArguments),
     /// Search for schedules of a model's kernels that are faster on this machine
     Tune(TuneArguments),
+    /// Measure what kernels cost on this machine, for the choices that compiling makes
+    Calibrate(CalibrateArguments),
     /// Measure schedules, asked over standard input: a part of `tune`
     #[command(hide = true)]
     Measure,
@@ -59,7 +61,8 @@ pub struct CommonArguments {
     /// How much the e-graph looks at; less is for measuring what the rest is worth
     #[arg(long, value_enum, default_value = "full")]
     pub egraph: EffortArgument,
-    /// Database of schedules found by `kiln tune` (`none` for none; default: the user's own)
+    /// Database of what `kiln tune` and `kiln calibrate` found (`none` for none; default: the
+    /// user's own)
     #[arg(long, value_name = "FILE")]
     pub schedules: Option<PathBuf>,
     /// CPU to compile for: `host` (the default) or a name such as x86-64-v3, skylake-avx512, znver4
@@ -267,6 +270,23 @@ pub struct TuneArguments {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArguments,
+}
+
+/// `kiln calibrate`
+#[derive(Args, Debug)]
+pub struct CalibrateArguments {
+    /// Code generator (default: llvm where it is built in, else cranelift)
+    #[arg(long, value_enum)]
+    pub backend: Option<BackendArgument>,
+    /// Threads that models will run with (default: one, and then the cores that this process may
+    /// use)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// The database to keep what was measured in (default: the one that compiling reads)
+    #[arg(long, value_name = "DB")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub report: ReportArguments,
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {

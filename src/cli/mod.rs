@@ -4,6 +4,7 @@
 
 pub mod arguments;
 mod bench;
+mod calibrate;
 mod check;
 mod compile;
 mod failure;
@@ -32,6 +33,7 @@ fn command(command: Command) -> miette::Result<ExitCode> {
         Command::Bench(arguments) => &arguments.common.report,
         Command::Check(arguments) => &arguments.common.report,
         Command::Tune(arguments) => &arguments.common.report,
+        Command::Calibrate(arguments) => &arguments.report,
         Command::Measure => return tune::measure(),
     })?;
     match command {
@@ -42,6 +44,7 @@ fn command(command: Command) -> miette::Result<ExitCode> {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Tune(arguments) => tune::tune(&arguments),
+        Command::Calibrate(arguments) => calibrate::calibrate(&arguments),
         Command::Measure => tune::measure(),
     }
 }

@@ -19,7 +19,12 @@ pub fn is_compiled(path: &Path) -> bool {
 
 /// The backend that was asked for, or the default one.
 pub fn backend(common: &CommonArguments) -> Backend {
-    match common.backend {
+    backend_of(common.backend)
+}
+
+/// The backend of a name, or the default one.
+pub fn backend_of(asked: Option<BackendArgument>) -> Backend {
+    match asked {
         None => Backend::default(),
         Some(BackendArgument::Llvm) => Backend::Llvm,
         Some(BackendArgument::Cranelift) => Backend::Cranelift,
@@ -27,19 +32,26 @@ pub fn backend(common: &CommonArguments) -> Backend {
     }
 }
 
-/// A compiler as the flags have it, with the schedules that were found for this machine.
+/// A compiler as the flags have it, with what was found out about this machine.
 pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
     let compiler = untuned(common, progress)?;
     Ok(match database(common)? {
-        Some(database) => {
-            let book = database.book(&compiler.setting().key(), tune::VERSION);
-            compiler.schedules(book)
-        }
+        Some(database) => measured(compiler, &database),
         None => compiler,
     })
 }
 
-/// A compiler as the flags have it but for schedules, which shows its phases on a terminal.
+/// A compiler with what a database has for its machine: schedules, and what kernels cost.
+pub fn measured(compiler: Compiler, database: &Database) -> Compiler {
+    let key = compiler.setting().key();
+    let compiler = compiler.schedules(database.book(&key, tune::VERSION));
+    match database.cost(&key, tune::VERSION) {
+        Some(cost) => compiler.cost(cost),
+        None => compiler,
+    }
+}
+
+/// A compiler as the flags have it but for what was measured, which shows its phases on a terminal.
 pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
     let target =
         Target::named(common.target.as_deref().unwrap_or("host")).map_err(failure::report)?;

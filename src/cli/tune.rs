@@ -66,10 +66,8 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     arguments.report.as_deref().map_or(Ok(()), output::place)?;
     let mut database = model::open_database(file)?;
     let progress = Arc::new(Progress::spinner());
-    let compiler = model::untuned(common, &progress)?;
+    let compiler = model::measured(model::untuned(common, &progress)?, &database);
     let setting = compiler.setting();
-    let book = database.book(&setting.key(), tune::VERSION);
-    let compiler = compiler.schedules(book);
     let source = Source::from(path.as_path());
     let compiled = compiler.compile(source.clone()).map_err(|e| failure::of_file(path, e))?;
     let inputs = inputs::gather(&arguments.input, common, &compiled)?;

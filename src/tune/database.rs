@@ -4,7 +4,10 @@
 //! order of lines means nothing, so files are merged by putting them together.
 
 use super::record::{Outcome, Record};
+use crate::calibrate::Calibration;
+use kiln_passes::CostModel;
 use kiln_passes::tile::Book;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -48,7 +51,8 @@ pub enum DatabaseError {
 pub struct Database {
     path: PathBuf,
     records: Vec<Record>,
-    /// Hashes of the lines of the records.
+    calibrations: Vec<Calibration>,
+    /// Hashes of the lines of both.
     known: HashSet<u128>,
     damaged: usize,
 }
@@ -69,8 +73,13 @@ impl Database {
     /// Reads a database; one that is not there yet is empty.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DatabaseError> {
         let path = path.into();
-        let mut database =
-            Database { path, records: Vec::new(), known: HashSet::new(), damaged: 0 };
+        let mut database = Database {
+            path,
+            records: Vec::new(),
+            calibrations: Vec::new(),
+            known: HashSet::new(),
+            damaged: 0,
+        };
         match File::open(&database.path) {
             Ok(file) => database.read(file)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -97,8 +106,8 @@ impl Database {
                 0 => return Ok(()),
                 _ if line.iter().all(u8::is_ascii_whitespace) => {}
                 _ => match serde_json::from_slice(&line) {
-                    Ok(record) => {
-                        self.take(record);
+                    Ok(entry) => {
+                        self.take(entry);
                     }
                     Err(_) => self.damaged += 1,
                 },
@@ -126,15 +135,24 @@ impl Database {
         self.extend([record])
     }
 
+    /// Adds what was measured of a machine.
+    pub fn calibrate(&mut self, calibration: Calibration) -> Result<(), DatabaseError> {
+        self.add([Entry::Calibration(calibration)])
+    }
+
     /// Adds the records that are not known yet.
     pub fn extend(
         &mut self,
         records: impl IntoIterator<Item = Record>,
     ) -> Result<(), DatabaseError> {
+        self.add(records.into_iter().map(Entry::Record))
+    }
+
+    fn add(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), DatabaseError> {
         let mut lines = String::new();
-        for record in records {
-            let line = line(&record);
-            if self.take(record) {
+        for entry in entries {
+            let line = line(&entry);
+            if self.take(entry) {
                 lines.push_str(&line);
                 lines.push('\n');
             }
@@ -145,11 +163,13 @@ impl Database {
         self.write(lines.as_bytes()).map_err(|error| self.fault(error))
     }
 
-    /// Whether a record was not known.
-    fn take(&mut self, record: Record) -> bool {
-        let new = self.known.insert(xxh3_128(line(&record).as_bytes()));
-        if new {
-            self.records.push(record);
+    /// Whether an entry was not known.
+    fn take(&mut self, entry: Entry) -> bool {
+        let new = self.known.insert(xxh3_128(line(&entry).as_bytes()));
+        match entry {
+            Entry::Record(record) if new => self.records.push(record),
+            Entry::Calibration(calibration) if new => self.calibrations.push(calibration),
+            Entry::Record(_) | Entry::Calibration(_) => {}
         }
         new
     }
@@ -188,14 +208,31 @@ impl Database {
         book
     }
 
+    /// The constants that were measured last for a target.
+    pub fn cost(&self, target: &str, version: &str) -> Option<CostModel> {
+        let here = |c: &&Calibration| c.target == target && c.version == version;
+        let sound = self.calibrations.iter().filter(here).filter(|c| c.cost.is_sound());
+        // Of several at once, one that does not depend on their order in the file.
+        let last = sound.max_by_key(|calibration| (calibration.time, line(calibration)))?;
+        Some(last.cost.clone())
+    }
+
     fn fault(&self, error: io::Error) -> DatabaseError {
         DatabaseError::File { path: self.path.clone(), error }
     }
 }
 
-/// The line of a record; records hold nothing that has no JSON.
-fn line(record: &Record) -> String {
-    serde_json::to_string(record).unwrap_or_default()
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Record(Record),
+    Calibration(Calibration),
+}
+
+/// The line of an entry; entries hold nothing that has no JSON.
+fn line(entry: &impl Serialize) -> String {
+    serde_json::to_string(entry).unwrap_or_default()
 }
 
 fn ends_within_a_line(file: &mut File) -> io::Result<bool> {

@@ -3,6 +3,7 @@
 //! Invariant: no test here needs anything fetched; those of real models are in `tests/models.rs`.
 
 mod architecture;
+mod calibrate;
 mod command_line;
 mod damage;
 mod library;

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-fn kiln(folder: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn kiln(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kiln"))
         .args(arguments)
         .current_dir(folder)
@@ -21,7 +21,7 @@ fn kiln(folder: &Path, arguments: &[&str]) -> Output {
         .expect("kiln starts")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }

@@ -7,9 +7,11 @@ use crate::tile::TileTarget;
 use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::{Dim, Symbol};
+use serde::{Deserialize, Serialize};
 
 /// What a target can do, in plain numbers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CostModel {
     /// Multiply-adds of contractions count as two; operations a second.
     pub flops: f64,
@@ -32,8 +34,8 @@ impl Default for CostModel {
 }
 
 impl CostModel {
-    /// A CPU as far as its registers, units and cores tell: 3.2 GHz, and 10 GB/s of memory a core
-    /// until 20 GB/s are reached.
+    /// A CPU as far as its registers, units and cores tell: 3.2 GHz, and 20 GB/s a core between kernels,
+    /// mostly from caches that cores share, until 40 GB/s are reached.
     pub fn for_cpu(target: &TileTarget) -> Self {
         let cores = f64::from(target.cores.max(1));
         let lanes = f64::from(target.vector_bits) / 32.0;
@@ -41,21 +43,32 @@ impl CostModel {
         CostModel {
             flops: 3.2e9 * cores * lanes * fused * target.multiply_adds(),
             elementwise: 0.2 * 3.2e9 * cores * lanes,
-            bandwidth: 1e10 * cores.min(2.0),
+            bandwidth: 2e10 * cores.min(2.0),
             ..Self::generic_cpu()
         }
     }
 
-    /// Two cores with 512-bit vectors: 100 GFLOP/s a core, 20 GB/s together.
+    /// Two cores with 512-bit vectors: 100 GFLOP/s a core, 40 GB/s together.
     pub fn generic_cpu() -> Self {
         CostModel {
             flops: 2e11,
             elementwise: 2e10,
-            bandwidth: 2e10,
-            overhead: 2e-6,
+            bandwidth: 4e10,
+            overhead: 5e-7,
             channels_first: 0.5,
             unknown_size: 64,
         }
+    }
+
+    /// Whether prices by these numbers are finite, and more work never costs less.
+    pub fn is_sound(&self) -> bool {
+        let CostModel { flops, elementwise, bandwidth, overhead, channels_first, unknown_size } =
+            *self;
+        let rates = [flops, elementwise, bandwidth, channels_first];
+        rates.iter().all(|rate| rate.is_finite() && *rate >= 1e-3)
+            && (0.0..1.0).contains(&overhead)
+            && channels_first <= 1.0
+            && (1..=1 << 32).contains(&unknown_size)
     }
 
     fn size(&self, dim: &Dim) -> f64 {
@@ -99,9 +112,9 @@ impl CostModel {
                             .map_or(0.0, |&out| times * self.inside(&node.op, &types, body.ty(out)))
                     })
                     .sum();
-                self.time(work, self.traffic(inputs, out))
+                self.time(work, self.traffic_of_body(body, inputs, out))
             }
-            _ => self.time(self.work(op, inputs, out), self.traffic(inputs, out)),
+            _ => self.time(self.work(op, inputs, out), self.traffic(op, inputs, out)),
         }
     }
 
@@ -141,8 +154,34 @@ impl CostModel {
         }
     }
 
-    fn traffic(&self, inputs: &[&TensorType], out: &TensorType) -> f64 {
-        inputs.iter().map(|ty| self.bytes(ty)).sum::<f64>() + self.bytes(out)
+    fn traffic(&self, op: &Op, inputs: &[&TensorType], out: &TensorType) -> f64 {
+        let read = inputs.iter().enumerate().map(|(number, ty)| match picks(op, number) {
+            // Each element of the result is read once, and no more than there are.
+            true => self.bytes(ty).min(self.elements(out) * ty.dtype.size() as f64),
+            false => self.bytes(ty),
+        });
+        read.sum::<f64>() + self.bytes(out)
+    }
+
+    /// Of an input that a body only picks elements from, those are read.
+    fn traffic_of_body(&self, body: &Graph, inputs: &[&TensorType], out: &TensorType) -> f64 {
+        let uses = body.uses();
+        let read = body.inputs().iter().zip(inputs).map(|(&input, ty)| {
+            let whole = self.bytes(ty);
+            let picked: Option<Vec<f64>> = uses[input.0 as usize]
+                .iter()
+                .map(|&user| {
+                    let node = body.node(user);
+                    let mut own =
+                        node.inputs.iter().enumerate().filter(|(_, value)| **value == input);
+                    let picks = own.all(|(number, _)| picks(&node.op, number));
+                    let &result = node.outputs.first().filter(|_| picks)?;
+                    Some(self.elements(body.ty(result)) * ty.dtype.size() as f64)
+                })
+                .collect();
+            picked.map_or(whole, |picked| picked.iter().sum::<f64>().min(whole))
+        });
+        read.sum::<f64>() + self.bytes(out)
     }
 
     /// The longer of computing and moving, and a little of the shorter: they never overlap fully.
@@ -232,6 +271,15 @@ impl CostModel {
             Op::Constant(_) | Op::SizeOf(_) | Op::Assume(_) => 0.0,
             _ => 4.0 * results.max(first) / self.elementwise,
         }
+    }
+}
+
+/// Whether an operation reads only some of an operand, for each element of its result one.
+fn picks(op: &Op, operand: usize) -> bool {
+    match op {
+        Op::Slice(_) => true,
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => operand == 0,
+        _ => false,
     }
 }
 

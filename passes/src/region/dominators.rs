@@ -9,6 +9,7 @@
 use super::{MAX_NODES, is_constant, is_heavy};
 use crate::integers::makes_numbers;
 use crate::late::Late;
+use kiln_ir::op::Op;
 use kiln_ir::{Graph, NodeId, Producer};
 use petgraph::algo::dominators::simple_fast;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -44,7 +45,13 @@ fn by_dominators(graph: &Graph) -> Vec<usize> {
         users.dedup();
         users
     };
-    let feeds_work = |id: NodeId| users(id).iter().any(|&user| is_heavy(graph.node(user)));
+    // A reshape between a value and its product is only another view of the value.
+    let works = |user: NodeId| {
+        let is_view = matches!(graph.node(user).op, Op::Reshape(_));
+        is_heavy(graph.node(user))
+            || is_view && users(user).iter().any(|&next| is_heavy(graph.node(next)))
+    };
+    let feeds_work = |id: NodeId| users(id).iter().any(|&user| works(user));
     let is_branch = |id: &NodeId| users(*id).len() >= 2 && feeds_work(*id);
     let branches: Vec<NodeId> = chain.iter().copied().filter(is_branch).collect();
     let first = assign(&flow, &early, &branches);

@@ -232,6 +232,7 @@ fn is_joined_product(egraph: &TensorGraph, id: Id, steps: usize) -> bool {
         (Some(Op::Binary(_)), &[a, b]) if egraph[b].data.constant => {
             is_joined_product(egraph, a, steps)
         }
+        (Some(Op::Reshape(_)), &[x]) => is_joined_product(egraph, x, steps),
         _ => false,
     })
 }
