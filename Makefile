@@ -7,7 +7,7 @@ MINILM := target/models/files/minilm
 N := 1000
 SEED := 1000
 
-.PHONY: help demo test setup lint bench differential packages venv models
+.PHONY: help demo test setup lint bench differential packages test-packages venv models
 
 help:
 	@echo 'make demo    install what is missing, build, compile a sentence-embedding model and run it'
@@ -25,9 +25,9 @@ demo: packages $(MINILM)/model.onnx
 test: setup
 	scripts/test.sh
 
-setup: packages models
+setup: test-packages models
 
-lint: packages venv
+lint: test-packages venv
 	scripts/lint.sh
 
 bench: packages
@@ -39,6 +39,9 @@ differential: packages venv
 
 packages:
 	scripts/packages.sh
+
+test-packages:
+	scripts/packages.sh --tests
 
 venv: packages
 	scripts/venv.sh

@@ -10,7 +10,7 @@ step() { printf '\n== %s\n' "$*" >&2; "$@"; }
 step cargo fmt --all --check
 step cargo clippy --release --workspace --all-targets -- -D warnings
 step cargo clippy --release --package kiln --package kiln-backends --no-default-features \
-    --all-targets -- -D warnings
+    --features kiln/mpi --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" step cargo doc --release --workspace --no-deps
 step target/venv/bin/python scripts/fetch_models.py --check-document
 step target/venv/bin/python scripts/schemas.py --check

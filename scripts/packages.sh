@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs from the system and is missing: LLVM and MLIR 22, a C++ compiler,
-# Python's venv module. It says what it installs, and installs nothing that is there already.
+# Python's venv module; with --tests Open MPI, too, for tuning by several processes. It says what it
+# installs, and installs nothing that is there already.
 #
 # A machine without apt can still be used: LLVM 22 with MLIR in another place is named with
 # MLIR_SYS_220_PREFIX, LLVM_SYS_221_PREFIX and TABLEGEN_220_PREFIX (see .cargo/config.toml).
@@ -41,6 +42,10 @@ if [ -n "${python_missing:-}" ]; then
     missing+=(python3 python3-venv)
 elif ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     missing+=(python3-venv)
+fi
+
+if [ "${1:-}" = --tests ] && ! { command -v mpirun && command -v mpicc; } >/dev/null; then
+    missing+=(libopenmpi-dev openmpi-bin)
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test: of the whole workspace, of the build without LLVM, of the scripts. Goes on after a
+# Every test: of the whole workspace, of the build without LLVM (and with MPI), of the scripts. Goes on after a
 # failure, to show all of them; the last line counts. Expects what `make setup` sets up.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ cargo_test() { cargo --config scripts/checked.toml test --release --no-fail-fast
 step "formatting, clippy, documentation" scripts/lint.sh
 # First, so that what is left in target/release is the command with all of its backends.
 step "tests without LLVM" cargo_test --package kiln --package kiln-backends \
-    --no-default-features --features kiln/images -- --skip reference/
+    --no-default-features --features kiln/images,kiln/mpi -- --skip reference/
 step "tests" cargo_test --workspace
 step "the sentence-embedding network against its definition" \
     target/venv/bin/python scripts/minilm_check.py target/models/files/minilm/model.safetensors

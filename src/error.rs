@@ -5,7 +5,7 @@
 
 use crate::Backend;
 use crate::inspect::InspectError;
-use crate::tune::{DatabaseError, WorkerError};
+use crate::tune::{DatabaseError, RanksError, WorkerError};
 use kiln_backends::{CodegenError, TargetError};
 use kiln_frontend::{ImportError, ReadError, Report};
 use kiln_ir::EvaluateError;
@@ -67,6 +67,9 @@ pub enum Error {
     /// Schedules cannot be measured.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// Processes cannot tune together.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// Somebody cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -92,6 +95,7 @@ impl Error {
             Error::Inspect(_) => "inspect",
             Error::Database(_) => "tune/database",
             Error::Worker(_) => "tune/worker",
+            Error::Ranks(_) => "tune/ranks",
             Error::Cancelled => "cancelled",
         }
     }
@@ -108,6 +112,9 @@ impl Error {
                 "build Kiln with its default features, or use --backend cranelift"
             }
             Error::Inspect(error) => error.help(),
+            Error::Ranks(RanksError::Start { .. }) => {
+                "build Kiln with an MPI: cargo build --release --features mpi"
+            }
             Error::NoCode => "use the llvm or the cranelift backend",
             Error::WeightMemory(_) => {
                 "compile the model into a file and run that: its weights are mapped, not copied"

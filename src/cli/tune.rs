@@ -7,7 +7,8 @@ use super::arguments::TuneArguments;
 use super::progress::Progress;
 use super::{failure, inputs, model, output, peak};
 use kiln::tune::{
-    self, Database, Peaks, Program, Record, Setting, TuneOptions, TuneReport, Tuner, serve,
+    self, Alone, Database, Peaks, Program, Ranks, Record, Setting, TuneOptions, TuneReport, Tuner,
+    serve,
 };
 use kiln::{Backend, Source};
 use miette::{Result, miette};
@@ -30,7 +31,40 @@ struct Report<'a> {
 }
 
 pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
+    let ranks = ranks().map_err(failure::report)?;
+    let result = tune_among(arguments, &*ranks);
+    if let Err(report) = &result
+        && ranks.count() > 1
+    {
+        // The others wait for this one.
+        output::note(format!("{report:?}"));
+        ranks.abandon();
+    }
+    result
+}
+
+/// What tells a process that it is one of several.
+const STARTED: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
+
+/// The processes that `mpirun` started, or this one alone.
+fn ranks() -> Result<Box<dyn Ranks>, kiln::Error> {
+    if !STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(Box::new(Alone));
+    }
+    #[cfg(feature = "mpi")]
+    {
+        Ok(Box::new(tune::Mpi::join()?))
+    }
+    #[cfg(not(feature = "mpi"))]
+    {
+        let reason = "this was started by mpirun, but built without MPI";
+        Err(tune::RanksError::Start { reason }.into())
+    }
+}
+
+fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> {
     let TuneArguments { model: path, common, .. } = arguments;
+    let speaks = ranks.rank() == 0;
     if model::is_compiled(path) {
         return Err(miette!(
             code = "cli/compiled",
@@ -65,13 +99,15 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     }
     arguments.report.as_deref().map_or(Ok(()), output::place)?;
     let mut database = model::open_database(file)?;
-    let progress = Arc::new(Progress::spinner());
+    let progress = Arc::new(if speaks { Progress::spinner() } else { Progress::hidden() });
     let compiler = model::measured(model::untuned(common, &progress)?, &database);
     let setting = compiler.setting();
     let source = Source::from(path.as_path());
     let compiled = compiler.compile(source.clone()).map_err(|e| failure::of_file(path, e))?;
     let inputs = inputs::gather(&arguments.input, common, &compiled)?;
-    progress.hide_while(|| inputs.notes.iter().for_each(output::note));
+    if speaks {
+        progress.hide_while(|| inputs.notes.iter().for_each(output::note));
+    }
     let options = TuneOptions {
         budget: arguments.budget,
         program: Program {
@@ -80,7 +116,7 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
         },
         seed: arguments.input.seed,
     };
-    let tuner = Tuner::new(&compiler, &source, &compiled, &inputs.tensors, &options);
+    let tuner = Tuner::new(&compiler, &source, &compiled, &inputs.tensors, &options).with(ranks);
     let budget = arguments.budget.as_secs();
     let report = tuner
         .tune(&mut database, &mut |now| {
@@ -95,6 +131,9 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
         .map_err(failure::report)?;
     drop(compiler);
     drop(progress);
+    if !speaks {
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(file) = &arguments.report {
         let text = page(path, &database, &setting, &report);
         std::fs::write(file, text).map_err(|error| failure::io(file, error))?;
@@ -132,9 +171,10 @@ pub fn measure() -> Result<ExitCode> {
 }
 
 fn show(report: &TuneReport, database: &str) {
-    let TuneReport { measured, failed, before_ms, after_ms, kernels } = report;
+    let TuneReport { measured, failed, before_ms, after_ms, ranks, kernels } = report;
     let kept = kernels.iter().filter(|kernel| kernel.kept).count();
-    output::line(format!("schedules   {measured} measured, {failed} of them unusable"));
+    let by = if *ranks == 1 { String::new() } else { format!(" by {ranks} processes") };
+    output::line(format!("schedules   {measured} measured{by}, {failed} of them unusable"));
     output::line(format!("kept        {kept} of {} kernels, in {database}", kernels.len()));
     if kept == 0 {
         output::line(format!("latency     {before_ms:.3} ms, and nothing faster was found"));

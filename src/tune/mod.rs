@@ -8,10 +8,16 @@
 //!    model's own (`measure`) in a process of its own (`worker`).
 //! 3. The model is compiled with the fastest ones and runs by turns with itself as it was
 //!    (`trial`); what is faster there is kept.
+//!
+//! Several processes share this out by [`Ranks`]: each searches some of the kernels, all hear what the
+//! others found, and rank 0 tries it.
 
 mod database;
 mod measure;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod page;
+mod ranks;
 mod record;
 mod search;
 mod trial;
@@ -19,7 +25,10 @@ mod worker;
 
 pub use database::{Database, DatabaseError};
 pub use measure::{Answer, Request};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 pub use page::{Peaks, page};
+pub use ranks::{Alone, Ranks, RanksError};
 pub use record::{Outcome, Record};
 pub use worker::{Program, Worker, WorkerError, serve};
 
@@ -104,6 +113,8 @@ pub struct TuneReport {
     pub before_ms: f64,
     /// Milliseconds of a run by turns with that, with what is known now.
     pub after_ms: f64,
+    /// Processes that searched.
+    pub ranks: usize,
     /// The kernels, the costliest first.
     pub kernels: Vec<KernelReport>,
 }
@@ -117,6 +128,8 @@ pub struct KernelReport {
     pub name: String,
     /// Milliseconds in a run before.
     pub ms: f64,
+    /// The rank that searched it.
+    pub rank: usize,
     /// Schedules that were measured this time.
     pub measured: usize,
     /// The fastest one's time by itself as a share of that of the model's schedule.
@@ -149,6 +162,7 @@ pub struct Tuner<'a> {
     options: &'a TuneOptions,
     setting: Setting,
     target: TileTarget,
+    ranks: &'a dyn Ranks,
 }
 
 impl<'a> Tuner<'a> {
@@ -162,7 +176,12 @@ impl<'a> Tuner<'a> {
     ) -> Self {
         let setting = compiler.setting();
         let target = tile_target(setting.backend, &setting.target, setting.threads);
-        Tuner { compiler, source, model, inputs, options, setting, target }
+        Tuner { compiler, source, model, inputs, options, setting, target, ranks: &Alone }
+    }
+
+    /// The same as one of several processes, which are given the same model, inputs and options.
+    pub fn with(self, ranks: &'a dyn Ranks) -> Self {
+        Tuner { ranks, ..self }
     }
 
     /// Searches until the budget is over, and keeps in the database what was found.
@@ -176,12 +195,16 @@ impl<'a> Tuner<'a> {
         // Compiling once or twice more and the trials come at the end.
         let again = (self.model.phases().total() + self.trial_time()) * 2;
         let until = self.options.budget.saturating_sub(again);
+        let shares = self.shares(&searches)?;
         let total: f64 = searches.iter().map(|search| search.cost).sum();
         let mut worker = Worker::new(self.options.program.clone());
         let (mut measured, mut failed) = (0, 0);
+        let mut found: Vec<Record> = Vec::new();
         while begin.elapsed() < until {
             let worth = |search: &&mut Search| search.cost > SHARE * total && !search.exhausted;
-            let candidates = searches.iter_mut().filter(worth);
+            let own = searches.iter_mut().zip(&shares);
+            let own = own.filter(|(_, rank)| **rank == self.ranks.rank()).map(|(search, _)| search);
+            let candidates = own.filter(worth);
             let most = candidates.max_by(|a, b| a.promise().total_cmp(&b.promise()));
             let Some(search) = most else { break };
             let schedules = search.draw(&self.target, BATCH);
@@ -200,7 +223,9 @@ impl<'a> Tuner<'a> {
             });
             let records = schedules.into_iter().zip(outcomes);
             let records = records.map(|(schedule, outcome)| self.record(search, schedule, outcome));
-            database.extend(records.collect::<Vec<_>>())?;
+            let records: Vec<Record> = records.collect();
+            found.extend_from_slice(&records);
+            database.extend(records)?;
             let name = search.planned.kernel.name.clone();
             let left: f64 = searches.iter().map(|search| search.cost * search.gain()).sum();
             let speedup = total / left.max(1.0);
@@ -208,15 +233,35 @@ impl<'a> Tuner<'a> {
             observer(&Progress { elapsed, kernel: Some(&name), measured, speedup });
         }
         drop(worker);
+        self.hear(&mut searches, found, database)?;
+        let counts = ranks::exchange(self.ranks, &(measured, failed))?;
+        let asked: Vec<usize> = searches.iter().map(|search| search.asked).collect();
+        for (rank, asked) in ranks::exchange(self.ranks, &asked)?.into_iter().enumerate() {
+            let other = rank != self.ranks.rank();
+            searches.iter_mut().zip(asked).filter(|_| other).for_each(|(s, more)| s.asked += more);
+        }
+        let measured = counts.iter().map(|(measured, _)| measured).sum();
+        let failed = counts.iter().map(|(_, failed)| failed).sum();
         let speedup = 1.0;
         observer(&Progress { elapsed: begin.elapsed(), kernel: None, measured, speedup });
-        let (trial, kept) = self.trials(database, &searches)?;
-        let records = kept.iter().filter_map(|&number| {
-            let search = &searches[number];
-            let ratio = trial.ratio(number)? * search.current();
-            Some(self.record(search, search.fastest().1.clone(), Outcome::Kept { ratio }))
+        // The others wait: where they share a machine, they would be in the way.
+        let tried = match self.ranks.rank() {
+            0 => Some(self.trials(database, &searches)?),
+            _ => None,
+        };
+        let kept = tried.as_ref().map(|(trial, kept)| {
+            let records = kept.iter().filter_map(|&number| {
+                let search = &searches[number];
+                let ratio = trial.ratio(number)? * search.current();
+                Some(self.record(search, search.fastest().1.clone(), Outcome::Kept { ratio }))
+            });
+            records.collect()
         });
-        database.extend(records.collect::<Vec<_>>())?;
+        self.hear(&mut searches, kept.unwrap_or_default(), database)?;
+        let (trial, kept) = match tried {
+            Some(tried) => tried,
+            None => (Trial::none(searches.len()), BTreeSet::new()),
+        };
         let mut kernels: Vec<KernelReport> = searches
             .iter()
             .enumerate()
@@ -224,6 +269,7 @@ impl<'a> Tuner<'a> {
                 kernel: search.identity.clone(),
                 name: search.planned.kernel.name.clone(),
                 ms: search.cost / 1e6,
+                rank: shares[number],
                 measured: search.asked,
                 alone: search.fastest().0,
                 in_model: search.found().and_then(|_| trial.ratio(number)),
@@ -232,7 +278,44 @@ impl<'a> Tuner<'a> {
             .collect();
         kernels.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         let (before_ms, after_ms) = trial.milliseconds();
-        Ok(TuneReport { measured, failed, before_ms, after_ms, kernels })
+        let ranks = self.ranks.count();
+        Ok(TuneReport { measured, failed, before_ms, after_ms, ranks, kernels })
+    }
+
+    /// Which rank searches each kernel, by what rank 0 measured.
+    fn shares(&self, searches: &[Search]) -> Result<Vec<usize>, Error> {
+        let costs: Vec<f64> = searches.iter().map(|search| search.cost).collect();
+        let all = ranks::exchange(self.ranks, &costs)?;
+        let Some((costs, others)) = all.split_first() else { return Ok(Vec::new()) };
+        for (rank, theirs) in (1..).zip(others) {
+            if theirs.len() != costs.len() {
+                let (theirs, ours) = (theirs.len(), costs.len());
+                return Err(RanksError::Kernels { rank, theirs, ours }.into());
+            }
+        }
+        Ok(ranks::shares(costs, self.ranks.count()))
+    }
+
+    /// Tells the others what this rank found, and takes in what they did: into the searches, and into the
+    /// database, one rank after the other, since it may be one file.
+    fn hear(
+        &self,
+        searches: &mut [Search],
+        found: Vec<Record>,
+        database: &mut Database,
+    ) -> Result<(), Error> {
+        let all: Vec<Record> = ranks::exchange(self.ranks, &found)?.into_iter().flatten().collect();
+        searches.iter_mut().for_each(|search| search.hear(&all));
+        for rank in 0..self.ranks.count() {
+            if rank == self.ranks.rank() {
+                if self.ranks.count() > 1 {
+                    *database = Database::open(database.path())?;
+                }
+                database.extend(all.iter().cloned())?;
+            }
+            ranks::exchange(self.ranks, &())?;
+        }
+        Ok(())
     }
 
     /// A search for each kernel of the model, with what the kernel costs in a run.

@@ -69,16 +69,21 @@ impl Search {
             stale: 0,
             exhausted: false,
         };
+        search.hear(records.iter().copied());
+        search
+    }
+
+    /// Takes in what others found out about this kernel.
+    pub(super) fn hear<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) {
         for record in records {
-            if record.kernel != search.identity {
+            if record.kernel != self.identity {
                 continue;
             }
-            search.tried.insert(Record::fingerprint(&record.schedule));
+            self.tried.insert(Record::fingerprint(&record.schedule));
             if let Outcome::Measured { ratio, .. } = record.outcome {
-                search.rank(ratio, &record.schedule);
+                self.rank(ratio, &record.schedule);
             }
         }
-        search
     }
 
     fn rank(&mut self, ratio: f64, schedule: &Schedule) {

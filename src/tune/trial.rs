@@ -23,6 +23,11 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// Of so many kernels, of which none was tried.
+    pub(super) fn none(kernels: usize) -> Self {
+        Trial { whole: [Vec::new(), Vec::new()], ratios: vec![Vec::new(); kernels] }
+    }
+
     /// Runs the model, and the tuned one if there is one, on these inputs for so long.
     pub(super) fn run(
         model: &Model,
@@ -31,8 +36,7 @@ impl Trial {
         kernels: usize,
         time: Duration,
     ) -> Result<Self, Error> {
-        let mut trial =
-            Trial { whole: [Vec::new(), Vec::new()], ratios: vec![Vec::new(); kernels] };
+        let mut trial = Trial::none(kernels);
         let both = [model, tuned.unwrap_or(model)];
         for model in both {
             run(model, inputs, kernels)?;

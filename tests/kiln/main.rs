@@ -7,6 +7,7 @@ mod calibrate;
 mod command_line;
 mod damage;
 mod library;
+mod ranks;
 mod schedules;
 mod small;
 mod tune;
