@@ -9,7 +9,7 @@
 //! all ways at once would multiply the searches.
 
 mod body;
-mod build;
+pub mod build;
 mod collect;
 mod cost;
 mod defer;

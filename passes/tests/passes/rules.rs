@@ -2,11 +2,13 @@
 //!
 //! Invariant: a rule without instances, or one that fires on none of them, fails.
 
-use crate::instance::{self, Instance};
+use crate::instance::{self, Generator, Instance};
 use egg::{Id, Language};
+use kiln_ir::op::{Binary, BinaryFn, Cast, Reduce, ReduceFn, UnaryFn};
 use kiln_ir::{Graph, Op, ValueId};
-use kiln_passes::egraph::language::{Head, Knowledge, TensorGraph, TensorNode, load};
-use kiln_passes::egraph::rule::{Class, Ledger, Rule};
+use kiln_passes::egraph::build::{add, mul, ty, unary};
+use kiln_passes::egraph::language::{Head, Knowledge, TensorGraph, TensorNode, add_op, load};
+use kiln_passes::egraph::rule::{Class, Ledger, Rule, Theme};
 use kiln_passes::egraph::rules;
 use kiln_tensor::{SymbolValues, Tensor};
 use std::collections::BTreeMap;
@@ -27,7 +29,8 @@ fn both_sides_of_every_rule_are_equal() {
             let mut instance = Instance::new(seed, rule.class == Class::Exact);
             let root = generate(&mut instance);
             instance.graph.output(root, "y").unwrap();
-            fired += usize::from(prove(&rule, &instance, seed));
+            let proven = prove(&rule, &instance);
+            fired += usize::from(proven.unwrap_or_else(|reason| panic!("seed {seed}: {reason}")));
         }
         assert!(fired > 0, "{} never fires", rule.name);
     }
@@ -36,9 +39,92 @@ fn both_sides_of_every_rule_are_equal() {
     }
 }
 
+/// What is proven of rules is worth as much as what is refuted: each of these is wrong in one thing.
+#[test]
+fn unsound_rules_are_refuted() {
+    let wrong = |class, left, right| Rule::new("wrong", Theme::Algebra, class, left, right);
+    let rules: [(Rule, Generator); 6] = [
+        // Of everything: a sign.
+        (
+            wrong(Class::Exact, "(sub ?x ?c:const)", |g, m| add(g, m.class("x")?, m.class("c")?)),
+            |i| {
+                let sizes = [i.some(), i.some()];
+                let (x, c) = (i.input(&sizes), i.constant(&sizes));
+                i.binary(BinaryFn::Sub, x, c)
+            },
+        ),
+        // Of numbers that are not finite: x·0 = 0.
+        (
+            wrong(Class::Exact, "(mul ?x 0)", |g, m| {
+                let x = m.class("x")?;
+                let not = unary(g, UnaryFn::IsNan, x)?;
+                let never = add_op(g, Binary { f: BinaryFn::And }, &[not, not])?;
+                let never = add_op(g, Binary { f: BinaryFn::Xor }, &[never, not])?;
+                let dtype = ty(g, x).dtype;
+                add_op(g, Cast { to: dtype }, &[never])
+            }),
+            |i| {
+                let sizes = [i.some(), i.some()];
+                let (x, zero) = (i.input(&sizes), i.number(0.0));
+                i.mul(x, zero)
+            },
+        ),
+        // Of more than rounding: a class that claims less than it does.
+        (
+            wrong(Class::Exact, "(div ?x ?c:const)", |g, m| {
+                let inverse = unary(g, UnaryFn::Reciprocal, m.class("c")?)?;
+                mul(g, m.class("x")?, inverse)
+            }),
+            |i| {
+                let sizes = [i.some(), i.some()];
+                let (x, c) = (i.input(&sizes), i.constant(&sizes));
+                i.binary(BinaryFn::Div, x, c)
+            },
+        ),
+        (
+            wrong(Class::Reassociating, "(gelu ?x)", |g, m| {
+                unary(g, UnaryFn::GeluTanh, m.class("x")?)
+            }),
+            |i| {
+                let x = i.input(&[7]);
+                i.unary(UnaryFn::Gelu, x)
+            },
+        ),
+        // Of some shapes: a permutation that is its own inverse only for two dimensions.
+        (wrong(Class::Exact, "(Transpose@a (Transpose@b ?x))", |_, m| m.class("x")), |i| {
+            let x = i.input(&[2, 2, 2]);
+            let x = i.transpose(x);
+            i.transpose(x)
+        }),
+        // Of empty tensors: the sum of no products is zero.
+        (
+            wrong(Class::Exact, "(Reduce@r ?x)", |g, m| {
+                let Op::Reduce(reduce) = m.op(g, "r")?.clone() else { return None };
+                let f = if reduce.f == ReduceFn::Sum { ReduceFn::Prod } else { ReduceFn::Sum };
+                (ty(g, m.class("x")?).shape[1].as_const() == Some(0)).then_some(())?;
+                add_op(g, Reduce { f, ..reduce }, &[m.class("x")?])
+            }),
+            |i| {
+                let sizes = [i.some(), i.size()];
+                let x = i.input(&sizes);
+                i.reduce(ReduceFn::Sum, vec![1], true, x)
+            },
+        ),
+    ];
+    for (number, (rule, generate)) in rules.iter().enumerate() {
+        let refuted = (0..INSTANCES).any(|seed| {
+            let mut instance = Instance::new(seed, rule.class == Class::Exact);
+            let root = generate(&mut instance);
+            instance.graph.output(root, "y").unwrap();
+            prove(rule, &instance).is_err()
+        });
+        assert!(refuted, "nothing is said against wrong rule {number}");
+    }
+}
+
 /// Applies the rule and evaluates every e-node of every class: all of a class must agree. Whether
 /// the rule fired.
-fn prove(rule: &Rule, instance: &Instance, seed: u64) -> bool {
+fn prove(rule: &Rule, instance: &Instance) -> Result<bool, String> {
     let graph = &instance.graph;
     let mut egraph = TensorGraph::new(Knowledge::default());
     let classes = load(&mut egraph, graph, &[]).unwrap();
@@ -62,6 +148,7 @@ fn prove(rule: &Rule, instance: &Instance, seed: u64) -> bool {
         .classes()
         .flat_map(|class| class.nodes.iter().map(move |node| (class.id, node.clone())))
         .collect();
+    let mut wrong = None;
     while !pending.is_empty() {
         let before = pending.len();
         pending.retain(|(class, node)| {
@@ -73,7 +160,7 @@ fn prove(rule: &Rule, instance: &Instance, seed: u64) -> bool {
             match values.get(class) {
                 Some(expected) => {
                     if let Err(reason) = agree(rule.class, expected, &result) {
-                        panic!("{}, seed {seed}: {op:?} {reason}\n{graph:#?}", rule.name);
+                        wrong = Some(format!("{}: {op:?} {reason}\n{graph:#?}", rule.name));
                     }
                 }
                 None => {
@@ -84,7 +171,7 @@ fn prove(rule: &Rule, instance: &Instance, seed: u64) -> bool {
         });
         assert!(pending.len() < before, "{}: a class without value", rule.name);
     }
-    fired > 0
+    wrong.map_or(Ok(fired > 0), Err)
 }
 
 /// The result of an operation with one.
