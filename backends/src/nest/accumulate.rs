@@ -40,7 +40,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        let end = self.reduction(0, ranges, tiles, start, build)?;
+        let end = self.reduction(0, false, ranges, tiles, start, build)?;
         let mut all = end.chunks(slots.len());
         let mut reduced = Vec::with_capacity(points.len());
         for _ in points {
@@ -97,25 +97,51 @@ impl Lowering<'_> {
         narrow[1..].iter().fold(first, |sum, value| build.binary(op, sum, *value))
     }
 
+    /// The loops from this depth on; `inside` is whether all guarded reads are known to lie inside.
     fn reduction(
         &self,
         depth: usize,
+        inside: bool,
+        ranges: &[Range],
+        tiles: &[Option<Tile>],
+        carried: Vec<ValueId>,
+        build: &mut Builder,
+    ) -> Result<Vec<ValueId>, Malformed> {
+        if self.decision == Some(depth) {
+            return self.in_two_versions(
+                ranges,
+                tiles,
+                carried,
+                build,
+                &mut |inside, carried, build| {
+                    self.looped(depth, inside, ranges, tiles, carried, build)
+                },
+            );
+        }
+        self.looped(depth, inside, ranges, tiles, carried, build)
+    }
+
+    fn looped(
+        &self,
+        depth: usize,
+        inside: bool,
         ranges: &[Range],
         tiles: &[Option<Tile>],
         carried: Vec<ValueId>,
         build: &mut Builder,
     ) -> Result<Vec<ValueId>, Malformed> {
         let Some(level) = self.reduction.get(depth) else {
-            return self.accumulate(tiles, carried, build);
+            return self.accumulate(inside, tiles, carried, build);
         };
         self.over(level, ranges, tiles, carried, build, &mut |ranges, tiles, carried, build| {
-            self.reduction(depth + 1, ranges, tiles, carried, build)
+            self.reduction(depth + 1, inside, ranges, tiles, carried, build)
         })
     }
 
     /// Evaluates the body over the whole register tile and adds it to the accumulators.
     fn accumulate(
         &self,
+        inside: bool,
         tiles: &[Option<Tile>],
         mut carried: Vec<ValueId>,
         build: &mut Builder,
@@ -132,7 +158,7 @@ impl Lowering<'_> {
         // behind one; `place` numbers the parallel part of each point.
         let places = self.parallel_places(tiles);
         debug_assert!(places.iter().all(|place| *place < parallel));
-        let points = self.points(tiles, true, build);
+        let points = self.points(tiles, true, inside, build);
         // Evaluate in the order reduction point, then parallel point: independent accumulators
         // follow each other.
         let mut order: Vec<usize> = (0..points.len()).collect();

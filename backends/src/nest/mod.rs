@@ -15,6 +15,7 @@ mod capabilities;
 mod error;
 mod expand;
 mod functions;
+mod interior;
 mod interpret;
 mod lower;
 mod place;

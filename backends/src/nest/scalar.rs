@@ -46,6 +46,8 @@ pub(super) struct Point<'a> {
     pub(super) tail: Option<ValueId>,
     /// Number of the vector along a reduced vector axis.
     pub(super) slot: Option<usize>,
+    /// Whether all guarded reads of the stage's body are known to lie inside.
+    pub(super) inside: bool,
 }
 
 /// Why a program cannot be evaluated; the caller adds the kernel's name.
@@ -126,7 +128,7 @@ impl Context<'_> {
         })
     }
 
-    fn offset(
+    pub(super) fn offset(
         &self,
         index: &Index,
         program: &ScalarProgram,
@@ -199,8 +201,8 @@ impl Context<'_> {
         }
         let same_indices = indices.iter().all(Offset::is_uniform);
         let guard = match outside {
-            Some(_) => self.guard(access, &operand.shape, &indices, point, build),
-            None => None,
+            Some(_) if !point.inside => self.guard(access, &operand.shape, &indices, point, build),
+            _ => None,
         };
         let place = self.place(access.operand, indices, point, build)?;
         // A temporary's place also depends on the outer axes, whatever its indices say.
@@ -237,7 +239,7 @@ impl Context<'_> {
     ) -> Option<ValueId> {
         let mut guard = None;
         for ((index, offset), extent) in access.index.iter().zip(indices).zip(shape) {
-            if self.surely_inside(index, extent, point) {
+            if self.surely_inside(index, extent, point.extents) {
                 continue;
             }
             let extent = build.dim(extent);
@@ -257,12 +259,12 @@ impl Context<'_> {
     }
 
     /// Whether an index lies in `0..extent` at every point of the domain, whatever the sizes are.
-    fn surely_inside(&self, index: &Index, extent: &Dim, point: &Point) -> bool {
+    pub(super) fn surely_inside(&self, index: &Index, extent: &Dim, extents: &[Dim]) -> bool {
         let symbols = &self.kernel.symbols;
         let Some(affine) = index.affine() else { return false };
         let (mut least, mut most) = (affine.offset.clone(), affine.offset);
         for (axis, coefficient) in affine.coefficients {
-            let Some(points) = point.extents.get(axis) else { return false };
+            let Some(points) = extents.get(axis) else { return false };
             let reach = coefficient.clone() * (points.clone() - Dim::from(1i64));
             let bounds = coefficient.bounds(symbols);
             if bounds.min >= 0 {

@@ -30,13 +30,15 @@ pub(super) struct Lowering<'c> {
     pub(super) context: &'c Context<'c>,
     pub(super) stage: &'c Stage,
     axes: Vec<&'c Axis>,
-    extents: Vec<Dim>,
+    pub(super) extents: Vec<Dim>,
     parallel: Vec<Level>,
     pub(super) reduction: Vec<Level>,
     pub(super) vector: Option<VectorAxis>,
     /// Products that are added up by fused multiply-add and not computed apart.
     pub(super) fused: Vec<ScalarId>,
     pub(super) combines: Vec<(Combine, DType)>,
+    /// Before which loop of the reduction there are two versions of what follows.
+    pub(super) decision: Option<usize>,
 }
 
 /// Builds what a loop runs over the ranges and tiles that it leaves, from the values that it carries
@@ -89,6 +91,7 @@ impl<'c> Lowering<'c> {
             vector: how.vector,
             fused: Vec::new(),
             combines,
+            decision: None,
         };
         if let Some(vector) = how.vector {
             if vector.axis >= lowering.axes.len() {
@@ -101,6 +104,7 @@ impl<'c> Lowering<'c> {
         lowering.narrow(build);
         lowering.levels(how)?;
         lowering.fused = lowering.fusable();
+        lowering.decision = lowering.decision();
         Ok(lowering)
     }
 
@@ -384,7 +388,7 @@ impl<'c> Lowering<'c> {
         tiles: &[Option<Tile>],
         build: &mut Builder,
     ) -> Result<(), Malformed> {
-        let points = self.points(tiles, false, build);
+        let points = self.points(tiles, false, false, build);
         let reduced: Vec<Vec<ValueId>> = if self.reduction.is_empty() {
             let mut reduced = Vec::with_capacity(points.len());
             for point in &points {
@@ -409,16 +413,17 @@ impl<'c> Lowering<'c> {
     }
 
     /// Every point (or vector of points) of the register tile along the axes that have a tile;
-    /// along reduction axes only if `reduction`.
+    /// along reduction axes only if `reduction`. `inside` is whether all guarded reads lie inside.
     pub(super) fn points(
         &self,
         tiles: &[Option<Tile>],
         reduction: bool,
+        inside: bool,
         build: &mut Builder,
     ) -> Vec<Point<'_>> {
         let extents = &self.extents;
         let mut points =
-            vec![Point { extents, axes: Vec::new(), lanes: 1, tail: None, slot: None }];
+            vec![Point { extents, axes: Vec::new(), lanes: 1, tail: None, slot: None, inside }];
         for (axis, tile) in tiles.iter().enumerate() {
             let tile = tile.filter(|_| reduction || !self.is_reduction(axis));
             let is_vector = self.vector.is_some_and(|vector| vector.axis == axis);

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""How many steps a run of each model has: nodes of ONNX Runtime's optimised graph, of OpenVINO's execution
+graph on the CPU, and Kiln's launches. Prints a table of docs/egraph.md; takes the `kiln` command. OpenVINO is
+not among the requirements of the tests: `target/venv/bin/pip install openvino` adds it.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+import cases
+from egraph import MODELS
+
+try:
+    import openvino
+except ImportError:
+    openvino = None
+
+
+def of_onnxruntime(model: Path, dims: dict) -> collections.Counter:
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        for name, size in dims.items():
+            options.add_free_dimension_override_by_name(name, size)
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(options.optimized_model_filepath).graph
+        return collections.Counter(node.op_type for node in graph.node)
+
+
+def of_openvino(model: Path, dims: dict) -> collections.Counter | None:
+    """Nothing if there is no OpenVINO, or it does not take the model."""
+    if openvino is None:
+        return None
+    try:
+        return executed_by_openvino(model, dims)
+    except RuntimeError as error:
+        print(f"OpenVINO: {model}: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+
+
+def executed_by_openvino(model: Path, dims: dict) -> collections.Counter:
+    core = openvino.Core()
+    read = core.read_model(model)
+    shapes = {}
+    for value in onnx.load(model, load_external_data=False).graph.input:
+        tensor = value.type.tensor_type
+        sizes = [dims.get(dim.dim_param) or dim.dim_value or -1 for dim in tensor.shape.dim]
+        if any(value.name in port.get_names() for port in read.inputs):
+            shapes[value.name] = openvino.PartialShape(sizes)
+    read.reshape(shapes)
+    compiled = core.compile_model(read, "CPU")
+    ops = compiled.get_runtime_model().get_ops()
+    kinds = (op.get_rt_info()["layerType"].astype(str) for op in ops)
+    nothing = {"Input", "Output", "Const", "Parameter", "Result"}
+    return collections.Counter(kind for kind in kinds if kind not in nothing)
+
+
+def of_kiln(command: Path, model: Path, dims: dict) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        fixed = [word for name, size in dims.items() for word in ("--dim", f"{name}={size}")]
+        subprocess.run(
+            [command, "bench", model, "--runs", "1", "--schedules", "none", "--json", report, *fixed],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        return json.loads(report.read_text())["launches"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", type=Path)
+    parser.add_argument("--models", nargs="*", help="parts of names; all of them without")
+    parser.add_argument("--kinds", action="store_true", help="also how many of each kind of node")
+    arguments = parser.parse_args()
+    print("| model | ONNX Runtime | OpenVINO | Kiln |")
+    print("|---|---|---|---|")
+    for name, dims in MODELS.items():
+        if arguments.models and not any(part in name for part in arguments.models):
+            continue
+        model = cases.MODELS / f"{name}.onnx"
+        ort, ov = of_onnxruntime(model, dims), of_openvino(model, dims)
+        count = "–" if ov is None else ov.total()
+        print(f"| {name.split('/', 1)[1]} | {ort.total()} | {count} |"
+              f" {of_kiln(arguments.command, model, dims)} |", flush=True)
+        if arguments.kinds:
+            print("ONNX Runtime:", dict(ort.most_common()))
+            print("OpenVINO:", dict(ov.most_common()) if ov else "–")
+
+
+if __name__ == "__main__":
+    main()
