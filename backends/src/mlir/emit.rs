@@ -5,7 +5,9 @@
 
 use super::attributes::{Attributes, type_name};
 use super::operations::alignment;
-use crate::nest::{Address, Block as Statements, For, If, Nest, Place, Stmt, Store, Type, ValueId};
+use crate::nest::{
+    Address, Block as Statements, Chosen, For, If, Nest, Place, Stmt, Store, Type, ValueId,
+};
 use melior::ir::block::BlockLike;
 use melior::ir::operation::OperationBuilder;
 use melior::ir::{Attribute, Block, Identifier, Location, Module, Region, RegionLike};
@@ -313,20 +315,33 @@ impl<'c> Emitter<'c, '_> {
 
     fn branch(&mut self, block: &Block<'c>, branch: &If) -> Result<(), EmitError> {
         let condition = self.value(branch.condition)?;
+        let mut types = Vec::with_capacity(branch.chosen.len());
+        for chosen in &branch.chosen {
+            types.push(self.attributes.of(self.type_of(chosen.result)?)?);
+        }
         let mut regions = Vec::with_capacity(2);
-        for statements in [&branch.then, &branch.otherwise] {
+        let then: fn(&Chosen) -> ValueId = |chosen| chosen.then;
+        let otherwise: fn(&Chosen) -> ValueId = |chosen| chosen.otherwise;
+        for (statements, value) in [(&branch.then, then), (&branch.otherwise, otherwise)] {
             let inner = Block::new(&[]);
             self.block(&inner, statements)?;
-            self.effect(&inner, "scf.yield", &[], &[])?;
+            let values = branch.chosen.iter().map(|chosen| self.value(value(chosen)));
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            self.effect(&inner, "scf.yield", &values, &[])?;
             let region = Region::new();
             region.append_block(inner);
             regions.push(region);
         }
         let operation = OperationBuilder::new("scf.if", self.location)
             .add_operands(&[self.live(&condition)])
+            .add_results(&types)
             .add_regions_vec(regions)
             .build()?;
-        block.append_operation(operation);
+        let operation = block.append_operation(operation);
+        for (number, chosen) in branch.chosen.iter().enumerate() {
+            let raw = Raw(operation.result(number)?.to_raw());
+            self.define(chosen.result, raw)?;
+        }
         Ok(())
     }
 

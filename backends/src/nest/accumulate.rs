@@ -40,7 +40,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        let end = self.reduction(0, false, ranges, tiles, start, build)?;
+        let end = self.reduction(0, None, ranges, tiles, start, build)?;
         let mut all = end.chunks(slots.len());
         let mut reduced = Vec::with_capacity(points.len());
         for _ in points {
@@ -97,41 +97,30 @@ impl Lowering<'_> {
         narrow[1..].iter().fold(first, |sum, value| build.binary(op, sum, *value))
     }
 
-    /// The loops from this depth on; `inside` is whether all guarded reads are known to lie inside.
+    /// The loops from this depth on; `inside` is whether all guarded reads are known to lie inside, once
+    /// that was looked at.
     fn reduction(
         &self,
         depth: usize,
-        inside: bool,
+        inside: Option<bool>,
         ranges: &[Range],
         tiles: &[Option<Tile>],
         carried: Vec<ValueId>,
         build: &mut Builder,
     ) -> Result<Vec<ValueId>, Malformed> {
-        if self.decision == Some(depth) {
+        if inside.is_none() && self.decision == Some(depth) {
             return self.in_two_versions(
                 ranges,
                 tiles,
                 carried,
                 build,
                 &mut |inside, carried, build| {
-                    self.looped(depth, inside, ranges, tiles, carried, build)
+                    self.reduction(depth, Some(inside), ranges, tiles, carried, build)
                 },
             );
         }
-        self.looped(depth, inside, ranges, tiles, carried, build)
-    }
-
-    fn looped(
-        &self,
-        depth: usize,
-        inside: bool,
-        ranges: &[Range],
-        tiles: &[Option<Tile>],
-        carried: Vec<ValueId>,
-        build: &mut Builder,
-    ) -> Result<Vec<ValueId>, Malformed> {
         let Some(level) = self.reduction.get(depth) else {
-            return self.accumulate(inside, tiles, carried, build);
+            return self.accumulate(inside == Some(true), tiles, carried, build);
         };
         self.over(level, ranges, tiles, carried, build, &mut |ranges, tiles, carried, build| {
             self.reduction(depth + 1, inside, ranges, tiles, carried, build)

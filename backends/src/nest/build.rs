@@ -4,8 +4,8 @@
 //! known; memory is read and written where it was asked for, in that order.
 
 use super::{
-    Address, BinaryOp, Block, Capabilities, Carried, Element, For, Op, Predicate, Stmt, Type,
-    ValueId,
+    Address, BinaryOp, Block, Capabilities, Carried, Chosen, Element, For, If, Op, Predicate, Stmt,
+    Type, ValueId,
 };
 use kiln_tensor::{Atom, Bounds, DType, Dim, Symbol, SymbolTable};
 use std::collections::HashMap;
@@ -209,9 +209,40 @@ impl<'a> Builder<'a> {
         if let (Some(condition), Some(block)) = (condition, block)
             && let Some(store) = block.pop()
         {
-            let branch = super::If { condition, then: vec![store], otherwise: Vec::new() };
-            block.push(Stmt::If(Box::new(branch)));
+            let (then, otherwise, chosen) = (vec![store], Vec::new(), Vec::new());
+            block.push(Stmt::If(Box::new(If { condition, then, otherwise, chosen })));
         }
+    }
+
+    /// What one of two versions computes, by a scalar mask; `build` is told which one it builds, and both
+    /// give as many values of the same types.
+    pub(super) fn either<E>(
+        &mut self,
+        condition: ValueId,
+        mut build: impl FnMut(bool, &mut Self) -> Result<Vec<ValueId>, E>,
+    ) -> Result<Vec<ValueId>, E> {
+        let mut version = |which: bool, this: &mut Self| {
+            this.scopes.push(Scope::default());
+            let values = build(which, this);
+            let block = this.scopes.pop().map(|scope| scope.block).unwrap_or_default();
+            Ok((block, values?))
+        };
+        let (then, yes) = version(true, self)?;
+        let (otherwise, no) = version(false, self)?;
+        let depth = self.scopes.len() - 1;
+        let chosen: Vec<Chosen> = yes
+            .into_iter()
+            .zip(no)
+            .map(|(then, otherwise)| {
+                let result = self.define(depth, self.ty(then));
+                Chosen { then, otherwise, result }
+            })
+            .collect();
+        let results = chosen.iter().map(|chosen| chosen.result).collect();
+        let branch = If { condition, then, otherwise, chosen };
+        self.scopes[depth].block.push(Stmt::If(Box::new(branch)));
+        self.scopes[depth].loads.clear();
+        Ok(results)
     }
 
     /// Opens a loop; what is built next stands in its body.

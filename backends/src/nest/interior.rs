@@ -80,22 +80,12 @@ impl Lowering<'_> {
         build: &mut Builder,
         body: &mut Version<'_>,
     ) -> Result<Vec<ValueId>, Malformed> {
-        let Some(inside) = self.all_inside(ranges, tiles, build) else {
-            return body(false, carried, build);
-        };
-        // A loop that runs once or not at all is a branch that hands values on.
-        let (zero, one) = (build.index(0), build.index(1));
-        let mut carried = carried;
-        for sure in [true, false] {
-            let times = match sure {
-                true => build.select(inside, one, zero),
-                false => build.select(inside, zero, one),
-            };
-            let open = build.open_for(zero, times, 1, &carried);
-            let next = body(sure, open.inside(), build)?;
-            carried = build.close_for(open, &next);
+        match self.all_inside(ranges, tiles, build) {
+            Some(inside) => {
+                build.either(inside, |inside, build| body(inside, carried.clone(), build))
+            }
+            None => body(false, carried, build),
         }
-        Ok(carried)
     }
 
     /// Whether the first and the last point of the register tile, and of the loops that are still to

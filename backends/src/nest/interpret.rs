@@ -149,6 +149,11 @@ impl Machine<'_> {
                 Stmt::If(branch) => {
                     let taken = self.index(branch.condition)? & 1 == 1;
                     self.block(if taken { &branch.then } else { &branch.otherwise })?;
+                    for chosen in &branch.chosen {
+                        let from = if taken { chosen.then } else { chosen.otherwise };
+                        let lanes = self.get(from)?.clone();
+                        self.set(chosen.result, lanes)?;
+                    }
                 }
             }
         }

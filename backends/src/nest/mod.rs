@@ -130,7 +130,7 @@ pub enum Stmt {
     If(Box<If>),
 }
 
-/// Runs one of two blocks.
+/// Runs one of two blocks, and hands on what that one computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct If {
     /// A scalar mask.
@@ -139,6 +139,19 @@ pub struct If {
     pub then: Block,
     /// Runs if it is false.
     pub otherwise: Block,
+    /// Values that it hands on.
+    pub chosen: Vec<Chosen>,
+}
+
+/// A value that one of two blocks hands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// What it is if the condition is true, defined in that block (or further out).
+    pub then: ValueId,
+    /// What it is otherwise.
+    pub otherwise: ValueId,
+    /// Its name after both.
+    pub result: ValueId,
 }
 
 /// `for variable in (from..to).step_by(step)`, not at all if `from >= to`.

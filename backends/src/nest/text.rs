@@ -2,7 +2,7 @@
 //!
 //! Invariant: shows every statement and the type of every value, one statement a line.
 
-use super::{Address, Block, Nest, Op, Place, Stmt, Type, ValueId};
+use super::{Address, Block, Chosen, Nest, Op, Place, Stmt, Type, ValueId};
 use std::fmt;
 
 impl fmt::Display for ValueId {
@@ -96,7 +96,13 @@ impl Nest {
                     self.block(f, &branch.then, depth + 1)?;
                     writeln!(f, "{indent}}} else {{")?;
                     self.block(f, &branch.otherwise, depth + 1)?;
-                    writeln!(f, "{indent}}}")?;
+                    write!(f, "{indent}}}")?;
+                    for (number, chosen) in branch.chosen.iter().enumerate() {
+                        let lead = if number == 0 { " gives" } else { "," };
+                        let Chosen { then, otherwise, result } = chosen;
+                        write!(f, "{lead} {result} = {then} or {otherwise}")?;
+                    }
+                    writeln!(f)?;
                 }
             }
         }

@@ -14,7 +14,7 @@ mod launch;
 use case::{Case, numbers, one, stage};
 use kernels::*;
 use kiln_backends::Target;
-use kiln_backends::nest::{Capabilities, lower};
+use kiln_backends::nest::{Block, Capabilities, Op, Stmt, lower};
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::{PackedLayout, Packing, Schedule, StageSchedule};
 use kiln_tensor::{DType, Tensor};
@@ -115,11 +115,51 @@ fn convolutions_with_padding() {
         one(&[2, 2, 0], &[(2, 4), (1, 2), (3, 1), (4, 3), (5, 2)], Some((2, 4))),
         one(&[1, 0, 0], &[(2, 2), (1, 8)], Some((1, 8))),
     ];
-    for extents in [[5, 7, 3, 20], [1, 1, 1, 1], [4, 18, 5, 9]] {
+    for extents in [[5, 7, 3, 20], [1, 1, 1, 1], [4, 18, 5, 9], [9, 13, 8, 5]] {
         for symbolic in [false, true] {
             for schedule in &schedules {
                 convolution_case(extents, symbolic).run(schedule);
             }
+        }
+    }
+}
+
+/// Reads of an image inside of its border need no guard: of the sums of a convolution, one version has
+/// none, and the other has them all.
+#[test]
+fn convolutions_have_a_version_without_guards() {
+    let schedule = one(&[1, 0, 0], &[(1, 4), (2, 16)], Some((2, 8)));
+    let capabilities = Capabilities::full(&Target::named("skylake-avx512").unwrap());
+    for (kernel, versions) in [
+        (convolution(DType::F32, ["28", "28", "16", "32"]), [true, true]),
+        (convolution(DType::F32, ["h", "w", "c", "m"]), [true, true]),
+        // Few channels do not repay looking.
+        (convolution(DType::F32, ["28", "28", "3", "32"]), [false, true]),
+    ] {
+        let nest = lower(&kernel, &schedule, capabilities).unwrap();
+        let mut sums = Vec::new();
+        guarded_sums(&nest.body, &mut sums);
+        let found = [false, true].map(|guarded| sums.contains(&guarded));
+        assert_eq!(found, versions, "{nest}");
+    }
+}
+
+/// For each block that adds up products, whether one of its reads of the first operand is guarded.
+fn guarded_sums(block: &Block, found: &mut Vec<bool>) {
+    let is_sum = |statement: &Stmt| matches!(statement, Stmt::Let(_, Op::Fma(..)));
+    if block.iter().any(is_sum) {
+        found.push(block.iter().any(|statement| {
+            matches!(statement, Stmt::Let(_, Op::Load { buffer: 0, mask: Some(_), .. }))
+        }));
+    }
+    for statement in block {
+        match statement {
+            Stmt::For(l) => guarded_sums(&l.body, found),
+            Stmt::If(branch) => {
+                guarded_sums(&branch.then, found);
+                guarded_sums(&branch.otherwise, found);
+            }
+            Stmt::Let(..) | Stmt::Store(_) => {}
         }
     }
 }

@@ -4,8 +4,8 @@ use super::draft::{Draft, draft};
 use super::numbers::Numbers;
 use super::{Run, check};
 use crate::nest::{
-    Address, BinaryOp, Carried, Conversion, Element, For, If, Op, Place, Predicate, Stmt, Store,
-    Type, ValueId,
+    Address, BinaryOp, Carried, Chosen, Conversion, Element, For, If, Op, Place, Predicate, Stmt,
+    Store, Type, ValueId,
 };
 use kiln_tensor::{DType, Dim, Symbol};
 
@@ -160,6 +160,7 @@ fn carried_masks_and_swaps() {
 fn tasks_and_branches() {
     let mut nest = draft();
     let out = nest.buffer(DType::I32, 10, true);
+    let again = nest.buffer(DType::I32, 10, true);
     let bounds = [Op::Begin, Op::End].map(|op| nest.op(Type::INDEX, op));
     let word = Type::new(Element::I32, 1);
     nest.for_loop(bounds, 1, &[], |nest, task, _| {
@@ -175,12 +176,16 @@ fn tasks_and_branches() {
         let narrow = nest.op(word, Op::Convert(Conversion::Truncate, task));
         nest.store(out, task, narrow);
         let otherwise = std::mem::replace(&mut nest.body, outside);
-        nest.body.push(Stmt::If(Box::new(If { condition, then, otherwise })));
+        let result = nest.value(word);
+        let chosen = vec![Chosen { then: seven, otherwise: narrow, result }];
+        nest.body.push(Stmt::If(Box::new(If { condition, then, otherwise, chosen })));
+        // What was handed on is what was stored.
+        nest.store(again, task, result);
         vec![]
     });
     let nest = nest.finish("tasks");
     let runs = [[0, 10], [2, 7], [4, 4]].map(|tasks| {
-        let mut run = Run::new(nest.clone(), vec![vec![0xff; 40]]);
+        let mut run = Run::new(nest.clone(), vec![vec![0xff; 40]; 2]);
         run.tasks = tasks;
         run
     });

@@ -3,7 +3,9 @@
 use super::compile;
 use super::draft::{Draft, draft};
 use crate::codegen::CodegenError;
-use crate::nest::{Address, BinaryOp, Conversion, Element, For, If, Op, Stmt, Type, ValueId};
+use crate::nest::{
+    Address, BinaryOp, Chosen, Conversion, Element, For, If, Op, Stmt, Type, ValueId,
+};
 use crate::target::Target;
 use kiln_tensor::DType;
 
@@ -79,7 +81,16 @@ fn cases() -> Vec<(&'static str, Draft)> {
     });
     case("expected mask", &|nest| {
         let condition = nest.index(0);
-        let branch = If { condition, then: vec![], otherwise: vec![] };
+        let branch = If { condition, then: vec![], otherwise: vec![], chosen: vec![] };
+        nest.body.push(Stmt::If(Box::new(branch)));
+    });
+    case("expected f32", &|nest| {
+        let [then, otherwise] =
+            [nest.op(Type::new(Element::F32, 1), Op::Constant(0)), nest.index(0)];
+        let condition = nest.op(Type::new(Element::Mask, 1), Op::Constant(1));
+        let chosen =
+            vec![Chosen { then: otherwise, otherwise: then, result: nest.value(Type::INDEX) }];
+        let branch = If { condition, then: vec![], otherwise: vec![], chosen };
         nest.body.push(Stmt::If(Box::new(branch)));
     });
     cases

@@ -151,7 +151,10 @@ impl<'n, 'f> Translator<'n, 'f> {
                     self.for_loop(l)?;
                     defined.extend(l.carried.iter().map(|carried| carried.result));
                 }
-                Stmt::If(branch) => self.branch(branch)?,
+                Stmt::If(branch) => {
+                    self.branch(branch)?;
+                    defined.extend(branch.chosen.iter().map(|chosen| chosen.result));
+                }
             }
         }
         Ok(defined)
@@ -245,17 +248,7 @@ impl<'n, 'f> Translator<'n, 'f> {
         let body = self.builder.create_block();
         let exit = self.builder.create_block();
         let variable = self.builder.append_block_param(body, types::I64);
-        let [inside, results] = [body, exit].map(|block| {
-            let shape = |datum: &Datum| Datum {
-                parts: datum
-                    .parts
-                    .iter()
-                    .map(|_| self.builder.append_block_param(block, datum.part_type()))
-                    .collect(),
-                ..datum.clone()
-            };
-            initial.iter().map(shape).collect::<Vec<_>>()
-        });
+        let [inside, results] = [body, exit].map(|block| self.params_like(block, &initial));
         self.repeat([body, exit], from, to, &initial);
 
         self.switch_to(body);
@@ -278,6 +271,19 @@ impl<'n, 'f> Translator<'n, 'f> {
             self.define(carried.result, datum).map_err(|reason| refuse(self, reason))?;
         }
         Ok(())
+    }
+
+    /// Parameters of a block in the form of these.
+    fn params_like(&mut self, block: ir::Block, data: &[Datum]) -> Vec<Datum> {
+        let mut shape = |datum: &Datum| Datum {
+            parts: datum
+                .parts
+                .iter()
+                .map(|_| self.builder.append_block_param(block, datum.part_type()))
+                .collect(),
+            ..datum.clone()
+        };
+        data.iter().map(&mut shape).collect()
     }
 
     fn enter(&mut self, l: &For) -> Result<(Value, Value, Vec<Datum>), Failure> {
@@ -315,14 +321,43 @@ impl<'n, 'f> Translator<'n, 'f> {
         let condition = condition.map_err(|reason| self.refuse(heading(), reason))?;
         let [then, otherwise, join] = std::array::from_fn(|_| self.builder.create_block());
         self.builder.ins().brif(condition, then, &[], otherwise, &[]);
+        let mut results: Option<Vec<Datum>> = None;
         for (start, block) in [(then, &branch.then), (otherwise, &branch.otherwise)] {
             self.switch_to(start);
             let defined = self.statements(block)?;
+            let handed = self.handed_on(branch, start == then, results.as_deref());
+            let handed = handed.map_err(|reason| self.refuse(heading(), reason))?;
             self.forget(defined);
-            self.jump(join, &[]);
+            let parts: Vec<Value> = handed.iter().flat_map(|datum| datum.parts.clone()).collect();
+            if results.is_none() {
+                results = Some(self.params_like(join, &handed));
+            }
+            self.jump(join, &parts);
         }
         self.switch_to(join);
+        for (chosen, datum) in branch.chosen.iter().zip(results.unwrap_or_default()) {
+            self.define(chosen.result, datum).map_err(|reason| self.refuse(heading(), reason))?;
+        }
         Ok(())
+    }
+
+    /// What one of two blocks hands on, in the form that the results have, if that is known.
+    fn handed_on(
+        &mut self,
+        branch: &If,
+        then: bool,
+        results: Option<&[Datum]>,
+    ) -> Result<Vec<Datum>, Failure> {
+        let mut handed = Vec::with_capacity(branch.chosen.len());
+        for (number, chosen) in branch.chosen.iter().enumerate() {
+            let datum = self.get(if then { chosen.then } else { chosen.otherwise })?.clone();
+            check::is(self.nest, chosen.result, datum.ty)?;
+            handed.push(match results.and_then(|results| results.get(number)) {
+                Some(like) => self.mask_like(&datum, like),
+                None => datum,
+            });
+        }
+        Ok(handed)
     }
 
     /// Goes on with `body` if `at < to`, else with `exit`.
