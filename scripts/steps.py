@@ -4,10 +4,7 @@ graph on the CPU, and Kiln's launches. Prints a table of docs/egraph.md; takes t
 not among the requirements of the tests: `target/venv/bin/pip install openvino` adds it.
 """
 
-import argparse
 import collections
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,8 +12,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-import cases
-from egraph import MODELS
+import listed
 
 try:
     import openvino
@@ -64,33 +60,18 @@ def executed_by_openvino(model: Path, dims: dict) -> collections.Counter:
     return collections.Counter(kind for kind in kinds if kind not in nothing)
 
 
-def of_kiln(command: Path, model: Path, dims: dict) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        fixed = [word for name, size in dims.items() for word in ("--dim", f"{name}={size}")]
-        subprocess.run(
-            [command, "bench", model, "--runs", "1", "--schedules", "none", "--json", report, *fixed],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        return json.loads(report.read_text())["launches"]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", type=Path)
-    parser.add_argument("--models", nargs="*", help="parts of names; all of them without")
+    parser = listed.parser(__doc__)
     parser.add_argument("--kinds", action="store_true", help="also how many of each kind of node")
     arguments = parser.parse_args()
     print("| model | ONNX Runtime | OpenVINO | Kiln |")
     print("|---|---|---|---|")
-    for name, dims in MODELS.items():
-        if arguments.models and not any(part in name for part in arguments.models):
-            continue
-        model = cases.MODELS / f"{name}.onnx"
+    for name, dims, model in listed.models(arguments.models):
         ort, ov = of_onnxruntime(model, dims), of_openvino(model, dims)
+        flags = ("--runs", 1, "--schedules", "none")
+        launches = listed.report(arguments.command, "bench", model, dims, *flags)["launches"]
         count = "–" if ov is None else ov.total()
-        print(f"| {name.split('/', 1)[1]} | {ort.total()} | {count} |"
-              f" {of_kiln(arguments.command, model, dims)} |", flush=True)
+        print(f"| {name} | {ort.total()} | {count} | {launches} |", flush=True)
         if arguments.kinds:
             print("ONNX Runtime:", dict(ort.most_common()))
             print("OpenVINO:", dict(ov.most_common()) if ov else "–")

@@ -5,7 +5,7 @@
 
 use crate::statistics::median;
 use crate::{Compiler, Error, Model, RunSettings, random_tensor};
-use kiln_ir::op::{Binary, BinaryFn, Contract, Conv, ConvLayout, Op, Unary, UnaryFn};
+use kiln_ir::op::{Binary, BinaryFn, Contract, ContractSpec, Conv, ConvLayout, Op, Unary, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_passes::{CostModel, PassError};
 use kiln_runtime::LaunchRecord;
@@ -208,8 +208,7 @@ fn operation(what: What) -> (Op, Vec<(Vec<usize>, bool)>) {
     match what {
         What::Launch => (add, vec![(vec![16], false), (vec![16], false)]),
         What::Product => {
-            // Labels of a product of rows with weights; the text is known to be one.
-            let spec = "mk,kn->mn".parse().unwrap_or_else(|_| unreachable!("a plain product"));
+            let spec = ContractSpec { lhs: b"mk".into(), rhs: b"kn".into(), out: b"mn".into() };
             (Contract { spec }.into(), vec![(vec![256, 512], false), (vec![512, 512], true)])
         }
         What::Pointwise(Pointwise::Unary(f)) => (Unary { f }.into(), vec![(vec![NEAR], false)]),

@@ -43,12 +43,13 @@ pub fn tune(arguments: &TuneArguments) -> Result<ExitCode> {
     result
 }
 
-/// What tells a process that it is one of several.
-const STARTED: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
+/// Where those that start processes for MPI say how many they started.
+const STARTED: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
 
 /// The processes that `mpirun` started, or this one alone.
 fn ranks() -> Result<Box<dyn Ranks>, kiln::Error> {
-    if !STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
+    let started = |name: &&str| std::env::var(name).ok()?.parse::<usize>().ok();
+    if STARTED.iter().filter_map(started).all(|count| count < 2) {
         return Ok(Box::new(Alone));
     }
     #[cfg(feature = "mpi")]

@@ -169,31 +169,3 @@ fn seconds(kernel: &Kernel, target: &TileTarget) -> f64 {
     let moving = expected(&crate::form::bytes(kernel), &kernel.symbols) / BANDWIDTH;
     computing.max(moving)
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::tile::{TileTarget, tile};
-    use kiln_ir::op::Contract;
-    use kiln_ir::{Graph, TensorType};
-    use kiln_tensor::{DType, Dim};
-    use std::collections::BTreeSet;
-
-    /// Of a product of unknown rows with weights of these sizes.
-    fn fastest(weights: [usize; 2]) -> Option<usize> {
-        let mut graph = Graph::new("product");
-        let ty = |shape: [Dim; 2]| TensorType::new(DType::F32, shape.to_vec());
-        let x = graph.input("x", ty(["m".parse().unwrap(), weights[0].into()]));
-        let w = graph.input("w", ty(weights.map(Dim::from)));
-        let contract = Contract { spec: "mk,kn->mn".parse().unwrap() };
-        graph.add1(contract.into(), &[x, w]).unwrap();
-        let (id, _) = graph.nodes().next().unwrap();
-        let kernel = crate::form::form(&graph, id).unwrap().kernel;
-        tile(&kernel, &BTreeSet::from([1]), &TileTarget::avx512(1)).fastest
-    }
-
-    #[test]
-    fn all_rows_meet_a_panel_of_large_weights_before_the_next() {
-        assert_eq!(fastest([2816, 1024]), Some(0));
-        assert_eq!(fastest([64, 256]), None);
-    }
-}

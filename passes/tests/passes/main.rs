@@ -20,4 +20,5 @@ mod rules;
 mod simplify;
 mod structure;
 mod subnormal;
+mod tasks;
 mod whole;
