@@ -15,7 +15,7 @@ use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
 /// Points of a reduction that repay looking where they lie, and a second version of the code.
-const WORTH: i64 = 8;
+const WORTH: i64 = 2;
 
 /// A dimension that reads may reach beyond.
 struct Open<'k> {
