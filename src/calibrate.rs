@@ -37,10 +37,10 @@ const NEAR: usize = 4096;
 /// Elements of each of three operands that have to come from farther away.
 const FAR: usize = 1 << 19;
 
-/// The constants of the machine that this runs on, for a compiler's backend and threads; those of the
-/// shipped model for what cannot be measured. Takes some seconds.
+/// The constants of the machine that this runs on, for a compiler's backend and threads. Takes some
+/// seconds.
 ///
-/// Errors are those of compiling and running.
+/// Errors are those of compiling and running, or [`Error::Calibration`].
 pub fn calibrate(compiler: &Compiler) -> Result<CostModel, Error> {
     let shipped = compiler.cost_model();
     let mut probes = Vec::new();
@@ -65,7 +65,8 @@ pub fn calibrate(compiler: &Compiler) -> Result<CostModel, Error> {
         }
         turns += 1;
     }
-    Ok(constants(&probes, &shipped))
+    let measured = constants(&probes, &shipped);
+    if measured.is_sound() { Ok(measured) } else { Err(Error::Calibration(measured)) }
 }
 
 fn constants(probes: &[Probe], shipped: &CostModel) -> CostModel {
@@ -96,7 +97,7 @@ fn constants(probes: &[Probe], shipped: &CostModel) -> CostModel {
         rates(&|what| matches!(what, What::Convolution(l) if *l == layout), &of_flops)
     };
     let share = convolved(ConvLayout::ChannelsFirst) / convolved(ConvLayout::ChannelsLast);
-    let measured = CostModel {
+    CostModel {
         flops: rates(&|what| matches!(what, What::Product), &of_flops),
         elementwise: rates(
             &|what| matches!(what, What::Pointwise(_)),
@@ -110,8 +111,7 @@ fn constants(probes: &[Probe], shipped: &CostModel) -> CostModel {
         // A layout that is as good as the other one is no reason to change layouts.
         channels_first: share.clamp(0.05, 1.0),
         ..shipped.clone()
-    };
-    if measured.is_sound() { measured } else { shipped.clone() }
+    }
 }
 
 /// What a kernel tells of.

@@ -7,7 +7,7 @@ use crate::generate::{self, tile_target};
 use crate::tune::Setting;
 use crate::{Backend, CancelToken, Compilation, CompileOptions, Error, Model, Phase, Source};
 use crate::{Phases, generate::generator};
-use kiln_backends::Target;
+use kiln_backends::{CodeGenerator, Target};
 use kiln_frontend::ImportOptions;
 use kiln_ir::Graph;
 use kiln_passes::tile::Book;
@@ -95,11 +95,7 @@ impl Compiler {
         let simplified = self.simplified(&source, &mut phases)?;
         let (optimised, _) = self.optimised(&simplified, &mut phases)?;
         let plan = self.plan(&optimised, &mut phases)?;
-        let variant = self.phase(Phase::Generate, &mut phases, || {
-            generate::code(&*generator, &plan, &self.target, &self.cancel)
-        })?;
-        let notes = generate::notes(&self.options, &self.target);
-        Ok(Compilation::new(plan, vec![variant], notes, phases))
+        self.generated(&*generator, plan, phases)
     }
 
     /// A graph as a model, every operation a kernel.
@@ -107,9 +103,20 @@ impl Compiler {
         let mut phases = Phases::default();
         let generator = generator(self.options.backend)?;
         let plan = self.plan(graph, &mut phases)?;
-        let variant = generate::code(&*generator, &plan, &self.target, &self.cancel)?;
+        self.generated(&*generator, plan, phases)?.into_model(self.options.threads)
+    }
+
+    fn generated(
+        &self,
+        generator: &dyn CodeGenerator,
+        plan: Plan,
+        mut phases: Phases,
+    ) -> Result<Compilation, Error> {
+        let variant = self.phase(Phase::Generate, &mut phases, || {
+            generate::code(generator, &plan, &self.target, &self.cancel)
+        })?;
         let notes = generate::notes(&self.options, &self.target);
-        Compilation::new(plan, vec![variant], notes, phases).into_model(self.options.threads)
+        Ok(Compilation::new(plan, vec![variant], notes, phases))
     }
 
     /// The graph of a model as the frontend gives it.

@@ -9,7 +9,7 @@ use crate::tune::{DatabaseError, RanksError, WorkerError};
 use kiln_backends::{CodegenError, TargetError};
 use kiln_frontend::{ImportError, ReadError, Report};
 use kiln_ir::EvaluateError;
-use kiln_passes::{PassError, PlanError};
+use kiln_passes::{CostModel, PassError, PlanError};
 use kiln_program::ArtefactError;
 use kiln_runtime::{ModelError, RunError};
 use kiln_tensor::TensorError;
@@ -67,6 +67,9 @@ pub enum Error {
     /// Schedules cannot be measured.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// What was measured of the machine are no numbers to count with.
+    #[error("what was measured of this machine makes no sense: {0:?}")]
+    Calibration(CostModel),
     /// Processes cannot tune together.
     #[error(transparent)]
     Ranks(#[from] RanksError),
@@ -95,6 +98,7 @@ impl Error {
             Error::Inspect(_) => "inspect",
             Error::Database(_) => "tune/database",
             Error::Worker(_) => "tune/worker",
+            Error::Calibration(_) => "calibrate",
             Error::Ranks(_) => "tune/ranks",
             Error::Cancelled => "cancelled",
         }
@@ -112,6 +116,7 @@ impl Error {
                 "build Kiln with its default features, or use --backend cranelift"
             }
             Error::Inspect(error) => error.help(),
+            Error::Calibration(_) => "run it again when the machine has less to do",
             Error::Ranks(RanksError::Start { .. }) => {
                 "build Kiln with an MPI: cargo build --release --features mpi"
             }

@@ -5,7 +5,7 @@
 use super::arguments::CalibrateArguments;
 use super::progress::Progress;
 use super::{failure, model, output};
-use kiln::tune::{self, Database};
+use kiln::tune;
 use kiln::{Backend, Calibration, CompileOptions, Compiler, CostModel, Target};
 use miette::Result;
 use serde::Serialize;
@@ -31,14 +31,7 @@ pub fn calibrate(arguments: &CalibrateArguments) -> Result<ExitCode> {
     if backend == Backend::Reference {
         return Err(failure::report(kiln::Error::NoCode));
     }
-    let file = match &arguments.out {
-        Some(file) => file.clone(),
-        None => Database::default_path().map_err(failure::report)?,
-    };
-    if arguments.out.is_some() {
-        output::place(&file)?;
-    }
-    let mut database = model::open_database(file)?;
+    let mut database = model::database_to_keep(arguments.out.as_deref())?;
     let target = Target::host().map_err(failure::report)?;
     let threads = match arguments.threads {
         Some(threads) => vec![threads as usize],

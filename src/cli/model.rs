@@ -93,8 +93,20 @@ fn database(common: &CommonArguments) -> Result<Option<Database>> {
     open_database(path).map(Some)
 }
 
+/// The database that is written to: the one that was asked for, or else the user's own.
+pub fn database_to_keep(asked: Option<&Path>) -> Result<Database> {
+    let file = match asked {
+        Some(file) => {
+            output::place(file)?;
+            file.to_owned()
+        }
+        None => Database::default_path().map_err(failure::report)?,
+    };
+    open_database(file)
+}
+
 /// A database, with a word on what of it is damaged.
-pub fn open_database(path: PathBuf) -> Result<Database> {
+fn open_database(path: PathBuf) -> Result<Database> {
     let database = Database::open(path).map_err(failure::report)?;
     if database.damaged() > 0 {
         let (count, path) = (database.damaged(), database.path().display());

@@ -91,15 +91,8 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
             "--schedules has no effect: tuning goes on from the database that it writes to"
         ));
     }
-    let file = match &arguments.out {
-        Some(file) => file.clone(),
-        None => Database::default_path().map_err(failure::report)?,
-    };
-    if arguments.out.is_some() {
-        output::place(&file)?;
-    }
     arguments.report.as_deref().map_or(Ok(()), output::place)?;
-    let mut database = model::open_database(file)?;
+    let mut database = model::database_to_keep(arguments.out.as_deref())?;
     let progress = Arc::new(if speaks { Progress::spinner() } else { Progress::hidden() });
     let compiler = model::measured(model::untuned(common, &progress)?, &database);
     let setting = compiler.setting();
