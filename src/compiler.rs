@@ -134,7 +134,13 @@ impl Compiler {
     /// The graph of a model without what the passes that need no e-graph take away.
     pub fn simplified(&self, source: &Source, phases: &mut Phases) -> Result<Graph, Error> {
         let imported = self.import(source, phases)?;
-        self.phase(Phase::Simplify, phases, || Ok(kiln_passes::simplify(&imported)?))
+        self.phase(Phase::Simplify, phases, || {
+            let simple = kiln_passes::simplify(&imported)?;
+            Ok(match kiln_passes::unify(&simple)? {
+                Some(unified) => kiln_passes::simplify(&unified)?,
+                None => simple,
+            })
+        })
     }
 
     /// A simplified graph as the e-graph would have it, layouts chosen and operations fused, and what was

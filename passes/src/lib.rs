@@ -14,6 +14,7 @@ mod region;
 pub mod simplify;
 mod structure;
 pub mod tile;
+mod unify;
 
 pub use egraph::{CostModel, EGraphOptions, Effort, Report, optimise};
 pub use error::PassError;
@@ -22,3 +23,4 @@ pub use picture::picture;
 pub use plan::{Plan, PlanError, PlanOptions, Weight, plan};
 pub use simplify::simplify;
 pub use tile::{TileTarget, tile};
+pub use unify::unify;

@@ -6,7 +6,7 @@
 mod canonical;
 mod dominators;
 
-pub(crate) use canonical::{rename, rename_from};
+pub(crate) use canonical::{rename, rename_from, substitute};
 
 use crate::PassError;
 use crate::integers::makes_numbers;

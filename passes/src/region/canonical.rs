@@ -41,7 +41,18 @@ pub(crate) fn rename_from(
     names: &BTreeMap<Symbol, Symbol>,
     source: &impl Fn(&Arc<str>) -> Option<Arc<str>>,
 ) -> Result<Graph, GraphError> {
-    let replace = |dim: &Dim| dim.substitute(&|symbol| names.get(symbol).cloned().map(Dim::from));
+    let meanings = names.iter().map(|(old, new)| (old.clone(), Dim::from(new.clone()))).collect();
+    substitute(graph, &meanings, source)
+}
+
+/// The graph with sizes put in for symbols, its bodies included, and other names for the model's nodes.
+/// What is known of a symbol holds for one that is put in for it, too.
+pub(crate) fn substitute(
+    graph: &Graph,
+    meanings: &BTreeMap<Symbol, Dim>,
+    source: &impl Fn(&Arc<str>) -> Option<Arc<str>>,
+) -> Result<Graph, GraphError> {
+    let replace = |dim: &Dim| dim.substitute(&|symbol| meanings.get(symbol).cloned());
     let mut new = Graph::new(graph.name.clone());
     let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
     for &input in graph.inputs() {
@@ -51,11 +62,16 @@ pub(crate) fn rename_from(
         let name = value.name.clone().unwrap_or_else(|| Arc::from(""));
         map[input.0 as usize] = Some(new.input(name, ty));
     }
-    new.symbols = graph
-        .symbols
-        .iter()
-        .map(|(symbol, bounds)| (names.get(symbol).unwrap_or(symbol).clone(), *bounds))
-        .collect();
+    for (symbol, &bounds) in &graph.symbols {
+        let stands = match meanings.get(symbol) {
+            Some(meaning) => meaning.as_symbol(),
+            None => Some(symbol),
+        };
+        if let Some(symbol) = stands {
+            let known = new.symbols.entry(symbol.clone()).or_insert(bounds);
+            *known = known.and(bounds);
+        }
+    }
     let find = |map: &[Option<ValueId>], value: ValueId| {
         map[value.0 as usize].ok_or(GraphError::UnknownValue(value.0))
     };
@@ -64,11 +80,14 @@ pub(crate) fn rename_from(
         op.dims_mut().into_iter().for_each(|dim| *dim = replace(dim));
         let inputs =
             node.inputs.iter().map(|&input| find(&map, input)).collect::<Result<Vec<_>, _>>()?;
-        let bodies = node.regions.iter().map(|body| rename_from(body, names, source));
+        let bodies = node.regions.iter().map(|body| substitute(body, meanings, source));
         let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
         let outputs = new.add_node(op, &inputs, bodies, node.source.as_ref().and_then(source))?;
         for (&old, added) in node.outputs.iter().zip(outputs) {
             map[old.0 as usize] = Some(added);
+            if let Some(name) = &graph.value(old).name {
+                new.set_name(added, name.clone());
+            }
         }
     }
     for (&output, name) in graph.outputs().iter().zip(graph.output_names()) {

@@ -21,4 +21,5 @@ mod simplify;
 mod structure;
 mod subnormal;
 mod tasks;
+mod unify;
 mod whole;

@@ -6,7 +6,7 @@
 use crate::egraph::build::{reshape, shape, transpose, ty};
 use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
-use egg::Id;
+use egg::{Id, Language};
 use kiln_ir::op::{Attention, ContractSpec, Op};
 use kiln_tensor::Dim;
 
@@ -125,6 +125,45 @@ pub(super) fn recognise(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     let perm: Option<Vec<usize>> =
         output.spec.out.iter().map(|label| order.iter().position(|o| o == label)).collect();
     transpose(egraph, flat, perm?)
+}
+
+/// Attention whose keys and values are each repeated for a group of heads, as attention that has the groups
+/// share them.
+pub(super) fn share(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
+    let attention = m.op(egraph, "a")?.clone();
+    let mut operands = m.operands("a")?.to_vec();
+    let (k, v) = (once(egraph, operands[1])?, once(egraph, operands[2])?);
+    if shape(egraph, k)[1] != shape(egraph, v)[1] {
+        return None;
+    }
+    (operands[1], operands[2]) = (k, v);
+    add_op(egraph, attention, &operands)
+}
+
+/// `[b, g, t, d]` of a class that has it `[b, g, r, t, d]`, repeated along `r`, as `[b, g·r, t, d]`.
+fn once(egraph: &mut TensorGraph, heads: Id) -> Option<Id> {
+    let whole = shape(egraph, heads);
+    let views = operands_of(egraph, heads, |op| matches!(op, Op::Reshape(_)));
+    let (from, single) = views.into_iter().find_map(|view| {
+        let repeated = shape(egraph, view);
+        let [b, groups, each, keys, width] = repeated.as_slice() else {
+            return None;
+        };
+        let fits = [b.clone(), groups.clone() * each.clone(), keys.clone(), width.clone()];
+        let before = [b.clone(), groups.clone(), Dim::from(1i64), keys.clone(), width.clone()];
+        let mut stretched = operands_of(egraph, view, |op| matches!(op, Op::Broadcast(_)));
+        stretched.retain(|&from| shape(egraph, from) == before);
+        let from = *stretched.first().filter(|_| fits == whole.as_slice())?;
+        Some((from, vec![b.clone(), groups.clone(), keys.clone(), width.clone()]))
+    })?;
+    reshape(egraph, from, single)
+}
+
+/// The operands of the operations of this kind, of one operand, in a class.
+fn operands_of(egraph: &TensorGraph, class: Id, kind: impl Fn(&Op) -> bool) -> Vec<Id> {
+    let nodes = egraph[class].nodes.iter();
+    let of_kind = nodes.filter(|node| egraph.analysis.op(node.op).is_some_and(&kind));
+    of_kind.filter_map(|node| Some(egraph.find(*node.children().first()?))).collect()
 }
 
 /// A mask that is added to the scores, as one that stretches to `[b, h, s, t]`.

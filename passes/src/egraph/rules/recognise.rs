@@ -106,6 +106,8 @@ pub(super) fn rules() -> Vec<Rule> {
         }),
         // softmax(q·kᵀ·scale + mask)·v = attention(q, k, v, mask)
         rule("attention", &attention::pattern(), attention::recognise),
+        // attention(q, repeat(k), repeat(v)) = attention(q, k, v), heads in groups
+        rule("shared-heads", "(Attention@a ...)", attention::share),
     ]
 }
 

@@ -5,6 +5,7 @@
 use super::{Generator, Instance};
 use kiln_ir::ValueId;
 use kiln_ir::op::*;
+use kiln_tensor::Dim;
 
 /// x·(1 + f)/2 in one of the usual orders.
 fn half(i: &mut Instance, x: ValueId, f: ValueId) -> ValueId {
@@ -234,5 +235,23 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let v_sizes = sizes_for(operands.split_once(',').unwrap().1);
         let v = i.input(&v_sizes);
         i.contract(second, weights, v)
+    }),
+    ("shared-heads", |i| {
+        let (b, g, r, s, t, d, e) =
+            (i.size(), i.some(), i.some(), i.size(), i.some(), i.some(), i.some());
+        let q = i.input(&[b, g * r, s, d]);
+        let mut operands = vec![q];
+        for width in [d, e] {
+            let heads = i.input(&[b, g, t, width]);
+            let apart = i.reshape(heads, &[b, g, 1, t, width]);
+            let shape = [b, g, r, t, width].map(Dim::from).to_vec();
+            let repeated = i.op(Broadcast { shape }, &[apart]);
+            operands.push(i.reshape(repeated, &[b, g * r, t, width]));
+        }
+        if i.below(2) == 0 {
+            let mask = i.stretching(&[b, g * r, s, t]);
+            operands.push(i.input(&mask));
+        }
+        i.op(Attention { scale: 0.5, causal: false }, &operands)
     }),
 ];

@@ -42,6 +42,12 @@ impl Bounds {
         Bounds { min: value, max: Some(value) }
     }
 
+    /// What lies in both.
+    pub fn and(self, other: Bounds) -> Bounds {
+        let max = [self.max, other.max].into_iter().flatten().min();
+        Bounds { min: self.min.max(other.min), max }
+    }
+
     fn add(self, other: Bounds) -> Bounds {
         Bounds {
             min: self.min.saturating_add(other.min),
