@@ -10,7 +10,7 @@ use super::index::{Linear, Space, same_place, shifted};
 use super::indexing;
 use crate::integers::is_widening;
 use kiln_ir::kernel::{Access, Axis, Index, Scalar, ScalarId, ScalarOp, ScalarProgram};
-use kiln_ir::op::{BinaryFn, Op, PadMode, UnaryFn};
+use kiln_ir::op::{BinaryFn, Op, PadMode, Slice, UnaryFn};
 use kiln_ir::{Node, Producer, ValueId};
 use kiln_tensor::{DType, Dim, Tensor};
 use std::collections::HashMap;
@@ -265,23 +265,9 @@ impl<'c> Walk<'c> {
                 let from = self.space().reshaped(shape_of(inputs[0]), shape_of(value), index);
                 self.value(inputs[0], &from)
             }
-            Op::Transpose(transpose) => {
-                let mut from = vec![Index::zero(); index.len()];
-                for (index, &dim) in index.iter().zip(&transpose.perm) {
-                    from[dim] = index.clone();
-                }
-                self.value(inputs[0], &from)
-            }
+            Op::Transpose(transpose) => self.value(inputs[0], &turned(index, &transpose.perm)),
             Op::Broadcast(_) => self.stretched(inputs[0], index),
-            Op::Slice(slice) => {
-                let places = index.iter().zip(slice.starts.iter().zip(&slice.steps));
-                let from: Vec<Index> = places
-                    .map(|(index, (start, &step))| {
-                        shifted(&index.clone().times(step), start.clone())
-                    })
-                    .collect();
-                self.value(inputs[0], &from)
-            }
+            Op::Slice(slice) => self.value(inputs[0], &picked(index, slice)),
             Op::Concat(concat) => self.concat(node, concat.axis, index),
             Op::Pad(pad) if pad.mode == PadMode::Constant => {
                 self.padded(inputs[0], inputs[1], &pad.before, index)
@@ -415,12 +401,11 @@ impl<'c> Walk<'c> {
         if open.is_empty() {
             return self.value(x, index);
         }
-        if let (Some(&operand), Some((ScalarOp::Constant(constant), _))) =
-            (self.context.inputs.get(&x), self.program.code.get(outside.0 as usize))
+        if let Some(&(ScalarOp::Constant(constant), _)) = self.program.code.get(outside.0 as usize)
             && !matches!(constant, Scalar::Pair(..))
+            && let Some((operand, index)) = self.seen_through(x, index)
         {
-            let constant = *constant;
-            return Ok(self.read(operand, ty.dtype, index, Some(constant)));
+            return Ok(self.read(operand, ty.dtype, &index, Some(constant)));
         }
         let zero = matches!(
             self.program.code.get(outside.0 as usize),
@@ -444,6 +429,38 @@ impl<'c> Walk<'c> {
         match condition {
             Some(condition) => self.select(condition, inside, outside),
             None => Ok(inside),
+        }
+    }
+
+    /// The operand that a value is a view of, and where in it an element lies: outside of the operand just
+    /// where the index is outside of the value, as that of a slice is along what the slice has whole.
+    fn seen_through(&self, x: ValueId, index: &[Index]) -> Option<(usize, Vec<Index>)> {
+        let body = self.context.body;
+        let (mut at, mut index) = (x, index.to_vec());
+        loop {
+            if let Some(&operand) = self.context.inputs.get(&at) {
+                return Some((operand, index));
+            }
+            let Producer::Node { node, .. } = body.value(at).producer else { return None };
+            let node = body.node(node);
+            let &from = node.inputs.first().filter(|_| !self.given.contains_key(&at))?;
+            match &node.op {
+                Op::Assume(_) => {}
+                Op::Transpose(transpose) => index = turned(&index, &transpose.perm),
+                Op::Slice(slice) => {
+                    let (own, whole) = (&body.ty(at).shape, &body.ty(from).shape);
+                    for (dim, place) in index.iter().enumerate() {
+                        let same = own[dim] == whole[dim] && slice.starts[dim].is(0);
+                        if !(same && slice.steps[dim] == 1 || self.space().inside(place, &own[dim]))
+                        {
+                            return None;
+                        }
+                    }
+                    index = picked(&index, slice);
+                }
+                _ => return None,
+            }
+            at = from;
         }
     }
 
@@ -525,6 +542,24 @@ impl<'c> Walk<'c> {
         }
         self.value(x, &from)
     }
+}
+
+/// Where an element of a transposed value lies in what was transposed.
+fn turned(index: &[Index], perm: &[usize]) -> Vec<Index> {
+    let mut from = vec![Index::zero(); index.len()];
+    for (index, &dim) in index.iter().zip(perm) {
+        from[dim] = index.clone();
+    }
+    from
+}
+
+/// Where an element of a slice lies in what it is of.
+fn picked(index: &[Index], slice: &Slice) -> Vec<Index> {
+    let places = index.iter().zip(slice.starts.iter().zip(&slice.steps));
+    let place = |(index, (start, &step)): (&Index, (&Dim, &i64))| {
+        shifted(&index.clone().times(step), start.clone())
+    };
+    places.map(place).collect()
 }
 
 /// Whether a function of a half is a half.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every family of operations, alone and fused, over sizes of 0, 1 and odd ones.
 
-use kiln_ir::kernel::{Role, evaluate};
+use kiln_ir::kernel::{Kernel, Role, ScalarOp, evaluate};
 use kiln_ir::op::*;
 use kiln_ir::{Graph, NodeId, TensorType, ValueId};
 use kiln_passes::form;
@@ -115,8 +115,8 @@ impl Builder {
         check_with(&self.graph, &self.inputs);
     }
 
-    /// The whole graph as one fused node.
-    fn check_fused(mut self, result: ValueId) {
+    /// The whole graph as one fused node, and the kernel that it is.
+    fn check_fused(mut self, result: ValueId) -> Kernel {
         self.graph.output(result, "y").unwrap();
         let mut outer = Graph::new(self.graph.name.clone());
         let inputs: Vec<ValueId> =
@@ -126,6 +126,7 @@ impl Builder {
         let result = outer.add_node(fused, &inputs, vec![self.graph], None).unwrap()[0];
         outer.output(result, "y").unwrap();
         check_with(&outer, &self.inputs);
+        form(&outer, NodeId(0)).unwrap().kernel
     }
 }
 
@@ -343,6 +344,45 @@ fn convolutions_of_both_layouts() {
                 let y = b.op(unary(UnaryFn::Relu), &[y]);
                 b.check_fused(y);
             }
+        }
+    }
+}
+
+#[test]
+fn what_lies_outside_of_a_slice_is_told_by_the_operand_where_the_slice_is_whole() {
+    // Starts, sizes and steps of rows, columns and channels of 7 × 6 × 4, and whether the edges of the
+    // slice that are padded are those of the operand.
+    let cases = [
+        ([0, 0, 2], [7, 6, 2], [1, 1, 1], true),
+        ([0, 0, 3], [7, 6, 2], [1, 1, -2], true),
+        ([1, 0, 2], [6, 6, 2], [1, 1, 1], false),
+        ([0, 1, 0], [7, 4, 2], [1, 1, 1], false),
+        ([6, 0, 0], [7, 6, 2], [-1, 1, 1], false),
+        ([0, 0, 0], [4, 6, 2], [2, 1, 1], false),
+    ];
+    for (starts, sizes, steps, whole) in cases {
+        for turned in [false, true] {
+            let mut b = Builder::new("slice");
+            let x = b.input(&if turned { [1, 4, 7, 6] } else { [1, 7, 6, 4] });
+            let x = if turned { b.op(Transpose { perm: vec![0, 2, 3, 1] }, &[x]) } else { x };
+            let starts = dims(&[&[0], &starts[..]].concat());
+            let sizes = dims(&[&[1], &sizes[..]].concat());
+            let slice = Slice { starts, sizes, steps: [&[1], &steps[..]].concat() };
+            let part = b.op(slice, &[x]);
+            let filter = b.input(&[3, 3, 2, 5]);
+            let conv = Conv {
+                strides: vec![1, 1],
+                dilations: vec![1, 1],
+                before: vec![1, 1],
+                after: vec![1, 1],
+                groups: 1,
+                layout: ConvLayout::ChannelsLast,
+            };
+            let y = b.op(conv, &[part, filter]);
+            let kernel = b.check_fused(y);
+            let mut code = kernel.stages.iter().flat_map(|stage| &stage.body.code);
+            let selects = code.any(|(op, _)| matches!(op, ScalarOp::Select(..)));
+            assert_eq!(selects, !whole, "{kernel}");
         }
     }
 }
