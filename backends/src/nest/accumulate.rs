@@ -4,6 +4,7 @@
 //! lanes beyond the range leave theirs as they are.
 
 use super::build::Builder;
+use super::interior::Open;
 use super::scalar::{Malformed, Point};
 use super::stage::{Lowering, value};
 use super::tile::{Range, Tile};
@@ -97,30 +98,27 @@ impl Lowering<'_> {
         narrow[1..].iter().fold(first, |sum, value| build.binary(op, sum, *value))
     }
 
-    /// The loops from this depth on; `inside` is whether all guarded reads are known to lie inside, once
-    /// that was looked at.
+    /// The loops from this depth on; `inside` are the dimensions inside of which guarded reads are known to
+    /// lie, once that was looked at.
     fn reduction(
         &self,
         depth: usize,
-        inside: Option<bool>,
+        inside: Option<&[Open]>,
         ranges: &[Range],
         tiles: &[Option<Tile>],
         carried: Vec<ValueId>,
         build: &mut Builder,
     ) -> Result<Vec<ValueId>, Malformed> {
-        if inside.is_none() && self.decision == Some(depth) {
-            return self.in_two_versions(
-                ranges,
-                tiles,
-                carried,
-                build,
-                &mut |inside, carried, build| {
-                    self.reduction(depth, Some(inside), ranges, tiles, carried, build)
-                },
-            );
+        if let (None, Some(decision)) = (inside, &self.decision)
+            && decision.depth == depth
+        {
+            let mut rest = |inside: &[Open], carried, build: &mut Builder| {
+                self.reduction(depth, Some(inside), ranges, tiles, carried, build)
+            };
+            return self.in_versions(&decision.versions, ranges, tiles, carried, build, &mut rest);
         }
         let Some(level) = self.reduction.get(depth) else {
-            return self.accumulate(inside == Some(true), tiles, carried, build);
+            return self.accumulate(inside.unwrap_or_default(), tiles, carried, build);
         };
         self.over(level, ranges, tiles, carried, build, &mut |ranges, tiles, carried, build| {
             self.reduction(depth + 1, inside, ranges, tiles, carried, build)
@@ -130,7 +128,7 @@ impl Lowering<'_> {
     /// Evaluates the body over the whole register tile and adds it to the accumulators.
     fn accumulate(
         &self,
-        inside: bool,
+        inside: &[Open],
         tiles: &[Option<Tile>],
         mut carried: Vec<ValueId>,
         build: &mut Builder,

@@ -5,6 +5,7 @@
 
 use super::build::Builder;
 use super::functions::memory_element_of;
+use super::interior::Open;
 use super::place::{Offset, offset_of, packed, row_major};
 use super::{Address, Conversion, Element, Predicate, Type, ValueId};
 use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage};
@@ -46,8 +47,8 @@ pub(super) struct Point<'a> {
     pub(super) tail: Option<ValueId>,
     /// Number of the vector along a reduced vector axis.
     pub(super) slot: Option<usize>,
-    /// Whether all guarded reads of the stage's body are known to lie inside.
-    pub(super) inside: bool,
+    /// Dimensions inside of which all guarded reads are known to lie.
+    pub(super) inside: &'a [Open],
 }
 
 /// Why a program cannot be evaluated; the caller adds the kernel's name.
@@ -201,8 +202,8 @@ impl Context<'_> {
         }
         let same_indices = indices.iter().all(Offset::is_uniform);
         let guard = match outside {
-            Some(_) if !point.inside => self.guard(access, &operand.shape, &indices, point, build),
-            _ => None,
+            Some(_) => self.guard(access, &operand.shape, &indices, point, build),
+            None => None,
         };
         let place = self.place(access.operand, indices, point, build)?;
         // A temporary's place also depends on the outer axes, whatever its indices say.
@@ -239,7 +240,10 @@ impl Context<'_> {
     ) -> Option<ValueId> {
         let mut guard = None;
         for ((index, offset), extent) in access.index.iter().zip(indices).zip(shape) {
-            if self.surely_inside(index, extent, point.extents) {
+            let known = |open: &&Open| open.index == *index && open.extent == *extent;
+            if self.surely_inside(index, extent, point.extents)
+                || point.inside.iter().any(|open| known(&open))
+            {
                 continue;
             }
             let extent = build.dim(extent);

@@ -5,6 +5,7 @@
 
 use super::build::Builder;
 use super::functions::element_of;
+use super::interior::{Decision, Open};
 use super::place::Offset;
 use super::scalar::{Context, Malformed, Point};
 use super::tile::{Piece, Range, Tile, pieces};
@@ -31,14 +32,14 @@ pub(super) struct Lowering<'c> {
     pub(super) stage: &'c Stage,
     axes: Vec<&'c Axis>,
     pub(super) extents: Vec<Dim>,
-    parallel: Vec<Level>,
+    pub(super) parallel: Vec<Level>,
     pub(super) reduction: Vec<Level>,
     pub(super) vector: Option<VectorAxis>,
     /// Products that are added up by fused multiply-add and not computed apart.
     pub(super) fused: Vec<ScalarId>,
     pub(super) combines: Vec<(Combine, DType)>,
-    /// Before which loop of the reduction there are two versions of what follows.
-    pub(super) decision: Option<usize>,
+    /// Before which loop of the reduction there are versions of what follows.
+    pub(super) decision: Option<Decision>,
 }
 
 /// Builds what a loop runs over the ranges and tiles that it leaves, from the values that it carries
@@ -388,7 +389,7 @@ impl<'c> Lowering<'c> {
         tiles: &[Option<Tile>],
         build: &mut Builder,
     ) -> Result<(), Malformed> {
-        let points = self.points(tiles, false, false, build);
+        let points = self.points(tiles, false, &[], build);
         let reduced: Vec<Vec<ValueId>> = if self.reduction.is_empty() {
             let mut reduced = Vec::with_capacity(points.len());
             for point in &points {
@@ -413,14 +414,14 @@ impl<'c> Lowering<'c> {
     }
 
     /// Every point (or vector of points) of the register tile along the axes that have a tile;
-    /// along reduction axes only if `reduction`. `inside` is whether all guarded reads lie inside.
-    pub(super) fn points(
-        &self,
+    /// along reduction axes only if `reduction`. Guarded reads lie inside of the dimensions `inside`.
+    pub(super) fn points<'p>(
+        &'p self,
         tiles: &[Option<Tile>],
         reduction: bool,
-        inside: bool,
+        inside: &'p [Open],
         build: &mut Builder,
-    ) -> Vec<Point<'_>> {
+    ) -> Vec<Point<'p>> {
         let extents = &self.extents;
         let mut points =
             vec![Point { extents, axes: Vec::new(), lanes: 1, tail: None, slot: None, inside }];

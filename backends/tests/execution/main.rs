@@ -145,6 +145,28 @@ fn convolutions_have_a_version_without_guards() {
     }
 }
 
+/// Where the window's points are the innermost loop, it is looked at before the loops: whether all reads lie
+/// inside, and if not, whether they do along the rows of the tile. The guard that is left is the same for all
+/// of those. An image lower than the window never has all inside.
+#[test]
+fn convolutions_whose_window_runs_last_have_a_version_with_the_guards_of_lines() {
+    let loops = [(1, 7), (2, 16), (5, 1), (3, 1), (4, 1)];
+    let schedule = one(&[1, 0, 0], &loops, Some((2, 8)));
+    let capabilities = Capabilities::full(&Target::named("skylake-avx512").unwrap());
+    for (height, versions) in [("28", vec![false, true, true]), ("2", vec![true, true])] {
+        let kernel = convolution(DType::F32, [height, "28", "16", "32"]);
+        let nest = lower(&kernel, &schedule, capabilities).unwrap();
+        let mut sums = Vec::new();
+        guarded_sums(&nest.body, &mut sums);
+        assert_eq!(sums, versions, "{nest}");
+    }
+    for extents in [[28, 28, 3, 20], [2, 9, 2, 32], [1, 1, 1, 1], [4, 18, 5, 9]] {
+        for symbolic in [false, true] {
+            convolution_case(extents, symbolic).run(&schedule);
+        }
+    }
+}
+
 /// For each block that adds up products, whether one of its reads of the first operand is guarded.
 fn guarded_sums(block: &Block, found: &mut Vec<bool>) {
     let is_sum = |statement: &Stmt| matches!(statement, Stmt::Let(_, Op::Fma(..)));

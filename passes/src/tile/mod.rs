@@ -18,6 +18,7 @@ mod stage;
 mod task;
 mod text;
 mod vary;
+mod window;
 
 pub use book::Book;
 pub use identity::Identity;

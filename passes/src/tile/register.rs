@@ -4,6 +4,8 @@
 //! what passes through fit the register file; a tile that spills runs at half speed or less.
 
 use super::TileTarget;
+use super::vary::POINTS;
+use super::window::Window;
 
 /// What there is to tile.
 pub(super) struct Shape {
@@ -20,19 +22,47 @@ pub(super) struct Shape {
     pub(super) scalars: f64,
     /// Accumulators for each point.
     pub(super) results: f64,
+    /// Points of the reduction in the body of its loop.
+    pub(super) unroll: f64,
+    /// Whether another loop runs inside of that body, so that its vectors are kept for all points.
+    pub(super) apart: bool,
+    /// Whether neighbouring rows read what neighbouring points in the body do.
+    pub(super) overlap: bool,
+    /// Whether what is kept for rows comes from beyond the first cache.
+    pub(super) streamed: bool,
+    /// The window whose points come one by one, if the rows' reads have one.
+    pub(super) window: Option<Window>,
 }
 
 /// Cycles until the result of a multiply-add can be used.
 const LATENCY: f64 = 4.0;
+/// Cycles more that a vector takes that comes from beyond the first cache.
+const FAR: f64 = 0.25;
+/// Cycles that vectors cost which are kept for several points.
+const KEEP: f64 = 1.0;
+/// Cycles to decide whether a place lies outside, and to read what holds there.
+const GUARD: f64 = 0.5;
 /// Loads in one cycle.
 const LOADS: f64 = 2.0;
 /// Sizes that stand for one that is not known.
 const SAMPLES: [f64; 5] = [1.0, 16.0, 50.0, 100.0, 333.0];
 
-/// Rows and vectors of the best tile of those whose width, in elements, `fits` the constants.
-pub(super) fn choose(shape: &Shape, target: &TileTarget, fits: &dyn Fn(u64) -> bool) -> (u64, u64) {
+/// A tile, and cycles for each point of the reduction and of what is tiled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Chosen {
+    pub(super) rows: u64,
+    pub(super) vectors: u64,
+    pub(super) cost: f64,
+}
+
+/// The best tile of those whose width, in elements, `fits` the constants; `None` if every one spills.
+pub(super) fn choose(
+    shape: &Shape,
+    target: &TileTarget,
+    fits: &dyn Fn(u64) -> bool,
+) -> Option<Chosen> {
     let most_rows = if shape.side.is_some() { 16 } else { 1 };
-    let mut best = (f64::INFINITY, 1, 1);
+    let mut best: Option<Chosen> = None;
     for vectors in 1..=8u64 {
         let width = vectors as f64 * shape.lanes;
         // A tile wider than the axis only adds masked work.
@@ -46,11 +76,10 @@ pub(super) fn choose(shape: &Shape, target: &TileTarget, fits: &dyn Fn(u64) -> b
             if rows > 1 && shape.side.is_some_and(|(_, size)| rows as f64 > size) {
                 break;
             }
-            let registers = rows as f64 * vectors as f64 * shape.results
-                + vectors as f64 * shape.kept
-                + if target.fma { 1.0 } else { 2.0 };
+            let registers = registers(shape, rows as f64, vectors as f64, target);
             let spills = registers > f64::from(target.vector_registers);
-            if spills && (rows, vectors) != (1, 1) {
+            let long = rows as f64 * vectors as f64 * shape.results * shape.unroll > POINTS as f64;
+            if (spills || long) && (rows, vectors, shape.unroll) != (1, 1, 1.0) {
                 continue;
             }
             let cost = average(shape.vectors.0, |size| {
@@ -60,12 +89,12 @@ pub(super) fn choose(shape: &Shape, target: &TileTarget, fits: &dyn Fn(u64) -> b
                 (full * columns(vectors as f64) + if rest > 0.0 { columns(rest) } else { 0.0 })
                     / size.max(1.0)
             });
-            if cost < best.0 * 0.995 {
-                best = (cost, rows, vectors);
+            if best.is_none_or(|best| cost < best.cost * 0.995) {
+                best = Some(Chosen { rows, vectors, cost });
             }
         }
     }
-    (best.1, best.2)
+    best
 }
 
 /// The cost at a known size, or on average over several.
@@ -78,36 +107,56 @@ fn average(size: Option<f64>, cost: impl Fn(f64) -> f64) -> f64 {
 
 /// Cycles for all rows of the other axis, a row each, with tiles of this many vectors.
 fn rows_cost(shape: &Shape, rows: f64, vectors: f64, target: &TileTarget) -> f64 {
-    let Some((known, _)) = shape.side else { return cycles(shape, 1.0, vectors, target) };
+    let Some((known, _)) = shape.side else { return cycles(shape, 1.0, 1.0, vectors, target) };
     average(known, |size| {
+        let cycles = |rows: f64| cycles(shape, size, rows, vectors, target);
         let full = (size / rows).floor();
         let mut rest = size - full * rows;
-        let mut cost = full * cycles(shape, rows, vectors, target);
+        let mut cost = full * cycles(rows);
         if known.is_some() {
             // What remains is one smaller tile.
-            cost += if rest > 0.0 { cycles(shape, rest, vectors, target) } else { 0.0 };
+            cost += if rest > 0.0 { cycles(rest) } else { 0.0 };
         } else {
             // What remains is not known: a third of a tile at a time, then single rows.
             let third = (rows / 3.0).max(1.0).log2().floor().exp2();
             if rows >= 8.0 {
                 let parts = (rest / third).floor();
-                cost += parts * cycles(shape, third, vectors, target);
+                cost += parts * cycles(third);
                 rest -= parts * third;
             }
-            cost += rest * cycles(shape, 1.0, vectors, target);
+            cost += rest * cycles(1.0);
         }
         cost / size.max(1.0)
     })
 }
 
-/// Cycles for one step of the reduction with one tile.
-fn cycles(shape: &Shape, rows: f64, vectors: f64, target: &TileTarget) -> f64 {
+/// Registers that a tile takes.
+fn registers(shape: &Shape, rows: f64, vectors: f64, target: &TileTarget) -> f64 {
+    let kept = if shape.apart { shape.kept * shape.unroll } else { shape.kept };
+    // A scalar that neighbouring points have in common is spread out once and stays until the last of them.
+    let common = if shape.unroll > 1.0 && shape.overlap { 2.0 * shape.scalars } else { 0.0 };
+    let passing = if target.fma { 1.0 } else { 2.0 };
+    rows * vectors * shape.results + vectors * kept + common + passing
+}
+
+/// Cycles for one point of the reduction with one tile of so many along `size`.
+fn cycles(shape: &Shape, size: f64, rows: f64, vectors: f64, target: &TileTarget) -> f64 {
     let accumulators = rows * vectors * shape.results;
     let computing = accumulators / target.multiply_adds();
-    let loading =
-        (vectors * shape.kept + rows * shape.scalars + accumulators * shape.moving) / LOADS;
+    // Scalars that points have in common, of those that they have.
+    let fresh =
+        if shape.overlap { (rows + shape.unroll - 1.0) / (rows * shape.unroll) } else { 1.0 };
+    let loading = vectors * shape.kept + rows * shape.scalars * fresh + accumulators * shape.moving;
+    let guarding =
+        shape.window.map_or(0.0, |window| window.guards * rows * GUARD * window.beyond(size, rows));
+    let waiting = if shape.streamed { vectors * shape.kept * FAR } else { 0.0 };
+    let keeping = match (shape.apart, shape.overlap) {
+        (false, _) => 0.0,
+        (true, true) => KEEP,
+        (true, false) => 2.0 * KEEP,
+    };
     // A little for the loop itself, which large tiles spread over more work.
-    computing.max(loading).max(LATENCY) + 1.0
+    computing.max(loading / LOADS).max(LATENCY) + guarding + waiting + keeping + 1.0 / shape.unroll
 }
 
 #[cfg(test)]
@@ -123,8 +172,14 @@ mod tests {
             moving: 0.0,
             scalars: 1.0,
             results: 1.0,
+            unroll: 1.0,
+            apart: false,
+            overlap: false,
+            streamed: false,
+            window: None,
         };
-        choose(&shape, target, &|_| true)
+        let chosen = choose(&shape, target, &|_| true).unwrap();
+        (chosen.rows, chosen.vectors)
     }
 
     #[test]

@@ -5,16 +5,16 @@
 
 use super::access::{Along, Touch, reads, writes};
 use super::packing::takes_panels;
-use super::register::{self, Shape};
-use super::vary::POINTS;
+use super::register::{self, Chosen, Shape};
+use super::window::{Body, Window};
 use super::{TileTarget, expected};
-use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, ScalarOp, ScalarProgram};
+use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, Operand, ScalarOp, ScalarProgram};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
 use std::collections::BTreeSet;
 
-/// Points of an axis that is taken for one of a window.
-const WINDOW: u64 = 7;
+/// Accumulators that are few.
+const FEW: u64 = 8;
 
 /// How a stage is run, and what tasks and packing need to know of it.
 #[derive(Clone, Debug)]
@@ -64,6 +64,7 @@ struct Facts<'k> {
     /// Bytes of the widest element that is read or written.
     width: usize,
     constants: &'k BTreeSet<usize>,
+    operands: &'k [Operand],
     /// Values that are combined over the reduction.
     results: usize,
 }
@@ -85,6 +86,7 @@ pub(super) fn plan(
         writes: writes(kernel, stage, count),
         width: width(kernel, number),
         constants,
+        operands: &kernel.operands,
         results: stage.combine.len(),
     };
     let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
@@ -269,7 +271,12 @@ impl Facts<'_> {
             .max_by_key(|&axis| (shared(axis), self.tiles_well(axis), axis));
         let static_size = |axis: usize| self.axes[axis].extent.as_const().map(|size| size as f64);
         let kept = side.map_or(along_vector.len(), shared) as f64;
-        let shape = Shape {
+        let window = side.and_then(|side| {
+            Window::of(side, &self.body, &plan.reductions, &self.axes, self.operands)
+        });
+        let reduced: f64 = plan.reductions.iter().map(|&axis| self.sizes[axis]).product();
+        let streamed = reduced * wide * 2.0 * self.width as f64 > target.l1 as f64;
+        let shape = |body: &Body| Shape {
             side: side.map(|side| (static_size(side), self.sizes[side])),
             vectors: (static_size(vector), self.sizes[vector]),
             lanes: wide,
@@ -277,6 +284,11 @@ impl Facts<'_> {
             moving: along_vector.len() as f64 - kept,
             scalars: (self.body.len() - along_vector.len()) as f64,
             results: self.results as f64,
+            unroll: body.points() as f64,
+            apart: !body.innermost,
+            overlap: window.is_some_and(|window| window.overlaps() && body.has(window.axis)),
+            streamed,
+            window: window.filter(|window| !body.has(window.axis)),
         };
         // Constants that are read from several places need panels that begin at each of them.
         let takes = |touch: &Touch, width: u64| takes_panels(touch.access, vector, width);
@@ -285,7 +297,12 @@ impl Facts<'_> {
             .filter(|touch| self.is_constant(touch) && takes(touch, u64::from(lanes)))
             .collect();
         let fits = |width: u64| constants.iter().all(|touch| takes(touch, width));
-        let (rows, vectors) = register::choose(&shape, target, &fits);
+        let bodies = Body::all(&self.axes, &plan.reductions);
+        let choices = bodies
+            .iter()
+            .filter_map(|body| Some((register::choose(&shape(body), target, &fits)?, body)));
+        let best = choices.min_by(|(a, _), (b, _)| a.cost.total_cmp(&b.cost));
+        let Some((Chosen { rows, vectors, .. }, body)) = best else { return };
         let panel = vectors * u64::from(lanes);
         plan.tile[vector] = panel;
         plan.panel = Some((vector, panel));
@@ -310,42 +327,17 @@ impl Facts<'_> {
         if let Some(side) = side {
             plan.tile[side] = rows;
         }
-        if let Some((axis, unroll)) =
-            self.unrolled(&plan.reductions, rows * vectors * self.results as u64, target)
-        {
-            plan.tile[axis] = unroll;
-            let step = |other: usize| if other == axis { unroll } else { 1 };
-            loops.extend(plan.reductions.iter().map(|&other| level(other, step(other))));
+        // Beside few accumulators a body of one point is so short that the loop itself would show.
+        let few = || {
+            let &last = plan.reductions.last()?;
+            let few = rows * vectors * self.results as u64 <= FEW;
+            few.then(|| (last, fit(self.sizes[last], 4)))
+        };
+        if let Some((axis, points)) = body.axis.or_else(few) {
+            plan.tile[axis] = points;
+            loops.extend(plan.reductions.iter().map(|&axis| level(axis, plan.tile[axis])));
         }
         plan.schedule.loops = loops;
-    }
-
-    /// A reduction axis of which several points stand in the loop's body, and how many, beside so many
-    /// accumulators: the innermost axis of a window whole, whose neighbouring points share what guards
-    /// and addresses them; or a few points of the innermost axis, where the loop itself would show.
-    ///
-    /// Where the accumulators fill the registers already, and another axis is looped over inside, the
-    /// loads of several points would push them out.
-    fn unrolled(
-        &self,
-        reductions: &[usize],
-        accumulators: u64,
-        target: &TileTarget,
-    ) -> Option<(usize, u64)> {
-        let half = u64::from(target.vector_registers) / 2;
-        let window = reductions.iter().rev().find_map(|&axis| {
-            let extent = self.axes[axis].extent.as_const().and_then(|e| u64::try_from(e).ok())?;
-            let innermost = reductions.last() == Some(&axis);
-            let room =
-                if innermost { accumulators * extent <= POINTS } else { accumulators <= half };
-            let fits = (2..=WINDOW).contains(&extent) && room;
-            fits.then_some((axis, extent))
-        });
-        let few = || {
-            let &last = reductions.last().filter(|_| accumulators <= 8)?;
-            Some((last, fit(self.sizes[last], 4)))
-        };
-        window.or_else(few)
     }
 
     /// Axes with more points make better sides of a tile; a few points more than a tile are enough.

@@ -7,7 +7,7 @@ use super::access::Along;
 use super::stage::Plan;
 use super::{TileTarget, expected};
 use crate::form::flops;
-use kiln_ir::kernel::{AxisKind, Kernel, Operand, Role};
+use kiln_ir::kernel::{AxisKind, Kernel, Operand, Role, Stage};
 use kiln_ir::schedule::WHOLE;
 use kiln_tensor::Dim;
 use std::collections::BTreeSet;
@@ -79,12 +79,12 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
         }
     };
     // Rows of a product first, so that a panel that is read serves several tiles.
-    for plan in stages.iter().filter(|plan| plan.product) {
-        for (axis, &size) in sizes.iter().enumerate() {
-            let panel = plan.panel.is_some_and(|(vector, _)| vector == axis);
-            if plan.tile[axis] > 1 && !panel {
-                grow(axis, size.min((plan.tile[axis] * ROWS) as f64), &mut points);
-            }
+    for (stage, plan) in kernel.stages.iter().zip(stages).filter(|(_, plan)| plan.product) {
+        let mut tiles = 1;
+        for axis in rows(kernel, stage, plan).into_iter().rev() {
+            let most = plan.tile[axis] * (ROWS / tiles).max(1);
+            grow(axis, sizes[axis].min(most as f64), &mut points);
+            tiles *= (points[axis] as u64).div_ceil(plan.tile[axis]);
         }
     }
     for axis in (0..outer).rev() {
@@ -109,6 +109,18 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
             }
             points
         })
+        .collect()
+}
+
+/// The outer axes of a product along which its panels are the same.
+fn rows(kernel: &Kernel, stage: &Stage, plan: &Plan) -> Vec<usize> {
+    let Some((columns, _)) = plan.panel else { return Vec::new() };
+    let reads = super::access::reads(kernel, &stage.body, kernel.axes(stage).count());
+    let panels = reads.iter().filter(|touch| touch.along[columns] != Along::Same);
+    let panels: Vec<_> = panels.collect();
+    (0..kernel.outer.len())
+        .filter(|&axis| axis != columns && kernel.outer[axis].kind == AxisKind::Parallel)
+        .filter(|&axis| panels.iter().all(|touch| touch.along[axis] == Along::Same))
         .collect()
 }
 
