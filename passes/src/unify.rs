@@ -6,7 +6,7 @@
 use crate::PassError;
 use crate::region::substitute;
 use kiln_ir::{Graph, Op};
-use kiln_tensor::{Dim, Symbol};
+use kiln_tensor::{Bounds, Dim, Symbol, SymbolTable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The graph with sizes of inputs put in that its assumptions tell, as `past + s` for the last of a mask's;
@@ -29,23 +29,24 @@ pub fn unify(graph: &Graph) -> Result<Option<Graph>, PassError> {
 }
 
 /// What is known of the sizes of inputs.
-struct Sizes<'g> {
-    graph: &'g Graph,
+struct Sizes {
+    /// What is known of each symbol, and of those that it was put in for.
+    known: SymbolTable,
     /// Symbols that are a dimension of an input, by which of them comes first.
     order: BTreeMap<Symbol, usize>,
     /// What some of them are, in terms of the others.
     meanings: BTreeMap<Symbol, Dim>,
 }
 
-impl<'g> Sizes<'g> {
-    fn of(graph: &'g Graph) -> Self {
+impl Sizes {
+    fn of(graph: &Graph) -> Self {
         let mut order = BTreeMap::new();
         let dims = graph.inputs().iter().flat_map(|&input| &graph.ty(input).shape);
         for symbol in dims.filter_map(Dim::as_symbol) {
             let number = order.len();
             order.entry(symbol.clone()).or_insert(number);
         }
-        Sizes { graph, order, meanings: BTreeMap::new() }
+        Sizes { known: graph.symbols.clone(), order, meanings: BTreeMap::new() }
     }
 
     fn equate(&mut self, a: &Dim, b: &Dim) {
@@ -67,7 +68,15 @@ impl<'g> Sizes<'g> {
         for other in self.meanings.values_mut() {
             *other = other.substitute(&|found| (*found == symbol).then(|| meaning.clone()));
         }
+        if let Some(other) = meaning.as_symbol() {
+            let bounds = self.bounds(&symbol).and(self.bounds(other));
+            self.known.insert(other.clone(), bounds);
+        }
         self.meanings.insert(symbol, meaning);
+    }
+
+    fn bounds(&self, symbol: &Symbol) -> Bounds {
+        self.known.get(symbol).copied().unwrap_or_default()
     }
 
     /// Whether a size of inputs may be put in for a symbol: all that it is made of are dimensions of
@@ -78,8 +87,7 @@ impl<'g> Sizes<'g> {
         let known = |symbol: &Symbol| {
             self.order.contains_key(symbol) && !self.meanings.contains_key(symbol)
         };
-        let table = &self.graph.symbols;
-        let (own, other) = (table.get(symbol).copied().unwrap_or_default(), meaning.bounds(table));
+        let (own, other) = (self.bounds(symbol), meaning.bounds(&self.known));
         let narrow = meaning.as_symbol().is_some()
             || other.min >= own.min
                 && own.max.is_none_or(|max| other.max.is_some_and(|m| m <= max));

@@ -8,7 +8,6 @@ use super::{failure, model, output};
 use miette::{Result, miette};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,17 +37,6 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
             code = "cli/compiled",
             help = "give the .onnx file that it was made from",
             "{} is compiled already",
-            source.display()
-        ));
-    }
-    let same = |a: &Path, b: &Path| {
-        a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-    };
-    if same(source, file) {
-        return Err(miette!(
-            code = "cli/output",
-            help = "give another name after -o",
-            "{} would be overwritten by its compiled form",
             source.display()
         ));
     }

@@ -62,6 +62,7 @@ pub fn gather(
     }
     let mut sizes = SymbolValues::new();
     for (name, size) in common.fixed_dims()? {
+        check_size(model, &name, size)?;
         sizes.insert(Symbol::new(&name), i64::try_from(size).unwrap_or(i64::MAX));
     }
     for (info, tensor) in infos.iter().zip(&given) {
@@ -97,6 +98,29 @@ pub fn gather(
         tensors.push(tensor);
     }
     Ok(Inputs { tensors, notes })
+}
+
+/// Refuses a size that inputs do not have, unless it was fixed to that when the model was compiled.
+fn check_size(model: &Model, name: &str, size: u64) -> Result<()> {
+    let mut open = BTreeSet::new();
+    for dim in model.inputs().iter().flat_map(|info| &info.shape) {
+        dim.collect_symbols(&mut open);
+    }
+    let fixed = format!("{name}={size}");
+    let is_fixed = model.notes().iter().any(|(key, text)| *key == "dims" && text.contains(&fixed));
+    if is_fixed || open.contains(&Symbol::new(name)) {
+        return Ok(());
+    }
+    let open: Vec<String> = open.iter().map(ToString::to_string).collect();
+    let help = match open.is_empty() {
+        true => "all its sizes are fixed".to_owned(),
+        false => format!("its open dimensions are {}", open.join(", ")),
+    };
+    Err(miette!(
+        code = "run/inputs",
+        help = help,
+        "--dim {name}: the inputs of the model have no dimension `{name}`"
+    ))
 }
 
 /// Sizes that made-up dimensions are tried with, besides those that they begin with.

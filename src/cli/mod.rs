@@ -8,6 +8,7 @@ mod calibrate;
 mod check;
 mod compile;
 mod failure;
+mod files;
 mod inputs;
 mod inspect;
 mod model;
@@ -22,9 +23,10 @@ mod verify;
 use arguments::{Arguments, Command};
 use std::process::ExitCode;
 
-/// Runs a command, whose report can be written for all that is known before; the exit code says how it
-/// went.
+/// Runs a command, whose files are apart and whose report can be written for all that is known before; the
+/// exit code says how it went.
 fn command(command: Command) -> miette::Result<ExitCode> {
+    files::are_apart(&command)?;
     output::expected(match &command {
         Command::Run(arguments) => &arguments.common.report,
         Command::Compile(arguments) => &arguments.common.report,

@@ -102,7 +102,16 @@ pub fn database_to_keep(asked: Option<&Path>) -> Result<Database> {
         }
         None => Database::default_path().map_err(failure::report)?,
     };
-    open_database(file)
+    let database = open_database(file)?;
+    if database.damaged() > 0 && database.is_empty() {
+        return Err(miette!(
+            code = "cli/output",
+            help = "give the name of a database, or of a file that is not there yet",
+            "{} is no database of schedules: none of its lines is a record",
+            database.path().display()
+        ));
+    }
+    Ok(database)
 }
 
 /// A database, with a word on what of it is damaged.

@@ -125,6 +125,11 @@ impl Database {
         &self.records
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.calibrations.is_empty()
+    }
+
     /// Lines that are no records.
     pub fn damaged(&self) -> usize {
         self.damaged

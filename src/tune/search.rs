@@ -13,7 +13,7 @@ use fastrand::Rng;
 use kiln_ir::schedule::Schedule;
 use kiln_passes::TileTarget;
 use kiln_passes::plan::PlannedKernel;
-use kiln_passes::tile::{Identity, Space, tile};
+use kiln_passes::tile::{Identity, Space, fits, tile};
 use std::collections::HashSet;
 
 /// Schedules that new ones are drawn from.
@@ -35,6 +35,8 @@ pub(super) struct Search {
     pub(super) model: Schedule,
     /// The fastest that are known, the fastest first.
     best: Vec<(f64, Schedule)>,
+    /// The time of the schedule that the model runs with, as a share of that of the model's own.
+    own: f64,
     tried: HashSet<u64>,
     random: Rng,
     /// Schedules that were asked for in this search.
@@ -63,6 +65,7 @@ impl Search {
             cost: 0.0,
             tried: HashSet::from([Record::fingerprint(&model)]),
             best: vec![(1.0, model.clone())],
+            own: 1.0,
             model,
             random: Rng::with_seed(seed),
             asked: 0,
@@ -80,6 +83,10 @@ impl Search {
                 continue;
             }
             self.tried.insert(Record::fingerprint(&record.schedule));
+            // A record may say anything.
+            if !fits(&self.planned.kernel, &self.planned.constants, &record.schedule) {
+                continue;
+            }
             if let Outcome::Measured { ratio, .. } = record.outcome {
                 self.rank(ratio, &record.schedule);
             }
@@ -87,6 +94,9 @@ impl Search {
     }
 
     fn rank(&mut self, ratio: f64, schedule: &Schedule) {
+        if ratio.is_finite() && *schedule == self.planned.schedule {
+            self.own = ratio;
+        }
         if !ratio.is_finite() || self.best.iter().any(|(_, known)| known == schedule) {
             return;
         }
@@ -105,8 +115,7 @@ impl Search {
 
     /// The time of the schedule that the model runs with, as a share of that of the model's own.
     pub(super) fn current(&self) -> f64 {
-        let known = self.best.iter().find(|(_, schedule)| *schedule == self.planned.schedule);
-        known.map_or(1.0, |(ratio, _)| *ratio)
+        self.own
     }
 
     /// The time of the fastest schedule as a share of that of the one that the model runs with.

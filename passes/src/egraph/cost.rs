@@ -251,7 +251,8 @@ impl CostModel {
                 results * taps / self.elementwise
             }
             Op::Softmax(_) => 12.0 * first / self.elementwise,
-            Op::Normalize(_) => 6.0 * first / self.elementwise,
+            // Sums, then each element's part; the mean is one sum and one difference more.
+            Op::Normalize(norm) => (if norm.center { 6.0 } else { 4.0 }) * first / self.elementwise,
             Op::Reduce(_) | Op::ArgReduce(_) | Op::Accumulate(_) => first / self.elementwise,
             Op::Unary(unary) => results * weight(unary.f) / self.elementwise,
             Op::Binary(binary) => {

@@ -48,7 +48,7 @@ impl Book {
 }
 
 /// Whether a schedule can be that of a kernel: it is legal, and lays out constants only.
-fn fits(kernel: &Kernel, constants: &BTreeSet<usize>, schedule: &Schedule) -> bool {
+pub fn fits(kernel: &Kernel, constants: &BTreeSet<usize>, schedule: &Schedule) -> bool {
     let constant = |operand: &usize| {
         let shape = kernel.operands.get(*operand).map(|operand| &operand.shape);
         constants.contains(operand)

@@ -4,11 +4,21 @@
 //! of it (vectors that it lacks) computes the same without.
 
 use kiln_ir::kernel::{AxisKind, Kernel, Role, Stage};
-use kiln_ir::schedule::{Packing, Part, Schedule, StageSchedule};
+use kiln_ir::schedule::{Packing, Part, Schedule, StageSchedule, WHOLE};
 use thiserror::Error;
 
 /// Points of a register tile, vectors counted once, beyond which code would only grow.
 pub const MOST_POINTS: u64 = 1024;
+
+/// Points of a step or of a task beyond which there is nothing to win, and sums of them could overflow.
+const MOST_STEP: u64 = 1 << 31;
+/// Points of a task each of which has temporaries of its own.
+const MOST_SCRATCH: u64 = 1 << 16;
+/// Lanes of the longest vectors that any target is asked for.
+const MOST_LANES: u32 = 64;
+/// Elements of a packed operand for each of its own, blocks of short dimensions filled up, and how many may
+/// be whatever it has.
+const MOST_PACKED: (u64, u64) = (64, 1 << 16);
 
 /// Why a kernel cannot have a schedule.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -85,6 +95,14 @@ pub enum Illegal {
         /// Points, vectors counted once.
         points: u64,
     },
+    /// A step, or a task, has more points than any kernel gains from.
+    #[error("a {what} of {points} points is too large")]
+    TooLarge {
+        /// What has the points.
+        what: &'static str,
+        /// The points.
+        points: u64,
+    },
     /// An operand that cannot be packed like this.
     #[error("operand {operand} cannot be packed: {reason}")]
     Packing {
@@ -99,6 +117,16 @@ pub enum Illegal {
 pub fn legal(kernel: &Kernel, schedule: &Schedule) -> Result<(), Illegal> {
     if schedule.task.len() != kernel.outer.len() {
         return Err(Illegal::Tasks { given: schedule.task.len(), axes: kernel.outer.len() });
+    }
+    let large = |&points: &u64| points != WHOLE && points > MOST_STEP;
+    if let Some(&points) = schedule.task.iter().find(|points| large(points)) {
+        return Err(Illegal::TooLarge { what: "task", points });
+    }
+    let cut = schedule.task.iter().filter(|&&points| points != WHOLE);
+    let points = cut.fold(1u64, |all, &points| all.saturating_mul(points));
+    let temporary = kernel.operands.iter().any(|operand| operand.role == Role::Temporary);
+    if temporary && points > MOST_SCRATCH {
+        return Err(Illegal::TooLarge { what: "task with temporaries", points });
     }
     let parallel =
         |axis: usize| kernel.outer.get(axis).is_some_and(|axis| axis.kind == AxisKind::Parallel);
@@ -136,6 +164,9 @@ fn of_stage(
         if level.step == 0 || innermost[level.axis].is_some_and(|step| step < level.step) {
             return Err(Illegal::Steps { stage: number, axis: name() });
         }
+        if level.step > MOST_STEP {
+            return Err(Illegal::TooLarge { what: "step", points: level.step });
+        }
         innermost[level.axis] = Some(level.step);
         match axis.kind {
             AxisKind::Reduction => reducing = true,
@@ -148,7 +179,8 @@ fn of_stage(
     if let Some(vector) = how.vector {
         let axis = named(vector.axis)?;
         let step = innermost[vector.axis].unwrap_or(u64::from(vector.lanes));
-        if !vector.lanes.is_power_of_two() || !step.is_multiple_of(u64::from(vector.lanes)) {
+        let fits = vector.lanes.is_power_of_two() && vector.lanes <= MOST_LANES;
+        if !fits || !step.is_multiple_of(u64::from(vector.lanes)) {
             let axis = axis.name.clone();
             return Err(Illegal::Lanes { stage: number, axis, lanes: vector.lanes });
         }
@@ -186,6 +218,24 @@ fn of_packing(kernel: &Kernel, packing: &Packing) -> Result<(), Illegal> {
     }
     if packing.layout.levels.iter().any(|(dim, _)| *dim >= operand.shape.len()) {
         return Err(illegal("it has fewer dimensions"));
+    }
+    let sizes = operand.shape.iter().map(|dim| dim.as_const().and_then(|n| u64::try_from(n).ok()));
+    if let Some(sizes) = sizes.collect::<Option<Vec<u64>>>() {
+        let block = |dim: usize| {
+            let inner = packing.layout.levels.iter().find_map(|&(of, part)| match part {
+                Part::Inner(block) if of == dim => Some(block),
+                _ => None,
+            });
+            inner.unwrap_or(1)
+        };
+        let own = sizes.iter().fold(1u64, |all, &size| all.saturating_mul(size));
+        let filled = |(dim, &size): (usize, &u64)| size.checked_next_multiple_of(block(dim));
+        let mut filled = sizes.iter().enumerate().map(filled);
+        let packed = filled.try_fold(1u64, |all, size| all.checked_mul(size?));
+        let most = own.saturating_mul(MOST_PACKED.0).max(MOST_PACKED.1);
+        if packed.is_none_or(|packed| packed > most) {
+            return Err(illegal("its blocks would be mostly empty"));
+        }
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ mod text;
 mod vary;
 mod window;
 
-pub use book::Book;
+pub use book::{Book, fits};
 pub use identity::Identity;
 pub use legal::{Illegal, legal};
 pub use pack::pack;

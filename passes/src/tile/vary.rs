@@ -11,7 +11,7 @@ use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis, WHOLE};
 use std::collections::BTreeSet;
 
 /// Points of a register tile, or vectors, that are tried along one axis.
-const SIDES: [u64; 10] = [1, 2, 3, 4, 6, 8, 10, 12, 14, 16];
+const SIDES: [u64; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 /// Points of a register tile in all, vectors counted once. Larger ones spill, and take long to compile.
 pub const POINTS: u64 = 128;
 /// Blocks are so many register tiles.
@@ -173,7 +173,9 @@ impl<'k> Space<'k> {
                 let axis = pick(&(0..kinds.len()).filter(may).collect::<Vec<_>>(), random)?;
                 let widest = self.target.lanes(1);
                 let most = self.target.lanes(4).max(2);
-                let lanes = pick(&[most, most, most / 2, (2 * most).min(widest)], random)?;
+                let narrow = [most / 2, most / 4].map(|lanes| lanes.max(2));
+                let lanes = [most, most, narrow[0], narrow[1], (2 * most).min(widest)];
+                let lanes = pick(&lanes, random)?;
                 if let Some(old) = how.vector.take() {
                     let tiles = how.loops.iter_mut().filter(|level| level.axis == old.axis);
                     tiles.for_each(|level| level.step = level.step.div_ceil(old.lanes.into()));

@@ -9,6 +9,9 @@ use kiln_tensor::Dim;
 /// Points of an axis that is taken for one of a window.
 const MOST: u64 = 7;
 
+/// Points of a window along which tiles at a border are counted.
+const LONGEST: f64 = 64.0;
+
 /// What stands in the body of the reduction's loop beside one point of every other axis.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Body {
@@ -80,7 +83,7 @@ impl Window {
                     (distance > 0.0).then_some((axis, distance))
                 })?;
                 let first = number(&place.offset)?;
-                let points = number(&axes[axis].extent)?;
+                let points = number(&axes[axis].extent).filter(|&points| points <= LONGEST)?;
                 let (steps, end) = ([step, distance], number(end));
                 Some(Window { axis, guards: 0.0, steps, first, points, end })
             })

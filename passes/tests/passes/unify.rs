@@ -67,6 +67,25 @@ fn what_is_known_of_a_size_holds_for_the_one_put_in() {
 }
 
 #[test]
+fn what_is_known_of_a_size_holds_after_several_steps() {
+    // b is a, which may not be c + d, or 10, then: b is at least 1, and at most 8.
+    let body = "symbols a: 0.., b: 1..=8, c: 0.., d: 0..
+        %x \"x\": f32[a] = input
+        %y \"y\": f32[b] = input
+        %p \"p\": f32[c] = input
+        %q \"q\": f32[d] = input
+        %1 = Assume(shape: [\"a\"]) %y
+        %2 = Assume(shape: [SIZE]) %x
+        %3 = Concat(axis: 0) %1, %2, %p, %q
+        return %3 as \"o\"";
+    for size in ["\"c + d\"", "10"] {
+        let found = inputs(&body.replace("SIZE", size));
+        assert_eq!(found.unwrap(), ["a", "a", "c", "d"], "{size}");
+    }
+    assert_eq!(inputs(&body.replace("SIZE", "7")).unwrap(), ["7", "7", "c", "d"]);
+}
+
+#[test]
 fn sizes_that_cannot_be_read_off_an_input_stay() {
     // Of a product neither factor is known, and a sum may not become less than its part.
     for body in [

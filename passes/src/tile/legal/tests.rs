@@ -47,7 +47,17 @@ fn each_rule_is_checked() {
     wide.stages[0].vector = Some(VectorAxis { axis: 0, lanes: 4 });
     let blocks = |inner| vec![(0, Part::Outer(4)), (1, Part::Whole), (0, Part::Inner(inner))];
     assert_eq!(legal(&kernel(), &packed(0, blocks(4))), Ok(()));
-    let cases: [(&str, Schedule); 13] = [
+    let mut long = loops(&[(0, 1 << 20)]);
+    long.stages[0].vector = Some(VectorAxis { axis: 0, lanes: 1 << 20 });
+    let huge = vec![(0, Part::Outer(1 << 40)), (1, Part::Whole), (0, Part::Inner(1 << 40))];
+    let cases: [(&str, Schedule); 17] = [
+        ("a step of 9223372036854775808 points", loops(&[(0, 1 << 63)])),
+        (
+            "a task of 18446744073709551615 points",
+            Schedule { task: vec![u64::MAX, 0], ..loops(&[]) },
+        ),
+        ("1048576 lanes do not fit", long),
+        ("its blocks would be mostly empty", packed(0, huge)),
         ("0 outer axes, but there are 2", Schedule::default()),
         (
             "2 stages are scheduled",
