@@ -13,6 +13,8 @@ use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
 use std::collections::BTreeSet;
 
+/// Rows of a register tile, about.
+const ROWS: f64 = 8.0;
 /// Accumulators that are few.
 const FEW: u64 = 8;
 
@@ -100,6 +102,10 @@ pub(super) fn plan(
     let ordered = stage.combine.iter().any(|how| !matches!(how, Combine::Reduce(_)));
     let lanes = target.lanes(facts.width);
     let Some(vector) = facts.vector_axis(lanes, ordered) else { return plan };
+    // More lanes than points would only be masked.
+    let points = facts.axes[vector].extent.as_const().and_then(|points| u32::try_from(points).ok());
+    let lanes =
+        points.and_then(u32::checked_next_power_of_two).map_or(lanes, |most| lanes.min(most));
     plan.schedule.vector = Some(VectorAxis { axis: vector, lanes });
     if facts.is_reduction(vector) {
         facts.dot_products(&mut plan, vector, lanes, target);
@@ -160,6 +166,16 @@ impl Facts<'_> {
         each.map(|axis| self.sizes[axis]).product::<f64>().max(1.0)
     }
 
+    /// Rows of a register tile with vectors along a parallel axis that a vector which is read serves, about.
+    fn shared(&self, touch: &Touch, axis: usize) -> f64 {
+        if touch.along[axis] == Along::Same || self.is_reduction(axis) || self.reduced() <= 1.0 {
+            return 1.0;
+        }
+        let others = (0..self.axes.len()).filter(|&other| other != axis && self.is_parallel(other));
+        let serves = others.filter(|&other| touch.along[other] == Along::Same);
+        serves.map(|other| self.sizes[other].min(ROWS)).fold(1.0, f64::max)
+    }
+
     /// The axis along which vectors pay most, if any does.
     fn vector_axis(&self, lanes: u32, ordered: bool) -> Option<usize> {
         let wide = f64::from(lanes);
@@ -191,7 +207,9 @@ impl Facts<'_> {
             let size = self.sizes[axis];
             let filled = size / ((size / wide).ceil() * wide).max(1.0);
             let mut work = 1.0;
-            work += self.body.iter().map(|touch| cost(touch, axis, true)).sum::<f64>();
+            let body = self.body.iter();
+            work +=
+                body.map(|touch| cost(touch, axis, true) / self.shared(touch, axis)).sum::<f64>();
             let mut once: f64 = self.finish.iter().map(|touch| cost(touch, axis, false)).sum();
             // Stores to many places cost more than loads from them.
             once += 1.5 * self.writes.iter().map(|touch| cost(touch, axis, false)).sum::<f64>();
