@@ -160,7 +160,8 @@ fn page(model: &Path, database: &Database, setting: &Setting, report: &TuneRepor
 
 /// Answers what `kiln tune` asks over standard input.
 pub fn measure() -> Result<ExitCode> {
-    serve(std::io::stdin().lock(), std::io::stdout().lock()).map_err(failure::report)?;
+    let gone = || std::process::exit(0);
+    serve(std::io::stdin(), std::io::stdout().lock(), gone).map_err(failure::report)?;
     Ok(ExitCode::SUCCESS)
 }
 

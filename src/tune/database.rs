@@ -191,23 +191,25 @@ impl Database {
         file.write_all(&[start, lines].concat())
     }
 
-    /// The schedules that were kept for a target, by kernel; of several the fastest.
+    /// The schedules that were kept for a target, by kernel; of several the last, since each was compared in
+    /// a whole model with the one before.
     pub fn book(&self, target: &str, version: &str) -> Book {
-        let mut best = BTreeMap::new();
+        let mut last = BTreeMap::new();
         for record in &self.records {
             let Outcome::Kept { ratio } = record.outcome else { continue };
             if record.target != target || record.version != version || !ratio.is_finite() {
                 continue;
             }
-            let known = best.entry(&record.kernel).or_insert((ratio, record));
-            // Of equal ones, one that does not depend on their order in the file.
-            let faster = ratio.total_cmp(&known.0).then_with(|| line(record).cmp(&line(known.1)));
-            if faster.is_lt() {
+            let known = last.entry(&record.kernel).or_insert((ratio, record));
+            // Of several at once the fastest, and of equal ones, one that does not depend on their order in
+            // the file.
+            let order = known.1.time.cmp(&record.time).then_with(|| ratio.total_cmp(&known.0));
+            if order.then_with(|| line(record).cmp(&line(known.1))).is_lt() {
                 *known = (ratio, record);
             }
         }
         let mut book = Book::default();
-        for (kernel, (_, record)) in best {
+        for (kernel, (_, record)) in last {
             book.enter(kernel.clone(), record.schedule.clone());
         }
         book

@@ -195,10 +195,26 @@ impl Drop for Process {
 }
 
 /// Measures what is asked for, until the questions end: what the program of a [`Worker`] does.
-pub fn serve(mut requests: impl Read, mut answers: impl Write) -> Result<(), WorkerError> {
+///
+/// `gone` is called as soon as they do, from another thread: what is measured may never end.
+pub fn serve(
+    mut requests: impl Read + Send + 'static,
+    mut answers: impl Write,
+    gone: impl FnOnce() + Send + 'static,
+) -> Result<(), WorkerError> {
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        while let Some(request) = receive::<Request>(&mut requests).transpose() {
+            let over = request.is_err();
+            if sender.send(request).is_err() || over {
+                return;
+            }
+        }
+        gone();
+    });
     let fault = |error: io::Error| WorkerError::Message(error.to_string());
-    while let Some(request) = receive::<Request>(&mut requests).map_err(fault)? {
-        send(&mut answers, &measure(&request)).map_err(fault)?;
+    while let Ok(request) = asked.recv() {
+        send(&mut answers, &measure(&request.map_err(fault)?)).map_err(fault)?;
     }
     Ok(())
 }
@@ -228,4 +244,46 @@ fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<T>> {
     let mut bytes = Vec::new();
     from.take(length.into()).read_to_end(&mut bytes)?;
     from_slice(&bytes).map(Some).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Target};
+    use kiln_ir::schedule::Schedule;
+
+    /// Takes no answer before the owner is gone.
+    struct Answers(Receiver<()>);
+
+    impl Write for Answers {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.recv_timeout(Duration::from_secs(60)) {
+                Err(RecvTimeoutError::Timeout) => Err(io::Error::other("it was not noticed")),
+                _ => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn that_nobody_asks_any_more_is_noticed_while_measuring() {
+        let graph = "Contract(spec: \"mk,kn->mn\")";
+        let graph = kiln_ir::single::graph(graph, &["f32[8, 8]", "f32[8, 8]"], 1).unwrap();
+        let kernel = kiln_passes::form(&graph, graph.nodes().last().unwrap().0).unwrap().kernel;
+        let request = Request {
+            setting: super::super::Setting::new(Backend::Cranelift, &Target::host().unwrap(), 1),
+            kernel,
+            params: Vec::new(),
+            schedules: vec![Schedule { task: vec![0, 0], ..Schedule::default() }; 2],
+            time: Duration::from_millis(500),
+        };
+        let mut questions = Vec::new();
+        send(&mut questions, &request).unwrap();
+        let (gone, noticed) = channel();
+        let noticed = Answers(noticed);
+        serve(io::Cursor::new(questions), noticed, move || drop(gone)).unwrap();
+    }
 }
