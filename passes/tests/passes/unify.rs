@@ -2,7 +2,7 @@
 //!
 //! Invariant: what a graph refused before, it refuses after; nothing else is.
 
-use kiln_ir::{evaluate, text, verify};
+use kiln_ir::{Graph, evaluate, text, verify};
 use kiln_passes::{simplify, unify};
 use kiln_tensor::{DType, Dim, Tensor};
 
@@ -13,6 +13,21 @@ fn inputs(body: &str) -> Option<Vec<String>> {
     verify(&unified).unwrap();
     let shape = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join(", ");
     Some(unified.inputs().iter().map(|&input| shape(&unified.ty(input).shape)).collect())
+}
+
+/// Two vectors that are added, and must be of one size, with these symbols.
+fn sum(symbols: &str) -> Graph {
+    let text = format!(
+        "graph \"g\" {{
+        symbols {symbols}
+        %x \"x\": f32[a] = input
+        %y \"y\": f32[b] = input
+        %1 = Assume(shape: [\"a\"]) %y
+        %2 = Binary(f: Add) %x, %1
+        return %2 as \"o\"
+        }}"
+    );
+    text::parse(&text).unwrap()
 }
 
 #[test]
@@ -50,17 +65,7 @@ fn of_two_sizes_the_first_stays_and_numbers_stay_before_both() {
 
 #[test]
 fn what_is_known_of_a_size_holds_for_the_one_put_in() {
-    let graph = text::parse(
-        "graph \"g\" {
-        symbols a: 0..=8, b: 2..
-        %x \"x\": f32[a] = input
-        %y \"y\": f32[b] = input
-        %1 = Assume(shape: [\"a\"]) %y
-        %2 = Binary(f: Add) %x, %1
-        return %2 as \"o\"
-        }",
-    )
-    .unwrap();
+    let graph = sum("a: 0..=8, b: 2..");
     let unified = unify(&graph).unwrap().unwrap();
     let bounds: Vec<String> = unified.symbols.values().map(ToString::to_string).collect();
     assert_eq!(bounds, ["2..=8"]);
@@ -113,17 +118,7 @@ fn sizes_that_cannot_be_read_off_an_input_stay() {
 
 #[test]
 fn the_same_inputs_are_refused() {
-    let graph = text::parse(
-        "graph \"g\" {
-        symbols a: 0.., b: 0..
-        %x \"x\": f32[a] = input
-        %y \"y\": f32[b] = input
-        %1 = Assume(shape: [\"a\"]) %y
-        %2 = Binary(f: Add) %x, %1
-        return %2 as \"o\"
-        }",
-    )
-    .unwrap();
+    let graph = sum("a: 0.., b: 0..");
     let unified = simplify(&unify(&graph).unwrap().unwrap()).unwrap();
     assert!(unified.nodes().all(|(_, node)| node.op.name() != "Assume"));
     let of = |size: usize| Tensor::from_f64(DType::F32, vec![size], &vec![1.5; size]).unwrap();
