@@ -47,11 +47,11 @@ def main() -> None:
     for name, dims, model in listed.models(arguments.models):
         kernels = tune(arguments.command, model, dims, arguments.budget, arguments.threads)
         measured = sum(kernel["measured"] for kernel in kernels)
-        share = mean([kernel["alone"] for kernel in kernels])
+        share = mean([kernel["alone"] or 1.0 for kernel in kernels])
         # Tried between the others, where what was fastest by chance is no faster; 1 where nothing was.
         between = mean([kernel["in_model"] or 1.0 for kernel in kernels])
         print(f"| {name} | {len(kernels)} | {measured} | {share:.3f} | {between:.3f} |", flush=True)
-        every += [(kernel["alone"], name, kernel) for kernel in kernels]
+        every += [(kernel["alone"] or 1.0, name, kernel) for kernel in kernels]
     alone = mean([share for share, *_ in every])
     between = mean([kernel["in_model"] or 1.0 for *_, kernel in every])
     print(f"\nOver all {len(every)} kernels: {alone:.3f} alone, {between:.3f} in the model")

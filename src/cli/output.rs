@@ -7,6 +7,7 @@ use super::arguments::ReportArguments;
 use super::failure;
 use miette::{Result, miette};
 use serde::Serialize;
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -50,7 +51,20 @@ pub fn place(file: &Path) -> Result<()> {
         let help = "give the name of a file in it";
         return Err(miette!(code = "cli/output", help = help, "{} is a folder", file.display()));
     }
-    Ok(())
+    writable(file).map_err(|error| failure::io(file, error))
+}
+
+/// An error where a file cannot be written, of which nothing is changed.
+fn writable(file: &Path) -> io::Result<()> {
+    match file.metadata() {
+        // Opening a pipe would wait for its reader.
+        Ok(about) if about.is_file() => OpenOptions::new().append(true).open(file).map(drop),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            OpenOptions::new().write(true).create_new(true).open(file)?;
+            std::fs::remove_file(file)
+        }
+    }
 }
 
 /// Writes the machine-readable report if one was asked for.

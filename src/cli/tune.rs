@@ -13,7 +13,6 @@ use kiln::tune::{
 use kiln::{Backend, Source};
 use miette::{Result, miette};
 use serde::Serialize;
-use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -143,19 +142,18 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page on what the database has for the kernels of a model.
+/// The page on the kernels of a model, and what the database has for them.
 fn page(model: &Path, database: &Database, setting: &Setting, report: &TuneReport) -> String {
     let key = setting.key();
-    let kernels: HashSet<_> = report.kernels.iter().map(|kernel| &kernel.kernel).collect();
     let records: Vec<&Record> = database
         .records()
         .iter()
         .filter(|record| record.target == key && record.version == tune::VERSION)
-        .filter(|record| kernels.contains(&record.kernel))
         .collect();
     let (flops, bytes) = (peak::flops(setting.threads), peak::bandwidth(setting.threads));
     let name = model.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
-    tune::page(&format!("Schedules: {name}, {key}"), &records, Peaks { flops, bytes })
+    let title = format!("Schedules: {name}, {key}");
+    tune::page(&title, &report.kernels, &records, Peaks { flops, bytes })
 }
 
 /// Answers what `kiln tune` asks over standard input.
@@ -170,26 +168,41 @@ fn show(report: &TuneReport, database: &str) {
     let kept = kernels.iter().filter(|kernel| kernel.kept).count();
     let by = if *ranks == 1 { String::new() } else { format!(" by {ranks} processes") };
     output::line(format!("schedules   {measured} measured{by}, {failed} of them unusable"));
-    output::line(format!("kept        {kept} of {} kernels, in {database}", kernels.len()));
-    if kept == 0 {
-        output::line(format!("latency     {before_ms:.3} ms, and nothing faster was found"));
-    } else {
+    if kept > 0 {
+        output::line(format!("kept        {kept} of {} kernels, in {database}", kernels.len()));
         output::line(format!(
             "latency     {before_ms:.3} ms before, {after_ms:.3} ms now: {:.2} x as fast",
             before_ms / after_ms
         ));
+    } else if *measured > 0 {
+        output::line(format!("kept        none, what was measured is in {database}"));
+        output::line(format!("latency     {before_ms:.3} ms, and nothing faster was found"));
+    } else {
+        let known = kernels.iter().any(|kernel| kernel.alone.is_some());
+        let why = if known { "all that was left to try, or the budget," } else { "the budget" };
+        output::line(format!("kept        none: {why} was over before a schedule was measured"));
+        output::line(format!("latency     {before_ms:.3} ms"));
     }
-    output::line("\n      ms  measured   alone  in model  kernel");
+    output::line("\n      ms  schedules  alone  in model  kernel");
     for kernel in kernels.iter().take(SHOWN) {
-        let share = |share: f64| format!("{:.0} %", share * 100.0);
+        let share = |share: Option<f64>| {
+            share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
+        };
         output::line(format!(
-            "{:>8.3} {:>9} {:>7} {:>9}  {}{}",
+            "{:>8.3} {:>10} {:>6} {:>9}  {}{}",
             kernel.ms,
             kernel.measured,
             share(kernel.alone),
-            kernel.in_model.map_or_else(|| "-".to_owned(), share),
+            share(kernel.in_model),
             kernel.name,
             if kernel.kept { " (kept)" } else { "" }
         ));
     }
+    if let Some(more) = kernels.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        output::line(format!("{:>31}  and {more} that take less", ""));
+    }
+    output::line(
+        "\nms in a run before; alone and in model: the time with the best schedule that was found, as a \
+         share of that before",
+    );
 }

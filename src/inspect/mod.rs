@@ -7,7 +7,7 @@ mod part;
 mod plan;
 
 use crate::generate::generator;
-use crate::{Backend, Compiler, Error, Phases, Source};
+use crate::{Backend, Compiler, Error, Phases, Source, tune};
 use kiln_backends::{Cranelift, Unit};
 use kiln_ir::{Graph, text};
 use kiln_passes::plan::PlannedKernel;
@@ -169,7 +169,8 @@ impl Compiler {
             let (optimised, report) = self.explained(&simplified, &mut phases)?;
             let graph = found(graph_text(&optimised), level, node)?;
             let report = node.map_or_else(|| report.to_string(), |name| report.about(name));
-            return Ok(format!("{}\n\n{graph}", report.trim_end()));
+            let assumed = self.assumed();
+            return Ok(format!("{assumed}\n\n{}\n\n{graph}", report.trim_end()));
         }
         let (optimised, _) = self.optimised(&simplified, &mut phases)?;
         let plan = self.plan(&optimised, &mut phases)?;
@@ -201,6 +202,18 @@ impl Compiler {
         }
         let (optimised, _) = self.optimised(&simplified, &mut phases)?;
         Ok(kiln_passes::picture(&part(simplified)?, &part(optimised)?))
+    }
+
+    /// What predictions are made for.
+    fn assumed(&self) -> String {
+        let tune::Setting { backend, target, threads } = self.setting();
+        let plural = if threads == 1 { "" } else { "s" };
+        let size = self.cost_model().unknown_size;
+        format!(
+            "times are predicted for {backend} on {}, {threads} thread{plural}; sizes that are not known count \
+             as {size}",
+            target.cpu
+        )
     }
 
     fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {

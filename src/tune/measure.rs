@@ -49,6 +49,8 @@ pub enum Answer {
         /// What went wrong.
         reason: String,
     },
+    /// There was no time for it.
+    Untried,
 }
 
 /// Launches in a turn last at least so long: clocks and interrupts matter less.

@@ -126,14 +126,21 @@ pub struct KernelReport {
     pub kernel: Identity,
     /// Its name.
     pub name: String,
+    /// Values of its size parameters where it costs most.
+    pub params: Vec<i64>,
     /// Milliseconds in a run before.
     pub ms: f64,
+    /// Floating-point operations in a run.
+    pub flops: i64,
+    /// Bytes that it reads and writes at least in a run.
+    pub bytes: i64,
     /// The rank that searched it.
     pub rank: usize,
     /// Schedules that were measured this time.
     pub measured: usize,
-    /// The fastest one's time by itself as a share of that of the model's schedule.
-    pub alone: f64,
+    /// The fastest one's time by itself as a share of that of the model's schedule, if any was ever
+    /// measured.
+    pub alone: Option<f64>,
     /// Its time in the model as a share of what it was before, if it was tried there.
     pub in_model: Option<f64>,
     /// Whether it is kept.
@@ -146,6 +153,8 @@ const BATCH: usize = 8;
 const BATCH_TIME: Duration = Duration::from_millis(600);
 /// How long models run by turns at the end, at most.
 const TRIAL_TIME: Duration = Duration::from_secs(3);
+/// How long compiling and the first runs of a batch may go on beyond the end of the search.
+const GRACE: Duration = Duration::from_secs(2);
 /// Kernels below this share of a run are left alone.
 const SHARE: f64 = 0.002;
 /// What takes less than this share of the time of another counts as faster.
@@ -211,22 +220,26 @@ impl<'a> Tuner<'a> {
             if schedules.is_empty() {
                 continue;
             }
-            let time = until.saturating_sub(begin.elapsed()).min(BATCH_TIME);
-            let (answers, model_ns) = self.ask(&mut worker, search, &schedules, time)?;
-            let usable = |answer: &&Answer| matches!(answer, Answer::Timed { .. });
-            measured += answers.len();
-            failed += answers.len() - answers.iter().filter(usable).count();
+            let left = until.saturating_sub(begin.elapsed());
+            let (answers, model_ns) = self.ask(&mut worker, search, &schedules, left)?;
             search.learn(&schedules, &answers);
             let outcomes = answers.into_iter().map(|answer| match answer {
-                Answer::Timed { ns, ratio } => Outcome::Measured { ns, model_ns, ratio },
-                Answer::Failed { reason } => Outcome::Failed { reason },
+                Answer::Timed { ns, ratio } => Some(Outcome::Measured { ns, model_ns, ratio }),
+                Answer::Failed { reason } => Some(Outcome::Failed { reason }),
+                Answer::Untried => None,
             });
             let records = schedules.into_iter().zip(outcomes);
-            let records = records.map(|(schedule, outcome)| self.record(search, schedule, outcome));
-            let records: Vec<Record> = records.collect();
+            let records: Vec<Record> = records
+                .filter_map(|(schedule, outcome)| Some(self.record(search, schedule, outcome?)))
+                .collect();
+            let unusable = |record: &&Record| matches!(record.outcome, Outcome::Failed { .. });
+            measured += records.len();
+            failed += records.iter().filter(unusable).count();
             found.extend_from_slice(&records);
-            database.extend(records)?;
             let name = search.planned.kernel.name.clone();
+            // What is faster here may be so for others of the family.
+            searches.iter_mut().for_each(|search| search.hear(&records));
+            database.extend(records)?;
             let left: f64 = searches.iter().map(|search| search.cost * search.gain()).sum();
             let speedup = total / left.max(1.0);
             let elapsed = begin.elapsed();
@@ -268,10 +281,13 @@ impl<'a> Tuner<'a> {
             .map(|(number, search)| KernelReport {
                 kernel: search.identity.clone(),
                 name: search.planned.kernel.name.clone(),
+                params: search.params.clone(),
                 ms: search.cost / 1e6,
+                flops: search.work.0,
+                bytes: search.work.1,
                 rank: shares[number],
                 measured: search.asked,
-                alone: search.fastest().0,
+                alone: search.is_known().then(|| search.fastest().0),
                 in_model: search.found().and_then(|_| trial.ratio(number)),
                 kept: kept.contains(&number),
             })
@@ -336,9 +352,12 @@ impl<'a> Tuner<'a> {
         let mut times = vec![Vec::new(); searches.len()];
         for _ in 0..RUNS {
             let mut now = vec![0.0; searches.len()];
+            searches.iter_mut().for_each(|search| search.work = (0, 0));
             let mut trace = |record: &LaunchRecord<'_>| {
                 let Some(search) = searches.get_mut(record.kernel) else { return };
                 now[record.kernel] += record.duration.as_secs_f64() * 1e9;
+                search.work.0 = search.work.0.saturating_add(record.flops);
+                search.work.1 = search.work.1.saturating_add(record.bytes);
                 // Of launches with other sizes, the one that does most.
                 if search.params.len() != record.params.len() || search.flops < record.flops {
                     search.params = record.params.to_vec();
@@ -355,13 +374,14 @@ impl<'a> Tuner<'a> {
         Ok(searches)
     }
 
-    /// What comes of schedules of a kernel, and the time of the model's own in nanoseconds.
+    /// What comes of schedules of a kernel, and the time of the model's own in nanoseconds; `left` is the
+    /// time until the search ends.
     fn ask(
         &self,
         worker: &mut Worker,
         search: &Search,
         schedules: &[Schedule],
-        time: Duration,
+        left: Duration,
     ) -> Result<(Vec<Answer>, f64), Error> {
         let mut all = vec![search.model.clone()];
         all.extend_from_slice(schedules);
@@ -370,9 +390,9 @@ impl<'a> Tuner<'a> {
             kernel: search.planned.kernel.clone(),
             params: search.params.clone(),
             schedules: all,
-            time,
+            time: left.min(BATCH_TIME),
         };
-        let mut answers = worker.ask(&request)?;
+        let mut answers = worker.ask(&request, Instant::now() + left + GRACE)?;
         let first = (!answers.is_empty()).then(|| answers.remove(0));
         let model_ns = match first {
             Some(Answer::Timed { ns, .. }) => ns,

@@ -1,10 +1,10 @@
-//! A page on what a database knows: how each search went, and how far each kernel is from what the
-//! machine could do.
+//! A page on a tuned model: how far each kernel is from what the machine could do, and how each search
+//! went.
 //!
-//! Invariant: one file that loads nothing; a pure function of records and peaks; names are escaped.
+//! Invariant: one file that loads nothing, a pure function of what it is given; names are escaped.
 
+use super::KernelReport;
 use super::record::{Outcome, Record};
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What the machine can do with as many threads as were used.
@@ -16,9 +16,10 @@ pub struct Peaks {
     pub bytes: f64,
 }
 
-/// One kernel with one set of sizes.
+/// One kernel of the model, and what was tried for it with the sizes that it has there.
 struct Entry<'r> {
-    /// Its records in the order of time.
+    kernel: &'r KernelReport,
+    /// In the order of time.
     records: Vec<&'r Record>,
 }
 
@@ -32,29 +33,23 @@ const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;max-width:72rem;mar
     .kept{color:#1a7f37}svg{display:block}@media(prefers-color-scheme:dark){body{color:#e6edf3;\
     background:#0d1117}th,td{border-color:#30363d}code{color:#8b949e}.kept{color:#3fb950}}";
 
-/// The page of these records, which should be of one setting.
-pub fn page(title: &str, records: &[&Record], peaks: Peaks) -> String {
-    let mut kernels: BTreeMap<_, Entry> = BTreeMap::new();
-    for record in records {
-        let key = (&record.kernel, &record.params);
-        kernels.entry(key).or_insert_with(|| Entry { records: Vec::new() }).records.push(record);
-    }
-    let mut entries: Vec<Entry> = kernels.into_values().collect();
-    for entry in &mut entries {
-        entry.records.sort_by_key(|record| record.time);
-    }
-    // What takes longest first; kernels of one name by their identity, as the map had them.
-    entries.sort_by(|a, b| b.nanoseconds().total_cmp(&a.nanoseconds()));
+/// The page of the kernels of a model, the costliest first, and of these records, which should be of one
+/// setting.
+pub fn page(title: &str, kernels: &[KernelReport], records: &[&Record], peaks: Peaks) -> String {
+    let entries: Vec<Entry> = kernels.iter().map(|kernel| Entry::new(kernel, records)).collect();
     let title = escaped(title);
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n<h1>{title}</h1>\n<p>{} schedules of {} kernels were measured. The \
+         <style>{STYLE}</style>\n<h1>{title}</h1>\n<p>{} kernels; {} schedules of them were measured. The \
          roofline is the longer of computing at {:.1} GFLOP/s and of moving at {:.1} GB/s, both \
-         measured; what stays in the caches may be faster.</p>\n<table>\n<tr><th>kernel<th>measured\
-         <th>model's, µs<th>best, µs<th>of model's<th>in models<th>GFLOP/s<th>GB/s<th>of the \
-         roofline<th>best of model's, schedule by schedule</tr>\n",
-        entries.iter().map(Entry::measured).sum::<usize>(),
+         measured; what stays in the caches may be faster. The time in a run is the median before \
+         tuning; alone, a kernel runs by turns with the schedule that the model gives it.</p>\n<table>\n\
+         <tr><th rowspan=\"2\">kernel<th colspan=\"4\">in a run<th colspan=\"4\">alone\
+         <th rowspan=\"2\">kept, of its time<th rowspan=\"2\">best of model's, schedule by schedule</tr>\n\
+         <tr><th>µs<th>GFLOP/s<th>GB/s<th>of the roofline<th>schedules<th>model's, µs<th>best, µs\
+         <th>of model's</tr>\n",
         entries.len(),
+        entries.iter().map(Entry::measured).sum::<usize>(),
         peaks.flops / 1e9,
         peaks.bytes / 1e9,
     );
@@ -65,7 +60,15 @@ pub fn page(title: &str, records: &[&Record], peaks: Peaks) -> String {
     text
 }
 
-impl Entry<'_> {
+impl<'r> Entry<'r> {
+    fn new(kernel: &'r KernelReport, records: &[&'r Record]) -> Self {
+        let of_it =
+            |record: &&&Record| record.kernel == kernel.kernel && record.params == kernel.params;
+        let mut records: Vec<&Record> = records.iter().filter(of_it).copied().collect();
+        records.sort_by_key(|record| record.time);
+        Entry { kernel, records }
+    }
+
     /// Ratios of the schedules that were measured, one after the other; infinite for one that cannot
     /// be used.
     fn ratios(&self) -> Vec<f64> {
@@ -90,42 +93,41 @@ impl Entry<'_> {
         timed.min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    fn nanoseconds(&self) -> f64 {
-        self.best().map_or(0.0, |(ns, _)| ns)
-    }
-
     fn row(&self, text: &mut String, peaks: Peaks) {
-        let Some(record) = self.records.first() else { return };
-        let Some((model_ns, ratio)) = self.best() else { return };
-        // The model's schedule is one of those that can be had.
-        let ns = model_ns * ratio.min(1.0);
-        let (flops, bytes) = (record.flops as f64, record.bytes as f64);
+        let KernelReport { kernel, name, params, ms, flops, bytes, .. } = self.kernel;
+        let ns = ms * 1e6;
+        let (flops, bytes) = (*flops as f64, *bytes as f64);
         let roofline = (flops / peaks.flops).max(bytes / peaks.bytes) * 1e9;
+        let none = || "-".to_owned();
         let kept = self.records.iter().rev().find_map(|record| match record.outcome {
-            Outcome::Kept { ratio } => Some(ratio),
+            Outcome::Kept { ratio } => {
+                Some(format!("<span class=\"kept\">{:.0} %</span>", ratio * 100.0))
+            }
             _ => None,
         });
-        let kept = kept.map_or_else(
-            || "-".to_owned(),
-            |ratio| format!("<span class=\"kept\">{:.0} %</span>", ratio * 100.0),
-        );
-        let family: String = record.kernel.family.chars().take(8).collect();
+        let alone = self.best().map(|(model_ns, ratio)| {
+            // The model's schedule is one of those that can be had.
+            let ratio = ratio.min(1.0);
+            let (model, best) = (model_ns / 1e3, model_ns * ratio / 1e3);
+            format!("{model:.1}<td>{best:.1}<td>{:.0} %", ratio * 100.0)
+        });
+        let measured = Some(self.measured()).filter(|measured| *measured > 0);
+        let family: String = kernel.family.chars().take(8).collect();
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "<tr><td>{}<br><code>{} {:?}</code><td>{}<td>{:.1}<td>{:.1}<td>{:.0} %<td>{kept}<td>{:.1}\
-             <td>{:.1}<td>{:.0} %<td>{}</tr>",
-            escaped(&record.name),
+            "<tr><td>{}<br><code>{} {params:?}</code><td>{:.1}<td>{:.1}<td>{:.1}<td>{:.0} %<td>{}\
+             <td>{}<td>{}<td>{}</tr>",
+            escaped(name),
             escaped(&family),
-            record.params,
-            self.measured(),
-            model_ns / 1e3,
             ns / 1e3,
-            ratio.min(1.0) * 100.0,
-            flops / ns,
-            bytes / ns,
-            roofline / ns * 100.0,
-            curve(&self.ratios()),
+            flops / ns.max(1.0),
+            bytes / ns.max(1.0),
+            roofline / ns.max(1.0) * 100.0,
+            measured.map_or_else(none, |measured| measured.to_string()),
+            alone.unwrap_or_else(|| "-<td>-<td>-".to_owned()),
+            kept.unwrap_or_else(none),
+            measured.map_or_else(String::new, |_| curve(&self.ratios())),
         );
     }
 }
@@ -173,6 +175,22 @@ mod tests {
         }
     }
 
+    fn kernel(name: &str, ms: f64) -> KernelReport {
+        KernelReport {
+            kernel: Identity { family: name.into(), numbers: vec![] },
+            name: name.into(),
+            params: vec![],
+            ms,
+            flops: 4000,
+            bytes: 200,
+            rank: 0,
+            measured: 0,
+            alone: None,
+            in_model: None,
+            kept: false,
+        }
+    }
+
     #[test]
     fn a_row_tells_what_was_measured_and_how_far_the_roofline_is() {
         let measured = |ratio| Outcome::Measured { ns: 4000.0 * ratio, model_ns: 4000.0, ratio };
@@ -181,20 +199,23 @@ mod tests {
             record("a<b>", 1, measured(1.5)),
             record("a<b>", 2, Outcome::Failed { reason: "no".into() }),
             record("a<b>", 4, Outcome::Kept { ratio: 0.75 }),
-            record("slow", 1, Outcome::Measured { ns: 1e6, model_ns: 1e6, ratio: 1.0 }),
+            record("another model's", 1, measured(1.0)),
         ];
-        // 2000 operations take 1 µs, 100 bytes 0.1 µs.
+        let kernels = [kernel("slow", 1.0), kernel("a<b>", 0.008)];
+        // 4000 operations take 2 µs, 200 bytes 0.2 µs.
         let peaks = Peaks { flops: 2e9, bytes: 1e9 };
-        let text = page("model & more", &records.iter().collect::<Vec<_>>(), peaks);
+        let records: Vec<&Record> = records.iter().collect();
+        let text = page("model & more", &kernels, &records, peaks);
         assert!(text.contains("<h1>model &amp; more</h1>") && !text.contains("a<b>"));
-        assert!(text.contains("4 schedules of 2 kernels"), "{text}");
+        assert!(text.contains("2 kernels; 3 schedules of them"), "{text}");
         let row = text.lines().find(|line| line.contains("a&lt;b&gt;")).unwrap();
-        for part in ["<td>3<td>4.0<td>2.0<td>50 %<td>", "75 %", "<td>1.0<td>0.1<td>50 %<td>"] {
+        for part in ["<td>8.0<td>0.5<td>0.0<td>25 %<td>3", "<td>4.0<td>2.0<td>50 %<td>", "75 %"] {
             assert!(row.contains(part), "`{part}` is not in {row}");
         }
         // Three schedules, and the curve falls at the last one, in the order of time.
         assert!(row.contains("0,0.0 93.3,0.0 186.7,0.0 280.0,32.0"), "{row}");
-        let slow = text.find(">slow<").unwrap();
-        assert!(slow < text.find("a&lt;b").unwrap(), "what takes longest comes first");
+        // What nothing was tried for has its distance from the roofline, too.
+        let slow = text.lines().find(|line| line.contains(">slow<")).unwrap();
+        assert!(slow.contains("<td>1000.0<td>0.0<td>0.0<td>0 %<td>-<td>-<td>-<td>-<td>-<td></tr>"));
     }
 }

@@ -3,8 +3,9 @@
 //! Invariant: asks for no schedule twice, and knows what earlier searches found; the draws repeat, but
 //! what they are compared by is measured.
 //!
-//! A walk from the best schedules that are known, a few choices at a time: mostly one, sometimes more,
-//! to leave the neighbourhood of one that no single choice improves.
+//! What was faster for kernels of the same family comes first, the nearest sizes before others. Then a walk
+//! from the best schedules that are known, a few choices at a time: mostly one, sometimes more, to leave
+//! the neighbourhood of one that no single choice improves.
 
 use super::FASTER;
 use super::measure::Answer;
@@ -20,6 +21,8 @@ use std::collections::HashSet;
 const PARENTS: usize = 4;
 /// Draws for each schedule that is wanted.
 const DRAWS: usize = 16;
+/// Schedules of other kernels that wait to be tried.
+const OTHERS: usize = 8;
 
 /// One kernel while it is searched.
 pub(super) struct Search {
@@ -27,8 +30,11 @@ pub(super) struct Search {
     pub(super) identity: Identity,
     /// Values of its size parameters where it costs most.
     pub(super) params: Vec<i64>,
+    /// Operations and bytes of that launch.
     pub(super) flops: i64,
     pub(super) bytes: i64,
+    /// Operations and bytes of all launches of a run.
+    pub(super) work: (i64, i64),
     /// Time in a run of the model, in nanoseconds.
     pub(super) cost: f64,
     /// The model's own schedule, which all ratios are to.
@@ -37,9 +43,11 @@ pub(super) struct Search {
     best: Vec<(f64, Schedule)>,
     /// The time of the schedule that the model runs with, as a share of that of the model's own.
     own: f64,
+    /// What was faster for other kernels of the family, by how far their sizes are and the ratio there.
+    others: Vec<(f64, f64, Schedule)>,
     tried: HashSet<u64>,
     random: Rng,
-    /// Schedules that were asked for in this search.
+    /// Schedules that were measured in this search, or found to be unusable.
     pub(super) asked: usize,
     /// Rounds since the last improvement.
     stale: u32,
@@ -62,10 +70,12 @@ impl Search {
             params: Vec::new(),
             flops: 0,
             bytes: 0,
+            work: (0, 0),
             cost: 0.0,
             tried: HashSet::from([Record::fingerprint(&model)]),
             best: vec![(1.0, model.clone())],
             own: 1.0,
+            others: Vec::new(),
             model,
             random: Rng::with_seed(seed),
             asked: 0,
@@ -76,10 +86,11 @@ impl Search {
         search
     }
 
-    /// Takes in what others found out about this kernel.
+    /// Takes in what was found out about this kernel, and about others of its family.
     pub(super) fn hear<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) {
         for record in records {
             if record.kernel != self.identity {
+                self.consider(record);
                 continue;
             }
             self.tried.insert(Record::fingerprint(&record.schedule));
@@ -90,6 +101,27 @@ impl Search {
             if let Outcome::Measured { ratio, .. } = record.outcome {
                 self.rank(ratio, &record.schedule);
             }
+        }
+    }
+
+    /// Has a schedule tried that was faster for another kernel of the family, if there is none better to try.
+    fn consider(&mut self, record: &Record) {
+        let ratio = match record.outcome {
+            Outcome::Measured { ratio, .. } | Outcome::Kept { ratio } if ratio < FASTER => ratio,
+            _ => return,
+        };
+        let Some(distance) = self.identity.distance(&record.kernel) else { return };
+        let order = |other: &(f64, f64, Schedule)| {
+            other.0.total_cmp(&distance).then(other.1.total_cmp(&ratio)).is_le()
+        };
+        let place = self.others.partition_point(order);
+        let known = self.others.iter().any(|(.., schedule)| *schedule == record.schedule)
+            || self.tried.contains(&Record::fingerprint(&record.schedule));
+        let (kernel, constants) = (&self.planned.kernel, &self.planned.constants);
+        if place < OTHERS && !known && fits(kernel, constants, &record.schedule) {
+            self.others.insert(place, (distance, ratio, record.schedule.clone()));
+            self.others.truncate(OTHERS);
+            self.exhausted = false;
         }
     }
 
@@ -111,6 +143,11 @@ impl Search {
             Some((ratio, schedule)) => (*ratio, schedule),
             None => (1.0, &self.model),
         }
+    }
+
+    /// Whether any other schedule was measured, now or in an earlier search.
+    pub(super) fn is_known(&self) -> bool {
+        self.best.iter().any(|(_, schedule)| *schedule != self.model)
     }
 
     /// The time of the schedule that the model runs with, as a share of that of the model's own.
@@ -143,6 +180,13 @@ impl Search {
         if self.tried.insert(Record::fingerprint(&self.planned.schedule)) {
             drawn.push(self.planned.schedule.clone());
         }
+        // Half of them, since others were not found for these sizes.
+        let others = self.others.len().min(count / 2);
+        for (.., schedule) in self.others.drain(..others) {
+            if self.tried.insert(Record::fingerprint(&schedule)) {
+                drawn.push(schedule);
+            }
+        }
         for _ in 0..count * DRAWS {
             if drawn.len() == count {
                 break;
@@ -157,7 +201,6 @@ impl Search {
                 drawn.push(schedule);
             }
         }
-        self.asked += drawn.len();
         self.exhausted = drawn.is_empty();
         drawn
     }
@@ -165,6 +208,7 @@ impl Search {
     /// Learns what came of schedules, the answers in the same order.
     pub(super) fn learn(&mut self, schedules: &[Schedule], answers: &[Answer]) {
         let before = self.fastest().0;
+        self.asked += answers.iter().filter(|answer| **answer != Answer::Untried).count();
         for (schedule, answer) in schedules.iter().zip(answers) {
             if let Answer::Timed { ratio, .. } = answer {
                 self.rank(*ratio, schedule);

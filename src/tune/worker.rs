@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Bytes of a message beyond which it is none.
@@ -76,9 +76,13 @@ impl Worker {
     }
 
     /// One answer for each schedule of a request. Where all of them together bring the process down,
-    /// each is asked about by itself, beside the first.
-    pub fn ask(&mut self, request: &Request) -> Result<Vec<Answer>, WorkerError> {
-        match self.ask_once(request) {
+    /// each is asked about by itself, beside the first. From `until` on, nothing is compiled or run for the
+    /// first time any more.
+    pub fn ask(&mut self, request: &Request, until: Instant) -> Result<Vec<Answer>, WorkerError> {
+        match self.ask_once(request, until) {
+            Err(WorkerError::Hung(_)) if Instant::now() >= until => {
+                Ok(vec![Answer::Untried; request.schedules.len()])
+            }
             Err(error @ (WorkerError::Crashed(_) | WorkerError::Hung(_))) => {
                 let [first, others @ ..] = request.schedules.as_slice() else {
                     return Ok(Vec::new());
@@ -86,7 +90,7 @@ impl Worker {
                 if others.is_empty() {
                     return Ok(vec![Answer::Failed { reason: error.to_string() }]);
                 }
-                self.ask_apart(request, first, others)
+                self.ask_apart(request, first, others, until)
             }
             other => other,
         }
@@ -97,17 +101,25 @@ impl Worker {
         request: &Request,
         first: &kiln_ir::schedule::Schedule,
         others: &[kiln_ir::schedule::Schedule],
+        until: Instant,
     ) -> Result<Vec<Answer>, WorkerError> {
         let time = request.time / others.len().max(1) as u32;
         let mut of_first = None;
         let mut answers = Vec::new();
         for other in others {
+            if Instant::now() >= until {
+                answers.push(Answer::Untried);
+                continue;
+            }
             let schedules = vec![first.clone(), other.clone()];
-            match self.ask_once(&Request { schedules, time, ..request.clone() }) {
+            match self.ask_once(&Request { schedules, time, ..request.clone() }, until) {
                 Ok(both) => {
                     let mut both = both.into_iter();
                     of_first = both.next().or(of_first);
                     answers.extend(both.next());
+                }
+                Err(WorkerError::Hung(_)) if Instant::now() >= until => {
+                    answers.push(Answer::Untried);
                 }
                 Err(error @ (WorkerError::Crashed(_) | WorkerError::Hung(_))) => {
                     answers.push(Answer::Failed { reason: error.to_string() });
@@ -120,12 +132,13 @@ impl Worker {
         Ok(answers)
     }
 
-    fn ask_once(&mut self, request: &Request) -> Result<Vec<Answer>, WorkerError> {
+    fn ask_once(&mut self, request: &Request, until: Instant) -> Result<Vec<Answer>, WorkerError> {
         let mut process = match self.process.take() {
             Some(process) => process,
             None => Process::start(&self.program)?,
         };
-        let patience = request.time + self.patience;
+        let left = until.saturating_duration_since(Instant::now());
+        let patience = request.time + self.patience.min(left);
         if let Err(error) = send(&mut process.requests, request) {
             return Err(match process.child.try_wait() {
                 Ok(Some(status)) => WorkerError::Crashed(status),

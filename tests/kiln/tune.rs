@@ -9,7 +9,10 @@ use kiln_ir::schedule::Schedule;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes that ends.
+const LONG: Duration = Duration::from_secs(600);
 
 pub(crate) fn kiln(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kiln"))
@@ -108,18 +111,23 @@ fn a_process_that_crashes_or_hangs_costs_its_schedule_and_no_more() {
     };
     for (script, reason) in [("kill -9 $$", "signal: 9"), ("sleep 100", "did not end within")] {
         let mut worker = Worker::new(shell(script)).patience(Duration::from_millis(200));
-        let answers = worker.ask(&request).unwrap();
+        let answers = worker.ask(&request, Instant::now() + LONG).unwrap();
         assert_eq!(answers.len(), 3);
         for answer in answers {
             let kiln::tune::Answer::Failed { reason: said } = answer else { panic!("{script}") };
             assert!(said.contains(reason) || said.contains("nothing"), "{script}: {said}");
         }
     }
+    // What hangs is no failure of a schedule where its time was cut short.
+    let mut worker = Worker::new(shell("sleep 100"));
+    let answers = worker.ask(&request, Instant::now()).unwrap();
+    assert_eq!(answers, vec![kiln::tune::Answer::Untried; 3]);
     // One that answers nonsense, and one that is not there.
-    let nonsense = Worker::new(shell("echo nonsense; sleep 100")).ask(&request);
+    let nonsense =
+        Worker::new(shell("echo nonsense; sleep 100")).ask(&request, Instant::now() + LONG);
     assert!(nonsense.is_err(), "{nonsense:?}");
     let missing = Program { file: "/no/such/program".into(), arguments: vec![] };
-    let error = Worker::new(missing).ask(&request).unwrap_err().to_string();
+    let error = Worker::new(missing).ask(&request, Instant::now()).unwrap_err().to_string();
     assert!(error.contains("/no/such/program"), "{error}");
 
     let program =
@@ -129,7 +137,7 @@ fn a_process_that_crashes_or_hangs_costs_its_schedule_and_no_more() {
     for _ in 0..2 {
         let mut request = request.clone();
         request.schedules[1].task = vec![0];
-        let answers = worker.ask(&request).unwrap();
+        let answers = worker.ask(&request, Instant::now() + LONG).unwrap();
         let timed = |at: usize| matches!(answers[at], kiln::tune::Answer::Timed { ratio, .. } if ratio > 0.0);
         assert!(timed(0) && timed(2), "{answers:?}");
     }
@@ -158,8 +166,7 @@ fn what_is_in_the_database_is_what_is_compiled() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let page = fs::read_to_string(folder.join("page.html")).unwrap();
     for kernel in report["kernels"].as_array().unwrap() {
-        let measured = kernel["measured"].as_u64().unwrap() > 0;
-        assert!(!measured || page.contains(kernel["name"].as_str().unwrap()), "{kernel}\n{page}");
+        assert!(page.contains(kernel["name"].as_str().unwrap()), "{kernel}\n{page}");
     }
 
     // Whatever was measured is kept, as if it had been faster.

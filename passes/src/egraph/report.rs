@@ -18,6 +18,16 @@ pub enum Round {
     Fuse,
 }
 
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Round::Rewrite => "rewrite",
+            Round::Join => "join",
+            Round::Fuse => "fuse",
+        })
+    }
+}
+
 /// How often something happened at each of the model's nodes, by their names; those without a name are
 /// counted under an empty one.
 pub type Places = BTreeMap<Arc<str>, usize>;
@@ -135,6 +145,17 @@ impl Report {
         self.regions.iter().filter(|region| region.same_as.is_some()).count()
     }
 
+    /// Predicted seconds of all regions of a round together, before and after; `None` if it had none.
+    pub fn total(&self, round: Round) -> Option<(f64, f64)> {
+        let of_round = self.regions.iter().filter(|region| region.round == round);
+        let costs = of_round.map(|region| {
+            let first = region.same_as.and_then(|first| self.regions.get(first));
+            let region = first.unwrap_or(region);
+            (region.cost_before, region.cost_after)
+        });
+        costs.reduce(|(before, after), (b, a)| (before + b, after + a))
+    }
+
     /// How often each rule fired in all regions together.
     pub fn fired(&self) -> BTreeMap<&'static str, usize> {
         let mut total = BTreeMap::new();
@@ -165,12 +186,14 @@ impl fmt::Display for Report {
         for (number, region) in self.regions.iter().enumerate() {
             Numbered { number, region }.fmt(f)?;
         }
-        write!(
-            f,
-            "{} regions, {} of them identical to another",
-            self.regions.len(),
-            self.identical()
-        )
+        let (count, identical) = (self.regions.len(), self.identical());
+        write!(f, "{count} regions, {identical} of them identical to another")?;
+        for round in [Round::Rewrite, Round::Join, Round::Fuse] {
+            if let Some((before, after)) = self.total(round) {
+                write!(f, "; {round} {} to {}", Micros(before), Micros(after))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -183,11 +206,7 @@ struct Numbered<'r> {
 impl fmt::Display for Numbered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Numbered { number, region } = self;
-        let round = match region.round {
-            Round::Rewrite => "rewrite",
-            Round::Join => "join",
-            Round::Fuse => "fuse",
-        };
+        let round = region.round;
         let nodes = if region.nodes == 1 { "node" } else { "nodes" };
         write!(f, "region {number} ({round}, {} {nodes}", region.nodes)?;
         match region.sources.as_slice() {
