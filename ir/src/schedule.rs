@@ -107,8 +107,8 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScratchLayout {
     /// Byte offset of each operand that is a temporary; `None` for the others. A temporary lies in
-    /// row-major order of the task's box (its points along the parallel outer axes) followed by its
-    /// own shape.
+    /// row-major order of its own shape with the task's box (its points along the parallel outer axes)
+    /// before the last dimension, so that what many points multiply with one matrix stands together.
     pub offsets: Vec<Option<Dim>>,
     /// Bytes in all.
     pub bytes: Dim,

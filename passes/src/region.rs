@@ -55,6 +55,7 @@ pub(crate) fn is_heavy(node: &Node) -> bool {
             Op::Contract(_)
                 | Op::Conv(_)
                 | Op::ConvTranspose(_)
+                | Op::Winograd(_)
                 | Op::Attention(_)
                 | Op::Recurrent(_)
         )

@@ -19,7 +19,8 @@ pub(super) enum Layout {
     RowMajor,
     /// Blocked.
     Packed(PackedLayout),
-    /// In scratch memory, from this element on, row-major over the task's box and its shape.
+    /// In scratch memory, from this element on: row-major over its shape, the task's box before the last
+    /// dimension.
     Temporary(Dim),
 }
 
@@ -178,8 +179,11 @@ impl Context<'_> {
                     all.push(axis.clone().plus(minus, build));
                 }
                 // A sequential axis has one point at a time: its box is 1 and its low the point.
-                all.extend(indices);
-                let extents: Vec<Dim> = self.task_box.iter().chain(shape).cloned().collect();
+                let slices = indices.len().saturating_sub(1);
+                all.splice(0..0, indices[..slices].iter().cloned());
+                all.extend(indices.into_iter().skip(slices));
+                let (slices, last) = shape.split_at(slices);
+                let extents: Vec<Dim> = [slices, &self.task_box, last].concat();
                 Some(row_major(all, &extents, build).plus(start.clone().into(), build))
             }
         }

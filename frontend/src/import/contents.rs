@@ -133,6 +133,7 @@ fn is_cheap(op: &Op) -> bool {
         Op::WindowReduce(_)
             | Op::Conv(_)
             | Op::ConvTranspose(_)
+            | Op::Winograd(_)
             | Op::Resize(_)
             | Op::Recurrent(_)
             | Op::Attention(_)

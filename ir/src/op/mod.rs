@@ -23,6 +23,7 @@ mod resize;
 mod run;
 mod typing;
 mod window;
+mod winograd;
 
 pub use attention::Attention;
 pub use bind::{Bind, Check};
@@ -41,6 +42,7 @@ pub use recurrent::{Activation, Cell, Direction, Recurrent};
 pub use reduction::{Accumulate, ArgReduce, Reduce, ReduceFn};
 pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};
+pub use winograd::Winograd;
 
 use crate::graph::{Graph, TensorType};
 use elements::MOST_ELEMENTS;
@@ -209,7 +211,7 @@ operations! {
     Reshape, Assume, Transpose, Broadcast, Slice, Concat, Pad,
     Gather, GatherElements, GatherNd, ScatterElements, ScatterNd,
     Reduce, ArgReduce, Accumulate, WindowReduce,
-    Contract, Conv, ConvTranspose, Resize,
+    Contract, Conv, ConvTranspose, Winograd, Resize,
     Softmax, Normalize, Attention, Recurrent,
     If, Loop, Fused, Call,
 }

@@ -33,6 +33,9 @@ impl Default for CostModel {
     }
 }
 
+/// Elementwise operations that transforming one place of a tile for one channel counts as.
+const WINOGRAD: f64 = 1.5;
+
 impl CostModel {
     /// A CPU as far as its registers, units and cores tell: 3.2 GHz, and 20 GB/s a core between kernels,
     /// mostly from caches that cores share, until 40 GB/s are reached.
@@ -229,6 +232,14 @@ impl CostModel {
                 let weight = second.map_or(0.0, |w| self.elements(w));
                 let channels = second.and_then(|w| w.shape.first()).map_or(1.0, |d| self.size(d));
                 2.0 * first * weight / channels.max(1.0) / (self.flops * self.channels_first)
+            }
+            // Products of 16 places for each tile of four, and the transforms, which read and write as many.
+            Op::Winograd(_) => {
+                let filters = out.shape.last().map_or(1.0, |dim| self.size(dim)).max(1.0);
+                let channels = second.and_then(|w| w.shape.get(1)).map_or(1.0, |d| self.size(d));
+                let places = 4.0 * results / filters;
+                2.0 * places * channels * filters / self.flops
+                    + WINOGRAD * places * (channels + filters) / self.elementwise
             }
             Op::Attention(_) => {
                 let keys = second.and_then(|k| k.shape.get(2)).map_or(1.0, |dim| self.size(dim));

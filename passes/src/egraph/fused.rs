@@ -13,8 +13,8 @@
 //! - at most one **core**, which is either
 //!   - *streaming*: `Reduce`, `ArgReduce`, `Softmax`, `Normalize` (reads each element of operand 0
 //!     a bounded number of times, in order), or
-//!   - *anchored*: `Contract`, `Conv`, `ConvTranspose`, `Attention`, `WindowReduce`, `Resize` (reads
-//!     its operands many times).
+//!   - *anchored*: `Contract`, `Conv`, `ConvTranspose`, `Winograd`, `Attention`, `WindowReduce`, `Resize`
+//!     (reads its operands many times).
 //!
 //! Every input is used, and every node leads to the result. A constant of more than one element is
 //! an input. A `Reshape` that stands alone in the graph is a view of its operand's buffer: it costs
@@ -84,6 +84,7 @@ pub fn kind(op: &Op) -> Kind {
         Op::Contract(_)
         | Op::Conv(_)
         | Op::ConvTranspose(_)
+        | Op::Winograd(_)
         | Op::Attention(_)
         | Op::WindowReduce(_)
         | Op::Resize(_) => Kind::Anchored,

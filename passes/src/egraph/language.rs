@@ -8,7 +8,7 @@ use super::magnitude::{Magnitude, invertible};
 use crate::integers::widens;
 use crate::structure::op_key;
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
-use kiln_ir::op::{Cast, Fused, Op, UnaryFn};
+use kiln_ir::op::{BinaryFn, Cast, Fused, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::Tensor;
 use std::collections::HashMap;
@@ -200,6 +200,9 @@ impl Knowledge {
                         }
                         _ => Magnitude::Any,
                     },
+                    Op::Binary(binary) if binary.f == BinaryFn::Mul && ty.dtype.is_float() => {
+                        children[0].magnitude.times(children[1].magnitude)
+                    }
                     _ => Magnitude::Any,
                 };
                 Some(Facts { ty, constant, value, magnitude })

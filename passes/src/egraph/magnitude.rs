@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 pub enum Magnitude {
     /// Anything, or not looked at.
     Any,
+    /// None above 2¹²⁰: weights that may be added up, a few at a time.
+    Finite,
     /// None above 2⁸⁰: a term that may be scaled before it is added.
     Bounded,
     /// All that are not 0 from 2⁻⁸⁰ to 2⁸⁰: weights that may be scaled.
@@ -27,6 +29,8 @@ pub enum Magnitude {
 pub(super) const MODERATE: f64 = (1u64 << 36) as f64;
 /// 2⁸⁰
 pub(super) const NORMAL: f64 = (1u128 << 80) as f64;
+/// 2¹²⁰
+const FINITE: f64 = (1u128 << 120) as f64;
 
 impl Magnitude {
     /// Looks at every number once.
@@ -38,6 +42,18 @@ impl Magnitude {
             Some(range) if range.within(MODERATE) => Magnitude::Moderate,
             Some(range) if range.within(NORMAL) => Magnitude::Normal,
             Some(range) if range.is_below(NORMAL) => Magnitude::Bounded,
+            Some(range) if range.is_below(FINITE) => Magnitude::Finite,
+            _ => Magnitude::Any,
+        }
+    }
+
+    /// That of products of numbers of two constants.
+    pub fn times(self, other: Self) -> Self {
+        match (self.min(other), self.max(other)) {
+            // Up to 2⁷².
+            (Magnitude::Moderate, Magnitude::Moderate) => Magnitude::Bounded,
+            // Up to 2¹¹⁶.
+            (Magnitude::Bounded | Magnitude::Normal, Magnitude::Moderate) => Magnitude::Finite,
             _ => Magnitude::Any,
         }
     }
@@ -59,7 +75,9 @@ pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Op
     for (_, node) in graph.nodes().filter(|_| look) {
         let asks = match node.op {
             Op::Binary(_) => true,
-            Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => {
+            // They may be transformed.
+            Op::Conv(_) => true,
+            Op::Contract(_) | Op::ConvTranspose(_) => {
                 node.outputs.iter().any(|output| scaled[output.0 as usize])
             }
             _ => false,
@@ -185,11 +203,29 @@ mod tests {
         assert_eq!(of(&[0.0, -0.0]), Magnitude::Moderate);
         assert_eq!(of(&[0.0, 8.0, 1e-20]), Magnitude::Normal);
         assert_eq!(of(&[8.0, 1e-40]), Magnitude::Bounded);
-        for wild in [1e30, f32::INFINITY, f32::NAN] {
+        assert_eq!(of(&[8.0, -1e30]), Magnitude::Finite);
+        for wild in [3e38, f32::INFINITY, f32::NAN] {
             assert_eq!(of(&[0.0, wild]), Magnitude::Any, "{wild}");
         }
         let half = Tensor::from_f64(DType::F16, vec![1], &[1.0]).unwrap();
         assert_eq!(Magnitude::of(&half), Magnitude::Any);
+    }
+
+    #[test]
+    fn products_are_as_large_as_their_factors_allow() {
+        let levels = [8.0f32, 1e-20, 1e20, 1e30, f32::NAN];
+        for (a, b) in levels.iter().flat_map(|a| levels.iter().map(move |b| (*a, *b))) {
+            let claimed = of(&[a]).times(of(&[b]));
+            // The largest that the factors' levels allow.
+            let largest = |x: f32| match of(&[x]) {
+                Magnitude::Moderate => MODERATE,
+                Magnitude::Normal | Magnitude::Bounded => NORMAL,
+                _ => f64::INFINITY,
+            };
+            let product = (largest(a) * largest(b)) as f32;
+            assert!(claimed <= of(&[product]), "{a} times {b} is called {claimed:?}");
+        }
+        assert_eq!(of(&[8.0]).times(of(&[1e-20])), Magnitude::Finite);
     }
 
     #[test]

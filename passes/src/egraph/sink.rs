@@ -254,6 +254,7 @@ fn convolved(graph: &Graph) -> Vec<bool> {
     for (_, node) in graph.nodes() {
         let made = match &node.op {
             Op::Conv(conv) => conv.layout == ConvLayout::ChannelsLast,
+            Op::Winograd(_) => true,
             Op::Transpose(_) | Op::Reshape(_) | Op::Contract(_) => false,
             _ => node.inputs.iter().any(|input| convolved[input.0 as usize]),
         };

@@ -23,6 +23,7 @@ mod softmax;
 mod transposed;
 mod walk;
 mod window;
+mod winograd;
 mod work;
 
 pub use work::{bytes, flops};
@@ -276,6 +277,7 @@ impl Draft<'_> {
             Op::Contract(contract) => contraction::form(self, core, contract),
             Op::Conv(conv) => convolution::form(self, core, conv),
             Op::ConvTranspose(conv) => transposed::form(self, core, conv),
+            Op::Winograd(winograd) => winograd::form(self, core, winograd),
             Op::WindowReduce(window) => window::form(self, core, window),
             Op::Attention(attention) => attention::form(self, core, attention),
             Op::Resize(resize) => resize::form(self, core, resize),

@@ -23,6 +23,8 @@ const MOST_BYTES: usize = 1 << 31;
 const MOST_GROWTH: usize = 1 << 30;
 /// The same for operations that are evaluated one number at a time.
 const MOST_NUMBERS: usize = 1 << 22;
+/// Multiplications of a product that is computed beforehand.
+const MOST_PRODUCTS: usize = 1 << 30;
 
 pub(super) fn fold(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut folding = Folding::of(graph);
@@ -148,11 +150,24 @@ fn evaluate(graph: &Graph, node: &Node, operands: &[Tensor]) -> Option<Tensor> {
     let ty = graph.ty(node.outputs[0]);
     let quick = movement::evaluate(&node.op, operands, ty)
         .or_else(|| elementwise::evaluate(&node.op, operands, ty));
-    let numbers = operands.iter().map(Tensor::len).fold(0, usize::saturating_add);
     let result = match quick {
         Some(result) => result,
-        None if numbers > MOST_NUMBERS => return None,
+        None if !is_short(&node.op, operands, ty) => return None,
         None => node.op.evaluate(operands, &[], &SymbolValues::new()).ok()?.into_iter().next()?,
     };
     (TensorType::of(&result) == *ty).then_some(result)
+}
+
+/// Whether evaluating an operation takes no long.
+fn is_short(op: &Op, operands: &[Tensor], result: &TensorType) -> bool {
+    let length =
+        |sizes: &[usize]| sizes.iter().fold(1, |all: usize, &size| all.saturating_mul(size));
+    if let (Op::Contract(contract), Some(lhs)) = (op, operands.first()) {
+        let labels = contract.spec.lhs.iter().zip(lhs.sizes());
+        let summed = labels.filter(|(label, _)| !contract.spec.out.contains(label));
+        let summed: Vec<usize> = summed.map(|(_, &size)| size).collect();
+        let results = length(&result.static_sizes().unwrap_or_default());
+        return results.saturating_mul(length(&summed)) <= MOST_PRODUCTS;
+    }
+    operands.iter().map(Tensor::len).fold(0, usize::saturating_add) <= MOST_NUMBERS
 }

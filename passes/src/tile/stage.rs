@@ -332,11 +332,16 @@ impl Facts<'_> {
         });
         let mut loops = Vec::new();
         if plan.product {
-            // Panel by panel, so that one panel of the vector side serves all rows of the task.
-            loops.push(level(vector, panel));
+            // One product after the other, and panel by panel, so that one panel of the vector side serves all
+            // rows of the task.
             let others = (0..self.axes.len())
                 .filter(|&axis| axis != vector && Some(axis) != side && self.is_parallel(axis));
-            loops.extend(others.map(|axis| level(axis, 1)));
+            let apart =
+                |axis: &usize| self.body.iter().all(|touch| touch.along[*axis] != Along::Same);
+            let (products, along): (Vec<usize>, Vec<usize>) = others.partition(apart);
+            loops.extend(products.into_iter().map(|axis| level(axis, 1)));
+            loops.push(level(vector, panel));
+            loops.extend(along.into_iter().map(|axis| level(axis, 1)));
             loops.extend(side.map(|side| level(side, rows)));
         } else {
             loops.extend(side.map(|side| level(side, rows)));

@@ -10,7 +10,7 @@ use crate::form::flops;
 use kiln_ir::kernel::{AxisKind, Kernel, Operand, Role, Stage};
 use kiln_ir::schedule::WHOLE;
 use kiln_tensor::Dim;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Seconds below which a task is not worth handing over.
 const LEAST: f64 = 20e-6;
@@ -19,6 +19,8 @@ const PER_CORE: f64 = 6.0;
 /// Cycles and bytes in a second of one core.
 const CLOCK: f64 = 3e9;
 const BANDWIDTH: f64 = 1e10;
+/// How many times longer a task should take than to read what every task reads.
+const AGAIN: f64 = 8.0;
 /// Tiles of rows that share one panel before the next panel is read.
 const ROWS: u64 = 8;
 
@@ -32,6 +34,9 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
     let known = kernel.outer.iter().all(|axis| axis.extent.as_const().is_some());
     let shared = each * points / (f64::from(target.cores.max(1)) * PER_CORE);
     let wanted = if known { shared.max(LEAST) } else { shared.clamp(LEAST, 4.0 * LEAST) };
+    // Few tasks, but one for each core, where each reads much that the others read, too.
+    let alike = AGAIN * again(kernel) / BANDWIDTH;
+    let wanted = wanted.max(alike.min(each * points / f64::from(target.cores.max(1))));
 
     // Least box: one register tile.
     let unit = |axis: usize| -> u64 {
@@ -46,7 +51,7 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
         .collect();
     let scratch = scratch_bytes(kernel);
     let room = if stages.iter().any(|plan| plan.product) {
-        target.l2 as f64 / 2.0
+        target.l2 as f64
     } else {
         target.l1 as f64 / 2.0
     };
@@ -56,7 +61,8 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
             .map(|axis| points[axis])
             .product();
         let tolerable = scratch == 0.0 || count * scratch <= room;
-        tolerable && points.iter().product::<f64>() * each <= wanted
+        // What is wanted may be all points, computed another way.
+        tolerable && points.iter().product::<f64>() * each <= wanted * (1.0 + 1e-9)
     };
     let grow = |axis: usize, most: f64, points: &mut Vec<f64>| {
         if kernel.outer[axis].kind == AxisKind::Sequential {
@@ -156,6 +162,25 @@ pub(super) fn fastest(
     let last = if rows < columns { columns } else { rows };
     let better = if rows_fastest < columns_fastest { rows } else { columns };
     (better != last).then_some(better)
+}
+
+/// Bytes of operands that are the same at all points of the outer axes.
+fn again(kernel: &Kernel) -> f64 {
+    let mut bytes: BTreeMap<usize, f64> = BTreeMap::new();
+    for stage in &kernel.stages {
+        let axes = kernel.axes(stage).count();
+        for touch in super::access::reads(kernel, &stage.body, axes) {
+            let number = touch.access.operand;
+            let Some(operand) = kernel.operands.get(number) else { continue };
+            let moves = touch.along[..kernel.outer.len()].iter().any(|along| *along != Along::Same);
+            if moves || operand.role != Role::Input {
+                bytes.insert(number, 0.0);
+            } else {
+                bytes.entry(number).or_insert_with(|| operand_bytes(kernel, operand));
+            }
+        }
+    }
+    bytes.values().sum()
 }
 
 fn operand_bytes(kernel: &Kernel, operand: &Operand) -> f64 {

@@ -63,6 +63,7 @@ const ONE: &[(&str, &[&str])] = &[
         "ConvTranspose(strides: [3], dilations: [2], before: [0], after: [1], output_padding: [0], groups: 2)",
         &["f32[n, 4, m]", "f32[4, 3, 2]"],
     ),
+    ("Winograd(before: (1, 2), after: (1, 0))", &["f32[n, \"2*m\", 4, 3]", "f32[16, 3, 5]"]),
     (
         "WindowReduce(f: Mean(count_padding: false), window: [1, 1, 3, 2], strides: [1, 1, 2, 1], dilations: [1, 1, 1, 2], before: [0, 0, 1, 1], after: [0, 0, 1, 1])",
         &["f32[n, 2, \"m + 2\", 5]"],

@@ -9,8 +9,11 @@ use crate::egraph::magnitude::{Magnitude, invertible};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
 use egg::{Id, Language};
-use kiln_ir::op::{BinaryFn, Conv, ConvLayout, Op, PadMode, ReduceFn, UnaryFn};
-use kiln_tensor::Dim;
+use kiln_ir::op::{
+    BinaryFn, Constant, Contract, ContractSpec, Conv, ConvLayout, Op, PadMode, ReduceFn, UnaryFn,
+    Winograd,
+};
+use kiln_tensor::{DType, Dim, Tensor};
 
 fn exact(name: &'static str, left: &str, right: Replacement) -> Rule {
     Rule::new(name, Theme::Algebra, Class::Exact, left, right)
@@ -141,6 +144,8 @@ pub(super) fn rules() -> Vec<Rule> {
         }),
         // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
         rounding("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
+        // conv(x, w) = winograd(x, G·w·Gᵀ), channels last, w of 3×3 and finite, a result of even sizes
+        rounding("winograd", "(Conv@c ?x ?w:const)", winograd),
     ]
 }
 
@@ -279,4 +284,27 @@ fn pad_into_convolution(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     let before = amounts(&pad.before, &conv.before)?;
     let after = amounts(&pad.after, &conv.after)?;
     add_op(egraph, Conv { before, after, ..conv }, &[m.class("x")?, m.class("w")?])
+}
+
+fn winograd(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
+    let Op::Conv(conv) = m.op(egraph, "c")?.clone() else { return None };
+    let (x, w) = (m.class("x")?, m.class("w")?);
+    at_least(egraph, w, Magnitude::Finite)?;
+    let (dtype, filter) = (ty(egraph, w).dtype, shape(egraph, w));
+    let plain = conv.layout == ConvLayout::ChannelsLast
+        && conv.groups == 1
+        && conv.strides == [1, 1]
+        && conv.dilations == [1, 1]
+        && filter[0].is(3)
+        && filter[1].is(3)
+        // The transformed filters of halves would be rounded to halves.
+        && matches!(dtype, DType::F32 | DType::F64);
+    let pair = |amounts: &[i64]| amounts.try_into().ok();
+    let (before, after) = (pair(&conv.before)?, pair(&conv.after)?);
+    let transform = Tensor::from_f64(dtype, vec![16, 9], &Winograd::filter()).ok()?;
+    let transform = plain.then(|| add_op(egraph, Constant { tensor: transform }, &[]))??;
+    let lines = reshape(egraph, w, vec![Dim::from(9i64), filter[2].clone(), filter[3].clone()])?;
+    let spec = ContractSpec { lhs: b"pf".into(), rhs: b"fcm".into(), out: b"pcm".into() };
+    let filters = add_op(egraph, Contract { spec }, &[transform, lines])?;
+    add_op(egraph, Winograd { before, after }, &[x, filters])
 }

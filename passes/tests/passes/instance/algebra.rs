@@ -152,6 +152,26 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let s = i.constant(&[m, 1]);
         i.mul(y, s)
     }),
+    ("winograd", |i| {
+        let (n, c, m) = (i.size(), i.size(), i.size());
+        let padding = [0, 1].map(|_| [i.below(2) as i64, i.below(3) as i64]);
+        let places = padding.map(|amounts| {
+            // An even result, or now and then an odd one.
+            let size = 2 * i.some() + usize::from(i.below(8) == 0) + 2;
+            size - amounts.iter().sum::<i64>() as usize
+        });
+        let x = i.input(&[n, places[0], places[1], c]);
+        let w = i.constant(&[3, 3, c, m]);
+        let conv = Conv {
+            strides: vec![1; 2],
+            dilations: vec![1; 2],
+            before: padding.map(|[before, _]| before).to_vec(),
+            after: padding.map(|[_, after]| after).to_vec(),
+            groups: 1,
+            layout: ConvLayout::ChannelsLast,
+        };
+        i.op(conv, &[x, w])
+    }),
     ("padding-into-convolution", |i| {
         let (n, c, m) = (i.size(), i.some(), i.some());
         let (x, w) = (i.input(&[n, c, 5, 4]), i.constant(&[m, c, 3, 2]));
