@@ -10,6 +10,7 @@
 mod attributes;
 mod emit;
 mod operations;
+mod saturate;
 
 pub use emit::{EmitError, emit};
 

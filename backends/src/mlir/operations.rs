@@ -203,23 +203,15 @@ impl<'c> Emitter<'c, '_> {
                 let short = self.one(block, "arith.truncf", &[value], half("f16")?, &[])?;
                 return self.one(block, "arith.bitcast", &[short], result, &[]);
             }
-            Conversion::FloatToSigned | Conversion::FloatToUnsigned => {
-                let family = if how == Conversion::FloatToSigned { "fptosi" } else { "fptoui" };
-                let name = format!("\"llvm.{family}.sat.{}.{}\"", overload(ty), overload(from));
-                let attributes = [
-                    self.named("intrin", &name)?,
-                    self.named("op_bundle_sizes", "array<i32>")?,
-                    self.named("operandSegmentSizes", "array<i32: 1, 0>")?,
-                ];
-                return self.one(block, "llvm.call_intrinsic", &[value], result, &attributes);
-            }
+            Conversion::FloatToSigned => return self.to_integer(block, value, from, ty, true),
+            Conversion::FloatToUnsigned => return self.to_integer(block, value, from, ty, false),
         };
         self.one(block, name, &[value], result, &[])
     }
 }
 
 /// How LLVM names a type in an overloaded intrinsic.
-fn overload(ty: Type) -> String {
+pub(super) fn overload(ty: Type) -> String {
     match ty.lanes {
         1 => element_name(ty.element).to_owned(),
         lanes => format!("v{lanes}{}", element_name(ty.element)),
@@ -255,7 +247,7 @@ const fn binary_name(f: BinaryOp, element: Element) -> &'static str {
 }
 
 /// The comparison and its number in MLIR's enumeration.
-const fn predicate_code(predicate: Predicate, float: bool) -> (&'static str, u32) {
+pub(super) const fn predicate_code(predicate: Predicate, float: bool) -> (&'static str, u32) {
     if float {
         let number = match predicate {
             Predicate::Equal => 1,

@@ -145,6 +145,15 @@ impl Builder<'_> {
         self.pure(Op::Reduce(BinaryOp::MaxSigned, v), Type::new(ty.element, 1))
     }
 
+    /// Whether a mask holds in any lane.
+    pub(super) fn any(&mut self, mask: ValueId) -> ValueId {
+        let ty = self.ty(mask);
+        if ty.lanes == 1 {
+            return mask;
+        }
+        self.pure(Op::Reduce(BinaryOp::Or, mask), Type::new(ty.element, 1))
+    }
+
     /// `Σ coefficients[i]·xⁱ` by Horner's rule.
     pub(super) fn polynomial(&mut self, x: ValueId, coefficients: &[f64]) -> ValueId {
         let mut rest = coefficients.iter().rev();

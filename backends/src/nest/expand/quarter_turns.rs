@@ -36,21 +36,23 @@ impl Builder<'_> {
         let size = self.unary(UnaryOp::Abs, x);
         let limit = self.like(x, LARGE);
         let large = self.compare(Predicate::GreaterEqual, size, limit);
-        let any = self.convert(Conversion::ZeroExtend, large, Element::I64);
-        let any = self.greatest(any);
+        let any = self.any(large);
+        let any = self.convert(Conversion::ZeroExtend, any, Element::I64);
         let start = self.index(0);
-        let open = self.open_for(start, any, 1, &[rest, turns]);
-        let (near, few) = (open.inside()[0], open.inside()[1]);
-        let (far, many) = self.reduced(x, size);
+        // The angle is carried, too: what follows from nothing but values outside would be computed there.
+        let open = self.open_for(start, any, 1, &[rest, turns, x]);
+        let (near, few, x) = (open.inside()[0], open.inside()[1], open.inside()[2]);
+        let (far, many) = self.reduced(x);
         let rest = self.select(large, far, near);
         let turns = self.select(large, many, few);
-        let results = self.close_for(open, &[rest, turns]);
+        let results = self.close_for(open, &[rest, turns, x]);
         (results[0], results[1])
     }
 
     /// The rest, f32, and the number of quarter turns modulo 4, i32, of a large angle.
-    fn reduced(&mut self, x: ValueId, size: ValueId) -> (ValueId, ValueId) {
+    fn reduced(&mut self, x: ValueId) -> (ValueId, ValueId) {
         use BinaryOp::{Add, Mul, Or, ShiftLeft, ShiftRightLogical, Sub};
+        let size = self.unary(UnaryOp::Abs, x);
         let wide = |build: &mut Self, value: i64| build.integer(Element::I64, value);
         let bits = self.convert(Conversion::Bits, size, Element::I32);
         let bits = self.convert(Conversion::ZeroExtend, bits, Element::I64);
