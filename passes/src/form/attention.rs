@@ -107,7 +107,15 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     let mut finish = stage.walk();
     let weighed = finish.push(ScalarOp::Reduced(0), dtype);
     let all = finish.read(sum, dtype, &[], None);
-    let mean = finish.binary(BinaryFn::Div, weighed, all)?;
+    let mut mean = finish.binary(BinaryFn::Div, weighed, all)?;
+    if keys.bounds(&draft.context.symbols).min < 1 {
+        // Of no keys the sum is 0, and not 0/0.
+        let zero = finish.zero(dtype);
+        let none = finish.int(0, DType::I64);
+        let count = finish.index(&Index::Dim(keys.clone()));
+        let any = finish.binary(BinaryFn::Greater, count, none)?;
+        mean = finish.select(any, mean, zero)?;
+    }
     let index = [batch, head, query, element];
     let (stored, place) = draft.result(&mut finish, core.outputs[0], &index, mean)?;
     finish.program.results = vec![stored];

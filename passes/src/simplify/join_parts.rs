@@ -34,7 +34,8 @@ pub(super) fn join_parts(graph: &Graph) -> Result<(Graph, bool), PassError> {
     rebuild.finish(graph)
 }
 
-/// The concatenation with fewer parts, if neighbours among them are slices that continue each other.
+/// The concatenation with fewer parts, if some are empty or neighbours among them are slices that continue each
+/// other.
 fn joined(
     rebuild: &mut Rebuild,
     concat: &Concat,
@@ -42,7 +43,11 @@ fn joined(
 ) -> Result<Option<ValueId>, PassError> {
     let parts = rebuild.operands(node)?;
     let mut kept: Vec<ValueId> = Vec::new();
-    for &part in &parts {
+    let empty = |part: ValueId| rebuild.new.ty(part).shape[concat.axis].is(0);
+    let filled: Vec<ValueId> = parts.iter().copied().filter(|&part| !empty(part)).collect();
+    // Of nothing but empty parts one stays.
+    let filled = if filled.is_empty() { parts[..1].to_vec() } else { filled };
+    for &part in &filled {
         let last = kept.last().and_then(|&last| slice_of(&rebuild.new, last));
         let both = last.zip(slice_of(&rebuild.new, part)).and_then(|((a, of), (b, from))| {
             Some((continued(&a, &b, concat.axis).filter(|_| of == from)?, of))

@@ -430,7 +430,9 @@ fn pooling() {
 
 #[test]
 fn attention() {
-    for (heads, key_heads, queries, keys) in [(2, 2, 3, 3), (4, 2, 1, 5), (4, 1, 2, 7)] {
+    for (heads, key_heads, queries, keys) in
+        [(2, 2, 3, 3), (4, 2, 1, 5), (4, 1, 2, 7), (2, 2, 3, 0)]
+    {
         for mask in [vec![], vec![queries, keys], vec![1, 1, 1, keys]] {
             let mut b = Builder::new("attention");
             let q = b.input(&[2, heads, queries, 4]);
