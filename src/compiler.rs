@@ -161,7 +161,10 @@ impl Compiler {
         phases: &mut Phases,
     ) -> Result<(Graph, Report), Error> {
         let effort = self.options.effort;
-        let options = EGraphOptions { effort, explain, ..EGraphOptions::default() };
+        let CompileOptions { error_budget, without, .. } = &self.options;
+        let (error_budget, disabled) = (*error_budget, without.clone());
+        let options =
+            EGraphOptions { effort, explain, error_budget, disabled, ..EGraphOptions::default() };
         self.phase(Phase::Optimise, phases, || {
             Ok(kiln_passes::optimise(graph, &options, &self.cost_model())?)
         })

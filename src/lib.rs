@@ -46,7 +46,7 @@ pub use compilation::Compilation;
 pub use compiler::Compiler;
 pub use error::Error;
 pub use model::{LoadOptions, Model, RunSettings};
-pub use options::{Backend, CancelToken, CompileOptions};
+pub use options::{Backend, CancelToken, CompileOptions, rules};
 pub use phases::{Phase, Phases};
 pub use random_inputs::random_tensor;
 pub use source::Source;

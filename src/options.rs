@@ -61,11 +61,21 @@ pub struct CompileOptions {
     pub threads: usize,
     /// How much the e-graph looks at.
     pub effort: Effort,
+    /// Largest error, relative to the largest magnitude of a result, of rules of the e-graph that make results
+    /// cheaper and less exact; none of them without a budget.
+    pub error_budget: Option<f64>,
+    /// Rules of the e-graph that are left out, by their names in [`rules`]; names of none change nothing.
+    pub without: Vec<String>,
     /// Schedules that were measured to be better than the model's; see [`crate::tune`].
     pub schedules: Arc<Book>,
     /// What was measured of the machine; the shipped model of its kind if nothing was. See
     /// [`crate::calibrate()`].
     pub cost: Option<CostModel>,
+}
+
+/// Names of the rules of the e-graph, in the order in which they are applied.
+pub fn rules() -> Vec<&'static str> {
+    kiln_passes::egraph::rules::all().into_iter().map(|rule| rule.name).collect()
 }
 
 /// Stops a compilation or a run from another thread.

@@ -43,6 +43,14 @@
 //! `M` stands for; where a tensor's elements are all results of cancellation, the caller passes
 //! the magnitude of the terms with [`Tolerance::with_magnitude`].
 //!
+//! *Transformed tiles.* Winograd's F(2×2, 3×3) has, for n = 9·C products of the convolution, 16 sums of C
+//! products of sums: of a tile's 4 elements with signs, and of up to 9 of a filter's with factors from ¼ to 1.
+//! For elements of the same size σ_x and σ_w that are independent with mean zero, as above, these have the
+//! variances 4·σ_x² and (1 + ¾)²/4·σ_w² ≈ 0.77·σ_w² in the mean; a sum of C of them, whose partial sums grow
+//! as √k, has roundings of the variance w²·C²/2 · 3.1·σ_x²·σ_w², and 9 of those are in a result: 14·C²·w².
+//! The convolution's own are of w²·(9·C)²/2 = 40·C²·w². So the bound for n = 9·C holds for both. Of elements
+//! of very different sizes more is lost: the sizes of a whole tile and filter count, not those of each product.
+//!
 //! *Several operations.* Errors of successive operations add up like those of successive terms, so
 //! for a whole graph `n` is the sum along the longest path ([`rounded_steps`]). This takes it that
 //! no operation makes errors larger relative to its result's magnitude. That is true of layers as

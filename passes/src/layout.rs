@@ -1,12 +1,37 @@
-//! What an operation is on a transposed operand: `op(T(x)) = T'(op'(x))`.
+//! What an operation is on a transposed operand: `op(T(x)) = T'(op'(x))`; where convolutions have their
+//! channels, and which may be done by transformed tiles.
 //!
 //! Invariant: exact up to the order of sums; the one place that knows how attributes follow their
 //! dimensions.
 
 use kiln_ir::op::{
-    Accumulate, ArgReduce, Assume, Broadcast, Concat, CoordinateMode, Op, Pad, Reduce, Resize,
-    Slice, Softmax, WindowReduce,
+    Accumulate, ArgReduce, Assume, Broadcast, Concat, Conv, ConvLayout, CoordinateMode, Op, Pad,
+    Reduce, Resize, Slice, Softmax, WindowReduce,
 };
+use kiln_tensor::Dim;
+
+/// Whether an operation is a convolution whose channels are last.
+pub(crate) fn has_channels_last(op: &Op) -> bool {
+    match op {
+        Op::Conv(conv) => conv.layout == ConvLayout::ChannelsLast,
+        Op::Winograd(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a convolution with a filter of this shape can be one by transformed tiles, in either layout.
+pub(crate) fn may_be_winograd(conv: &Conv, filter: &[Dim]) -> bool {
+    let window = match conv.layout {
+        ConvLayout::ChannelsFirst => filter.get(2..),
+        ConvLayout::ChannelsLast => filter.get(..2),
+    };
+    let three = |window: &[Dim]| window.len() == 2 && window.iter().all(|size| size.is(3));
+    filter.len() == 4
+        && window.is_some_and(three)
+        && conv.groups == 1
+        && conv.strides == [1, 1]
+        && conv.dilations == [1, 1]
+}
 
 /// The operation `op'` on the operand as it was before a transpose by `perm`, and the transpose
 /// `T'` of its result; `None` if there is no such operation. Operands after the first are scalars.

@@ -61,6 +61,12 @@ pub struct CommonArguments {
     /// How much the e-graph looks at; less is for measuring what the rest is worth
     #[arg(long, value_enum, default_value = "full")]
     pub egraph: EffortArgument,
+    /// Leave out a rule of the e-graph, as `kiln inspect --at egraph` names it; may be given several times
+    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
+    pub without: Vec<String>,
+    /// Also use rules that make results less exact, by this much of the largest result, e.g. 1e-3
+    #[arg(long, value_name = "X", value_parser = parse_error)]
+    pub error_budget: Option<f64>,
     /// Database of what `kiln tune` and `kiln calibrate` found (`none` for none; default: the
     /// user's own)
     #[arg(long, value_name = "FILE")]
@@ -290,18 +296,21 @@ pub struct CalibrateArguments {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a time such as 90s, 10m or 2h".to_owned();
-    let unit = text.chars().next_back().filter(|c| c.is_ascii_alphabetic());
-    let seconds = match unit {
-        None | Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some(_) => return Err(wrong()),
-    };
+    let wrong =
+        || "expected a time such as 90s, 1.5m, 500ms or 2h; seconds without a unit".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let exact = digits.len() + usize::from(unit.is_some()) == text.len();
-    let count = digits.parse::<u32>().ok().filter(|_| exact).ok_or_else(wrong)?;
-    Ok(Duration::from_secs(u64::from(count) * seconds))
+    let seconds = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let count = digits.parse::<f64>().ok().filter(|_| plain).ok_or_else(wrong)?;
+    // Beyond that no search goes on, and no clock.
+    let time = Duration::try_from_secs_f64(count * seconds).ok();
+    time.filter(|time| time.as_secs() <= u32::MAX.into()).ok_or_else(wrong)
 }
 
 fn parse_tolerance(text: &str) -> Result<f64, String> {
@@ -326,4 +335,16 @@ fn parse_input(text: &str) -> Result<String, String> {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(text.to_owned()),
         _ => Err("expected NAME=FILE".to_owned()),
     }
+}
+
+fn parse_rule(text: &str) -> Result<String, String> {
+    match kiln::rules().contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("there is no such rule; there are {}", kiln::rules().join(", "))),
+    }
+}
+
+fn parse_error(text: &str) -> Result<f64, String> {
+    let error = text.parse::<f64>().ok().filter(|error| (0.0..=1.0).contains(error));
+    error.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }

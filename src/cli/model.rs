@@ -59,6 +59,8 @@ pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Com
         backend: backend(common),
         dims: common.fixed_dims()?,
         threads: common.threads.map_or(0, |threads| threads as usize),
+        error_budget: common.error_budget,
+        without: common.without.clone(),
         effort: match common.egraph {
             EffortArgument::Off => Effort::Off,
             EffortArgument::Greedy => Effort::Greedy,
@@ -119,7 +121,9 @@ fn open_database(path: PathBuf) -> Result<Database> {
     let database = Database::open(path).map_err(failure::report)?;
     if database.damaged() > 0 {
         let (count, path) = (database.damaged(), database.path().display());
-        output::note(format!("{path}: {count} lines are no records, and are passed over"));
+        let lines =
+            if count == 1 { "line is no record, and is" } else { "lines are no records, and are" };
+        output::note(format!("{path}: {count} {lines} passed over"));
     }
     Ok(database)
 }
@@ -154,6 +158,10 @@ pub fn refuse_compile_flags(
         "--target"
     } else if common.egraph != EffortArgument::Full {
         "--egraph"
+    } else if !common.without.is_empty() {
+        "--without"
+    } else if common.error_budget.is_some() {
+        "--error-budget"
     } else if common.schedules.as_deref().is_some_and(|file| file != Path::new("none")) {
         "--schedules"
     } else {

@@ -54,15 +54,17 @@ pub fn place(file: &Path) -> Result<()> {
     writable(file).map_err(|error| failure::io(file, error))
 }
 
-/// An error where a file cannot be written, of which nothing is changed.
+/// An error where a file cannot be written; nothing of it is changed, and others may ask at the same time.
 fn writable(file: &Path) -> io::Result<()> {
     match file.metadata() {
         // Opening a pipe would wait for its reader.
         Ok(about) if about.is_file() => OpenOptions::new().append(true).open(file).map(drop),
         Ok(_) => Ok(()),
         Err(_) => {
-            OpenOptions::new().write(true).create_new(true).open(file)?;
-            std::fs::remove_file(file)
+            // Another name in the folder: this one may appear at any time.
+            let beside = file.with_extension(format!("kiln-{}", std::process::id()));
+            OpenOptions::new().write(true).create_new(true).open(&beside)?;
+            std::fs::remove_file(beside)
         }
     }
 }

@@ -10,7 +10,7 @@ use kiln::tune::{
     self, Alone, Database, Peaks, Program, Ranks, Record, Setting, TuneOptions, TuneReport, Tuner,
     serve,
 };
-use kiln::{Backend, Source};
+use kiln::{Backend, CancelToken, Source};
 use miette::{Result, miette};
 use serde::Serialize;
 use std::path::Path;
@@ -108,7 +108,9 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
             arguments: vec!["measure".to_owned()],
         },
         seed: arguments.input.seed,
+        enough: CancelToken::new(),
     };
+    end_early(&options.enough, &progress);
     let tuner = Tuner::new(&compiler, &source, &compiled, &inputs.tensors, &options).with(ranks);
     let budget = arguments.budget.as_secs();
     let report = tuner
@@ -140,6 +142,24 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
     let report = Report { model: name, database, made_up_inputs, tuning: &report };
     output::json(&common.report, &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has an interruption end the search, and another one the program.
+fn end_early(enough: &CancelToken, progress: &Arc<Progress>) {
+    let (enough, progress) = (enough.clone(), Arc::clone(progress));
+    let interrupted = move || {
+        if enough.is_cancelled() {
+            std::process::exit(130);
+        }
+        enough.cancel();
+        progress.hide_while(|| {
+            output::note(
+                "ending the search and trying what it found; interrupt again to stop at once",
+            );
+        });
+    };
+    // Where signals cannot be had, an interruption ends the program as it always does.
+    let _ = ctrlc::set_handler(interrupted);
 }
 
 /// The page on the kernels of a model, and what the database has for them.
@@ -183,19 +203,20 @@ fn show(report: &TuneReport, database: &str) {
         output::line(format!("kept        none: {why} was over before a schedule was measured"));
         output::line(format!("latency     {before_ms:.3} ms"));
     }
-    output::line("\n      ms  schedules  alone  in model  kernel");
+    output::line("\n      ms  schedules  alone  in model  kernel (first node)");
     for kernel in kernels.iter().take(SHOWN) {
         let share = |share: Option<f64>| {
             share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
         };
         output::line(format!(
-            "{:>8.3} {:>10} {:>6} {:>9}  {}{}",
+            "{:>8.3} {:>10} {:>6} {:>9}  {} ({}){}",
             kernel.ms,
             kernel.measured,
             share(kernel.alone),
             share(kernel.in_model),
             kernel.name,
-            if kernel.kept { " (kept)" } else { "" }
+            kernel.nodes.first().map_or("", String::as_str),
+            if kernel.kept { ", kept" } else { "" }
         ));
     }
     if let Some(more) = kernels.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -34,14 +34,14 @@ pub use worker::{Program, Worker, WorkerError, serve};
 
 use crate::generate::tile_target;
 use crate::statistics::median;
-use crate::{Backend, Compiler, Error, Model, RunSettings, Source};
+use crate::{Backend, CancelToken, Compiler, Error, Model, RunSettings, Source};
 use kiln_backends::Target;
 use kiln_ir::schedule::Schedule;
 use kiln_passes::TileTarget;
 use kiln_passes::tile::Identity;
 use kiln_runtime::LaunchRecord;
 use kiln_tensor::Tensor;
-use search::Search;
+use search::{Launch, Search};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -87,6 +87,8 @@ pub struct TuneOptions {
     pub program: Program,
     /// Draws begin here.
     pub seed: u64,
+    /// Ends the search before its time; what was found by then is tried.
+    pub enough: CancelToken,
 }
 
 /// What is told while a search runs.
@@ -126,6 +128,8 @@ pub struct KernelReport {
     pub kernel: Identity,
     /// Its name.
     pub name: String,
+    /// The model's nodes that it computes, by their names.
+    pub nodes: Vec<String>,
     /// Values of its size parameters where it costs most.
     pub params: Vec<i64>,
     /// Milliseconds in a run before.
@@ -202,15 +206,17 @@ impl<'a> Tuner<'a> {
         let begin = Instant::now();
         let mut searches = self.searches(database)?;
         // Compiling once or twice more and the trials come at the end.
-        let again = (self.model.phases().total() + self.trial_time()) * 2;
+        let total: f64 = searches.iter().map(|search| search.launch.cost).sum();
+        let run = Duration::from_nanos(total as u64);
+        let again = (self.model.phases().total() + self.trial_time().max(run * trial::LEAST)) * 2;
         let until = self.options.budget.saturating_sub(again);
         let shares = self.shares(&searches)?;
-        let total: f64 = searches.iter().map(|search| search.cost).sum();
         let mut worker = Worker::new(self.options.program.clone());
         let (mut measured, mut failed) = (0, 0);
         let mut found: Vec<Record> = Vec::new();
-        while begin.elapsed() < until {
-            let worth = |search: &&mut Search| search.cost > SHARE * total && !search.exhausted;
+        while begin.elapsed() < until && !self.options.enough.is_cancelled() {
+            let worth =
+                |search: &&mut Search| search.launch.cost > SHARE * total && !search.exhausted;
             let own = searches.iter_mut().zip(&shares);
             let own = own.filter(|(_, rank)| **rank == self.ranks.rank()).map(|(search, _)| search);
             let candidates = own.filter(worth);
@@ -240,7 +246,7 @@ impl<'a> Tuner<'a> {
             // What is faster here may be so for others of the family.
             searches.iter_mut().for_each(|search| search.hear(&records));
             database.extend(records)?;
-            let left: f64 = searches.iter().map(|search| search.cost * search.gain()).sum();
+            let left: f64 = searches.iter().map(|search| search.launch.cost * search.gain()).sum();
             let speedup = total / left.max(1.0);
             let elapsed = begin.elapsed();
             observer(&Progress { elapsed, kernel: Some(&name), measured, speedup });
@@ -281,10 +287,11 @@ impl<'a> Tuner<'a> {
             .map(|(number, search)| KernelReport {
                 kernel: search.identity.clone(),
                 name: search.planned.kernel.name.clone(),
-                params: search.params.clone(),
-                ms: search.cost / 1e6,
-                flops: search.work.0,
-                bytes: search.work.1,
+                nodes: search.launch.nodes.clone(),
+                params: search.launch.params.clone(),
+                ms: search.launch.cost / 1e6,
+                flops: search.launch.work.0,
+                bytes: search.launch.work.1,
                 rank: shares[number],
                 measured: search.asked,
                 alone: search.is_known().then(|| search.fastest().0),
@@ -300,7 +307,7 @@ impl<'a> Tuner<'a> {
 
     /// Which rank searches each kernel, by what rank 0 measured.
     fn shares(&self, searches: &[Search]) -> Result<Vec<usize>, Error> {
-        let costs: Vec<f64> = searches.iter().map(|search| search.cost).collect();
+        let costs: Vec<f64> = searches.iter().map(|search| search.launch.cost).collect();
         let all = ranks::exchange(self.ranks, &costs)?;
         let Some((costs, others)) = all.split_first() else { return Ok(Vec::new()) };
         for (rank, theirs) in (1..).zip(others) {
@@ -343,34 +350,46 @@ impl<'a> Tuner<'a> {
             .iter()
             .filter(|record| record.target == key && record.version == VERSION)
             .collect();
-        let mut searches: Vec<Search> = (0..)
-            .zip(&compilation.plan().kernels)
-            .map(|(number, planned)| {
-                Search::new(planned, &self.target, &records, self.options.seed ^ number)
-            })
-            .collect();
-        let mut times = vec![Vec::new(); searches.len()];
-        for _ in 0..RUNS {
-            let mut now = vec![0.0; searches.len()];
-            searches.iter_mut().for_each(|search| search.work = (0, 0));
+        let kernels = &compilation.plan().kernels;
+        let mut launches = vec![Launch::default(); kernels.len()];
+        let mut times = vec![Vec::new(); kernels.len()];
+        let begin = Instant::now();
+        for number in 0..RUNS {
+            // Of a slow model one run has to do.
+            if number > 0 && begin.elapsed() > self.options.budget / 10 {
+                break;
+            }
+            let mut now = vec![0.0; kernels.len()];
+            launches.iter_mut().for_each(|launch| launch.work = (0, 0));
             let mut trace = |record: &LaunchRecord<'_>| {
-                let Some(search) = searches.get_mut(record.kernel) else { return };
+                let Some(launch) = launches.get_mut(record.kernel) else { return };
                 now[record.kernel] += record.duration.as_secs_f64() * 1e9;
-                search.work.0 = search.work.0.saturating_add(record.flops);
-                search.work.1 = search.work.1.saturating_add(record.bytes);
+                if !launch.nodes.iter().any(|node| node == record.source) {
+                    launch.nodes.push(record.source.to_owned());
+                }
+                launch.work.0 = launch.work.0.saturating_add(record.flops);
+                launch.work.1 = launch.work.1.saturating_add(record.bytes);
                 // Of launches with other sizes, the one that does most.
-                if search.params.len() != record.params.len() || search.flops < record.flops {
-                    search.params = record.params.to_vec();
-                    (search.flops, search.bytes) = (record.flops, record.bytes);
+                if launch.params.len() != record.params.len() || launch.flops < record.flops {
+                    launch.params = record.params.to_vec();
+                    (launch.flops, launch.bytes) = (record.flops, record.bytes);
                 }
             };
             let settings = RunSettings { trace: Some(&mut trace), ..RunSettings::default() };
             self.model.run_with(self.inputs, settings)?;
             times.iter_mut().zip(now).for_each(|(times, now)| times.push(now));
         }
-        for (search, times) in searches.iter_mut().zip(times) {
-            search.cost = median(&times).unwrap_or(0.0);
-        }
+        let launches = launches
+            .into_iter()
+            .zip(times)
+            .map(|(launch, times)| Launch { cost: median(&times).unwrap_or(0.0), ..launch });
+        let searches = (0..)
+            .zip(kernels.iter().zip(launches))
+            .map(|(number, (planned, launch))| {
+                let seed = self.options.seed ^ number;
+                Search::new(planned, &self.target, launch, &records, seed)
+            })
+            .collect();
         Ok(searches)
     }
 
@@ -388,16 +407,15 @@ impl<'a> Tuner<'a> {
         let request = Request {
             setting: self.setting.clone(),
             kernel: search.planned.kernel.clone(),
-            params: search.params.clone(),
+            params: search.launch.params.clone(),
             schedules: all,
             time: left.min(BATCH_TIME),
         };
         let mut answers = worker.ask(&request, Instant::now() + left + GRACE)?;
         let first = (!answers.is_empty()).then(|| answers.remove(0));
-        let model_ns = match first {
-            Some(Answer::Timed { ns, .. }) => ns,
-            // Nothing can be compared with it.
-            _ => f64::MAX,
+        let Some(Answer::Timed { ns: model_ns, .. }) = first else {
+            // What cannot be compared with the model's own is not known to be unusable.
+            return Ok((vec![Answer::Untried; answers.len()], 0.0));
         };
         Ok((answers, model_ns))
     }
@@ -409,9 +427,9 @@ impl<'a> Tuner<'a> {
             version: VERSION.to_owned(),
             kernel: search.identity.clone(),
             name: search.planned.kernel.name.clone(),
-            params: search.params.clone(),
-            flops: search.flops,
-            bytes: search.bytes,
+            params: search.launch.params.clone(),
+            flops: search.launch.flops,
+            bytes: search.launch.bytes,
             schedule,
             outcome,
             time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),

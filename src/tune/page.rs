@@ -94,7 +94,8 @@ impl<'r> Entry<'r> {
     }
 
     fn row(&self, text: &mut String, peaks: Peaks) {
-        let KernelReport { kernel, name, params, ms, flops, bytes, .. } = self.kernel;
+        let KernelReport { kernel, name, nodes, params, ms, flops, bytes, .. } = self.kernel;
+        let node = nodes.first().map_or("", String::as_str);
         let ns = ms * 1e6;
         let (flops, bytes) = (*flops as f64, *bytes as f64);
         let roofline = (flops / peaks.flops).max(bytes / peaks.bytes) * 1e9;
@@ -116,9 +117,10 @@ impl<'r> Entry<'r> {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "<tr><td>{}<br><code>{} {params:?}</code><td>{:.1}<td>{:.1}<td>{:.1}<td>{:.0} %<td>{}\
+            "<tr><td>{} {}<br><code>{} {params:?}</code><td>{:.1}<td>{:.1}<td>{:.1}<td>{:.0} %<td>{}\
              <td>{}<td>{}<td>{}</tr>",
             escaped(name),
+            escaped(node),
             escaped(&family),
             ns / 1e3,
             flops / ns.max(1.0),
@@ -179,6 +181,7 @@ mod tests {
         KernelReport {
             kernel: Identity { family: name.into(), numbers: vec![] },
             name: name.into(),
+            nodes: vec!["layer<0>".into()],
             params: vec![],
             ms,
             flops: 4000,
@@ -215,7 +218,7 @@ mod tests {
         // Three schedules, and the curve falls at the last one, in the order of time.
         assert!(row.contains("0,0.0 93.3,0.0 186.7,0.0 280.0,32.0"), "{row}");
         // What nothing was tried for has its distance from the roofline, too.
-        let slow = text.lines().find(|line| line.contains(">slow<")).unwrap();
+        let slow = text.lines().find(|line| line.contains(">slow layer&lt;0&gt;<")).unwrap();
         assert!(slow.contains("<td>1000.0<td>0.0<td>0.0<td>0 %<td>-<td>-<td>-<td>-<td>-<td></tr>"));
     }
 }

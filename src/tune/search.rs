@@ -24,19 +24,27 @@ const DRAWS: usize = 16;
 /// Schedules of other kernels that wait to be tried.
 const OTHERS: usize = 8;
 
-/// One kernel while it is searched.
-pub(super) struct Search {
-    pub(super) planned: PlannedKernel,
-    pub(super) identity: Identity,
-    /// Values of its size parameters where it costs most.
+/// What the launches of a kernel are in a run of the model.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Launch {
+    /// Values of its size parameters where it does most.
     pub(super) params: Vec<i64>,
+    /// The model's nodes that they are for.
+    pub(super) nodes: Vec<String>,
     /// Operations and bytes of that launch.
     pub(super) flops: i64,
     pub(super) bytes: i64,
     /// Operations and bytes of all launches of a run.
     pub(super) work: (i64, i64),
-    /// Time in a run of the model, in nanoseconds.
+    /// Time of all launches of a run, in nanoseconds.
     pub(super) cost: f64,
+}
+
+/// One kernel while it is searched.
+pub(super) struct Search {
+    pub(super) planned: PlannedKernel,
+    pub(super) identity: Identity,
+    pub(super) launch: Launch,
     /// The model's own schedule, which all ratios are to.
     pub(super) model: Schedule,
     /// The fastest that are known, the fastest first.
@@ -59,6 +67,7 @@ impl Search {
     pub(super) fn new(
         planned: &PlannedKernel,
         target: &TileTarget,
+        launch: Launch,
         records: &[&Record],
         seed: u64,
     ) -> Self {
@@ -67,11 +76,7 @@ impl Search {
         let mut search = Search {
             planned: planned.clone(),
             identity,
-            params: Vec::new(),
-            flops: 0,
-            bytes: 0,
-            work: (0, 0),
-            cost: 0.0,
+            launch,
             tried: HashSet::from([Record::fingerprint(&model)]),
             best: vec![(1.0, model.clone())],
             own: 1.0,
@@ -86,10 +91,11 @@ impl Search {
         search
     }
 
-    /// Takes in what was found out about this kernel, and about others of its family.
+    /// Takes in what was found out about this kernel, and about others of its family; the same kernel at other
+    /// sizes is another.
     pub(super) fn hear<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) {
         for record in records {
-            if record.kernel != self.identity {
+            if record.kernel != self.identity || record.params != self.launch.params {
                 self.consider(record);
                 continue;
             }
@@ -169,7 +175,7 @@ impl Search {
     /// What there may be to gain next, in nanoseconds of a run: the cost, less with each round that
     /// found nothing.
     pub(super) fn promise(&self) -> f64 {
-        self.cost * self.gain() * 0.7f64.powi(self.stale as i32)
+        self.launch.cost * self.gain() * 0.7f64.powi(self.stale as i32)
     }
 
     /// Up to so many schedules that were not tried yet; none if there are no more.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Turns at least, and at most.
 const TURNS: (usize, usize) = (5, 200);
+/// Runs of a model that a trial takes at least.
+pub(super) const LEAST: u32 = 2 + 2 * TURNS.0 as u32;
 
 /// What came of it.
 pub(super) struct Trial {

@@ -115,7 +115,9 @@ impl Worker {
             match self.ask_once(&Request { schedules, time, ..request.clone() }, until) {
                 Ok(both) => {
                     let mut both = both.into_iter();
-                    of_first = both.next().or(of_first);
+                    let now = both.next();
+                    let timed = |answer: &Answer| matches!(answer, Answer::Timed { .. });
+                    of_first = of_first.filter(timed).or(now);
                     answers.extend(both.next());
                 }
                 Err(WorkerError::Hung(_)) if Instant::now() >= until => {
@@ -162,7 +164,11 @@ impl Process {
     fn start(program: &Program) -> Result<Self, WorkerError> {
         let fault =
             |error| WorkerError::Start { program: program.file.display().to_string(), error };
-        let mut child = Command::new(&program.file)
+        let mut command = Command::new(&program.file);
+        // What interrupts the owner is for the owner: measurements go on until it has no more questions.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .args(&program.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -152,7 +152,7 @@ fn what_is_in_the_database_is_what_is_compiled() {
         "tune",
         "model.onnx",
         "--budget",
-        "1s",
+        "1500ms",
         "--backend",
         "cranelift",
         "--json",
@@ -224,6 +224,9 @@ fn what_cannot_be_tuned_is_said() {
     for (arguments, part) in [
         (&["tune", "model.onnx", "--budget", "x"][..], "expected a time"),
         (&["tune", "model.onnx", "--budget", "3d"], "expected a time"),
+        (&["tune", "model.onnx", "--budget", "1e99s"], "expected a time"),
+        (&["tune", "model.onnx", "--without", "magic"], "there is no such rule"),
+        (&["tune", "model.onnx", "--error-budget", "-1"], "error-budget"),
         (&["tune", "missing.onnx"], "missing.onnx"),
         (&["tune", "model.onnx", "--backend", "reference"], "makes no code"),
         (&["tune", "model.onnx", "--target", "haswell"], "on the machine that they are for"),

@@ -65,8 +65,8 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
             let dims = w.shape.iter().enumerate().filter(|(number, _)| *number != 1);
             product(&mut dims.map(|(_, dim)| dim))
         }),
-        // The channels, and the sums of 16 elements before and of 9 after.
-        Op::Winograd(_) => dim(1, 1).saturating_add(25),
+        // Those of the convolution that it is: see the module above.
+        Op::Winograd(_) => dim(1, 1).saturating_mul(9),
         Op::Attention(_) => dim(0, 3).saturating_add(dim(1, 2)),
         Op::Recurrent(_) => dim(0, 0).saturating_mul(dim(1, 2).saturating_add(dim(2, 2))),
         Op::Resize(_) => 4,

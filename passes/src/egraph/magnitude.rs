@@ -4,10 +4,11 @@
 //! aside, so that what is multiplied by it is off by one more rounding and nothing else. Halves have no
 //! such range, and no digits to spare: constants of theirs are never merged.
 
+use crate::layout::may_be_winograd;
 use crate::region::Region;
 use kiln_ir::op::{BinaryFn, Op};
-use kiln_ir::{Graph, ValueId};
-use kiln_tensor::{DType, Tensor};
+use kiln_ir::{Graph, Node, ValueId};
+use kiln_tensor::{DType, Dim, Tensor};
 use std::collections::BTreeSet;
 
 /// How large and small the numbers of a constant are.
@@ -76,8 +77,12 @@ pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Op
         let asks = match node.op {
             Op::Binary(_) => true,
             // They may be transformed.
-            Op::Conv(_) => true,
-            Op::Contract(_) | Op::ConvTranspose(_) => {
+            Op::Conv(ref conv)
+                if filters(graph, node).is_some_and(|w| may_be_winograd(conv, w)) =>
+            {
+                true
+            }
+            Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_) => {
                 node.outputs.iter().any(|output| scaled[output.0 as usize])
             }
             _ => false,
@@ -90,6 +95,11 @@ pub(super) fn of_constants(whole: &Graph, region: &Region, look: bool) -> Vec<Op
         Some(if asked { Magnitude::of(tensor) } else { Magnitude::Any })
     };
     graph.inputs().iter().enumerate().map(magnitude).collect()
+}
+
+/// The shape of a convolution's filters.
+fn filters<'g>(graph: &'g Graph, node: &Node) -> Option<&'g [Dim]> {
+    node.inputs.get(1).map(|&w| graph.ty(w).shape.as_slice())
 }
 
 /// Which values are multiplied by constants, at once or after nothing but sums with constants and changes

@@ -12,7 +12,7 @@ use super::report::{RegionReport, Round};
 use super::rule::{Ledger, Rule};
 use super::{EGraphOptions, Effort, grow};
 use crate::PassError;
-use crate::layout::moves_channels;
+use crate::layout::{has_channels_last, moves_channels};
 use egg::{Id, Language};
 use kiln_ir::op::{ConvLayout, Op};
 use kiln_ir::{Graph, TensorType, ValueId};
@@ -125,12 +125,10 @@ struct Prices<'a> {
 
 impl<'a> Prices<'a> {
     fn of(egraph: &TensorGraph, roots: &[Id], round: Round, cost: &'a CostModel) -> Self {
-        let convolves = egraph.classes().flat_map(|class| &class.nodes).any(|node| {
-            matches!(
-                egraph.analysis.op(node.op),
-                Some(Op::Conv(conv)) if conv.layout == ConvLayout::ChannelsLast
-            )
-        });
+        let convolves = egraph
+            .classes()
+            .flat_map(|class| &class.nodes)
+            .any(|node| egraph.analysis.op(node.op).is_some_and(has_channels_last));
         let roots = roots.iter().map(|&root| egraph.find(root)).collect();
         Prices { round, cost, roots, convolves }
     }

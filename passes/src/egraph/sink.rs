@@ -9,9 +9,11 @@
 //! image or make one.
 
 use crate::PassError;
-use crate::layout::{Channels, inverse, moves_channels, permuted, through, through_all};
+use crate::layout::{
+    Channels, has_channels_last, inverse, moves_channels, permuted, through, through_all,
+};
 use crate::simplify::Rebuild;
-use kiln_ir::op::{ConvLayout, Op, Reshape, Transpose};
+use kiln_ir::op::{Op, Reshape, Transpose};
 use kiln_ir::{Graph, Node, ValueId};
 use kiln_tensor::{Dim, Symbol};
 use std::collections::BTreeMap;
@@ -253,8 +255,7 @@ fn convolved(graph: &Graph) -> Vec<bool> {
     let mut convolved = vec![false; graph.value_count()];
     for (_, node) in graph.nodes() {
         let made = match &node.op {
-            Op::Conv(conv) => conv.layout == ConvLayout::ChannelsLast,
-            Op::Winograd(_) => true,
+            op if has_channels_last(op) => true,
             Op::Transpose(_) | Op::Reshape(_) | Op::Contract(_) => false,
             _ => node.inputs.iter().any(|input| convolved[input.0 as usize]),
         };

@@ -14,17 +14,20 @@ use crate::region::is_heavy;
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, Node, NodeId, Producer, TensorType, ValueId};
 use kiln_tensor::{SymbolValues, Tensor};
+use std::collections::BTreeMap;
 
 /// Results up to this many elements are stored even if their operands are smaller.
 const SMALL: usize = 64;
 /// Results beyond this many bytes are left for the run: a few sizes in a model must not fill memory.
 const MOST_BYTES: usize = 1 << 31;
-/// What results may be larger than their operands in all, for the same reason.
+/// What results may be larger than their operands in all, for the same reason, beside as much again as the model
+/// has constants.
 const MOST_GROWTH: usize = 1 << 30;
 /// The same for operations that are evaluated one number at a time.
 const MOST_NUMBERS: usize = 1 << 22;
-/// Multiplications of a product that is computed beforehand.
+/// Multiplications of a product that is computed beforehand, and numbers of its matrices.
 const MOST_PRODUCTS: usize = 1 << 30;
+const MOST_PACKED: usize = 1 << 25;
 
 pub(super) fn fold(graph: &Graph) -> Result<(Graph, bool), PassError> {
     let mut folding = Folding::of(graph);
@@ -86,7 +89,12 @@ impl<'g> Folding<'g> {
         graph.outputs().iter().for_each(|&output| weigh(output));
         let values = vec![None; constant.len()];
         let widens = integers::widening(graph);
-        Folding { graph, constant, weighs, widens, values, growth: MOST_GROWTH }
+        let constants = graph.nodes().filter_map(|(_, node)| match &node.op {
+            Op::Constant(constant) => Some(constant.tensor.bytes().len()),
+            _ => None,
+        });
+        let growth = constants.fold(MOST_GROWTH, usize::saturating_add);
+        Folding { graph, constant, weighs, widens, values, growth }
     }
 
     fn bytes(&self, value: ValueId) -> usize {
@@ -158,16 +166,31 @@ fn evaluate(graph: &Graph, node: &Node, operands: &[Tensor]) -> Option<Tensor> {
     (TensorType::of(&result) == *ty).then_some(result)
 }
 
-/// Whether evaluating an operation takes no long.
+/// Whether evaluating an operation takes neither long nor much memory.
 fn is_short(op: &Op, operands: &[Tensor], result: &TensorType) -> bool {
-    let length =
-        |sizes: &[usize]| sizes.iter().fold(1, |all: usize, &size| all.saturating_mul(size));
-    if let (Op::Contract(contract), Some(lhs)) = (op, operands.first()) {
-        let labels = contract.spec.lhs.iter().zip(lhs.sizes());
-        let summed = labels.filter(|(label, _)| !contract.spec.out.contains(label));
-        let summed: Vec<usize> = summed.map(|(_, &size)| size).collect();
-        let results = length(&result.static_sizes().unwrap_or_default());
-        return results.saturating_mul(length(&summed)) <= MOST_PRODUCTS;
-    }
-    operands.iter().map(Tensor::len).fold(0, usize::saturating_add) <= MOST_NUMBERS
+    let (Op::Contract(contract), [a, b]) = (op, operands) else {
+        return operands.iter().map(Tensor::len).fold(0, usize::saturating_add) <= MOST_NUMBERS;
+    };
+    let spec = &contract.spec;
+    let sizes: BTreeMap<u8, usize> = (spec.lhs.iter().zip(a.sizes()))
+        .chain(spec.rhs.iter().zip(b.sizes()))
+        .map(|(&label, &size)| (label, size))
+        .collect();
+    // What its operands and its result are as matrices, whose rows or columns an operand may lack.
+    let summed = spec.summed();
+    let matrix = |lacks: &[u8]| {
+        let all = sizes.iter().filter(|(label, _)| !lacks.contains(label));
+        all.fold(1usize, |count, (_, &size)| count.saturating_mul(size))
+    };
+    let only = |of: &[u8], other: &[u8]| -> Vec<u8> {
+        of.iter()
+            .copied()
+            .filter(|label| !other.contains(label) && !summed.contains(label))
+            .collect()
+    };
+    let (rows, columns) = (only(&spec.lhs, &spec.rhs), only(&spec.rhs, &spec.lhs));
+    let numbers =
+        [matrix(&columns), matrix(&rows), result.static_sizes().map_or(0, |s| s.iter().product())];
+    numbers.into_iter().fold(0, usize::saturating_add) <= MOST_PACKED
+        && matrix(&[]) <= MOST_PRODUCTS
 }

@@ -68,6 +68,13 @@ fn along(kernel: &Kernel, program: &ScalarProgram, access: &Access, axis: usize)
     }
     let mut stride = Dim::default();
     let mut row = Dim::from(1i64);
+    // Before the last dimension of a temporary stand the points of the task, which are not known yet.
+    let last = access.index.len().saturating_sub(1);
+    let slices = access.index.iter().take(last).filter_map(Index::affine);
+    let mut moves = slices.map(|affine| affine.coefficient(axis));
+    if operand.role == Role::Temporary && moves.any(|step| !step.is(0)) {
+        return Along::Strided;
+    }
     for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
         if let Some(affine) = index.affine() {
             stride = stride + affine.coefficient(axis) * row.clone();

@@ -12,8 +12,8 @@ pub const MOST_POINTS: u64 = 1024;
 
 /// Points of a step or of a task beyond which there is nothing to win, and sums of them could overflow.
 const MOST_STEP: u64 = 1 << 31;
-/// Points of a task each of which has temporaries of its own.
-const MOST_SCRATCH: u64 = 1 << 16;
+/// Points of a task each of which has temporaries of its own, and bytes of those where they are known.
+const MOST_SCRATCH: (u64, i64) = (1 << 16, 1 << 28);
 /// Lanes of the longest vectors that any target is asked for.
 const MOST_LANES: u32 = 64;
 /// Elements of a packed operand for each of its own, blocks of short dimensions filled up, and how many may
@@ -125,7 +125,10 @@ pub fn legal(kernel: &Kernel, schedule: &Schedule) -> Result<(), Illegal> {
     let cut = schedule.task.iter().filter(|&&points| points != WHOLE);
     let points = cut.fold(1u64, |all, &points| all.saturating_mul(points));
     let temporary = kernel.operands.iter().any(|operand| operand.role == Role::Temporary);
-    if temporary && points > MOST_SCRATCH {
+    let (most, most_bytes) = MOST_SCRATCH;
+    let bytes =
+        || schedule.scratch(kernel).bytes.as_const().is_some_and(|bytes| bytes > most_bytes);
+    if temporary && (points > most || bytes() && points > 1) {
         return Err(Illegal::TooLarge { what: "task with temporaries", points });
     }
     let parallel =

@@ -108,7 +108,7 @@ pub(super) fn plan(
         points.and_then(u32::checked_next_power_of_two).map_or(lanes, |most| lanes.min(most));
     plan.schedule.vector = Some(VectorAxis { axis: vector, lanes });
     if facts.is_reduction(vector) {
-        facts.dot_products(&mut plan, vector, lanes, target);
+        facts.dot_products(&mut plan, vector, lanes, &stage.body, target);
     } else if plan.reductions.is_empty() {
         facts.pointwise(&mut plan, vector, lanes, &stage.finish);
     } else {
@@ -227,7 +227,14 @@ impl Facts<'_> {
     }
 
     /// Vectors along a reduction: several accumulators for each of a few results.
-    fn dot_products(&self, plan: &mut Plan, vector: usize, lanes: u32, target: &TileTarget) {
+    fn dot_products(
+        &self,
+        plan: &mut Plan,
+        vector: usize,
+        lanes: u32,
+        body: &ScalarProgram,
+        target: &TileTarget,
+    ) {
         let wide = u64::from(lanes);
         let vectors = (self.sizes[vector] / f64::from(lanes)).ceil().max(1.0) as u64;
         // Both sides of a product of rows are shared by a square tile of results.
@@ -243,7 +250,8 @@ impl Facts<'_> {
             plan.schedule.loops = vec![level(a, a_side), level(b, b_side), level(vector, wide)];
             return;
         }
-        let unroll = vectors.min(4) * wide;
+        // What is long anyway needs no others beside it.
+        let unroll = if is_short(body) { vectors.min(4) * wide } else { wide };
         plan.tile[vector] = unroll;
         plan.schedule.loops = vec![level(vector, unroll)];
     }
@@ -252,9 +260,8 @@ impl Facts<'_> {
     /// inside of the vectors, so that cache lines are used up.
     fn pointwise(&self, plan: &mut Plan, vector: usize, lanes: u32, finish: &ScalarProgram) {
         let wide = u64::from(lanes);
-        let cheap = finish.code.len() <= 8
-            && !finish.code.iter().any(|(op, _)| matches!(op, ScalarOp::Unary(..)));
-        let vectors = if cheap && self.sizes[vector] >= 4.0 * f64::from(lanes) { 2 } else { 1 };
+        let vectors =
+            if is_short(finish) && self.sizes[vector] >= 4.0 * f64::from(lanes) { 2 } else { 1 };
         plan.tile[vector] = wide * vectors;
         let across = (0..self.axes.len()).rev().find(|&axis| {
             axis != vector
@@ -367,6 +374,11 @@ impl Facts<'_> {
     fn tiles_well(&self, axis: usize) -> u64 {
         self.sizes[axis].min(14.0) as u64
     }
+}
+
+/// Whether a program is no more than a few simple operations.
+fn is_short(program: &ScalarProgram) -> bool {
+    program.code.len() <= 8 && !program.code.iter().any(|(op, _)| matches!(op, ScalarOp::Unary(..)))
 }
 
 /// The largest tile of at most `most` points that fits the size.

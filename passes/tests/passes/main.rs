@@ -23,3 +23,4 @@ mod subnormal;
 mod tasks;
 mod unify;
 mod whole;
+mod winograd;

@@ -8,6 +8,7 @@ use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::magnitude::{Magnitude, invertible};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
+use crate::layout::may_be_winograd;
 use egg::{Id, Language};
 use kiln_ir::op::{
     BinaryFn, Constant, Contract, ContractSpec, Conv, ConvLayout, Op, PadMode, ReduceFn, UnaryFn,
@@ -286,23 +287,25 @@ fn pad_into_convolution(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     add_op(egraph, Conv { before, after, ..conv }, &[m.class("x")?, m.class("w")?])
 }
 
+/// Numbers of a filter's channels beyond which transforming it beforehand takes long.
+const MOST_CHANNELS: i64 = 1 << 20;
+
 fn winograd(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     let Op::Conv(conv) = m.op(egraph, "c")?.clone() else { return None };
     let (x, w) = (m.class("x")?, m.class("w")?);
-    at_least(egraph, w, Magnitude::Finite)?;
     let (dtype, filter) = (ty(egraph, w).dtype, shape(egraph, w));
-    let plain = conv.layout == ConvLayout::ChannelsLast
-        && conv.groups == 1
-        && conv.strides == [1, 1]
-        && conv.dilations == [1, 1]
-        && filter[0].is(3)
-        && filter[1].is(3)
-        // The transformed filters of halves would be rounded to halves.
-        && matches!(dtype, DType::F32 | DType::F64);
+    // The transformed filters of halves would be rounded to halves.
+    let fits = conv.layout == ConvLayout::ChannelsLast && may_be_winograd(&conv, &filter);
+    if !fits || !matches!(dtype, DType::F32 | DType::F64) {
+        return None;
+    }
+    let channels = filter[2].clone() * filter[3].clone();
+    channels.as_const().filter(|&channels| channels <= MOST_CHANNELS)?;
+    at_least(egraph, w, Magnitude::Finite)?;
     let pair = |amounts: &[i64]| amounts.try_into().ok();
     let (before, after) = (pair(&conv.before)?, pair(&conv.after)?);
     let transform = Tensor::from_f64(dtype, vec![16, 9], &Winograd::filter()).ok()?;
-    let transform = plain.then(|| add_op(egraph, Constant { tensor: transform }, &[]))??;
+    let transform = add_op(egraph, Constant { tensor: transform }, &[])?;
     let lines = reshape(egraph, w, vec![Dim::from(9i64), filter[2].clone(), filter[3].clone()])?;
     let spec = ContractSpec { lhs: b"pf".into(), rhs: b"fcm".into(), out: b"pcm".into() };
     let filters = add_op(egraph, Contract { spec }, &[transform, lines])?;
