@@ -228,10 +228,17 @@ impl CostModel {
                 let count = second.and_then(|w| w.shape.get(filters)).map_or(1.0, |d| self.size(d));
                 2.0 * results * weight / count.max(1.0) / (self.flops * share)
             }
-            Op::ConvTranspose(_) => {
+            Op::ConvTranspose(conv) => {
                 let weight = second.map_or(0.0, |w| self.elements(w));
                 let channels = second.and_then(|w| w.shape.first()).map_or(1.0, |d| self.size(d));
-                2.0 * first * weight / channels.max(1.0) / (self.flops * self.channels_first)
+                // Neighbouring filters lie a whole filter apart, and stay there: which of its elements are
+                // read depends on the place, so none are laid out together.
+                let filters = second.and_then(|w| w.shape.get(1)).map_or(1.0, |d| self.size(d));
+                let apart = weight / (channels * filters).max(1.0);
+                let strided = conv.strides.iter().any(|&stride| stride > 1);
+                let near = if strided { (4.0 / apart.max(1.0)).min(1.0) } else { 1.0 };
+                let share = self.channels_first * near;
+                2.0 * first * weight / channels.max(1.0) / (self.flops * share)
             }
             // Products of 16 places for each tile of four, and the transforms, which read and write as many.
             Op::Winograd(_) => {

@@ -8,13 +8,9 @@ use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::magnitude::{Magnitude, invertible};
 use crate::egraph::pattern::Match;
 use crate::egraph::rule::{Class, Replacement, Rule, Theme};
-use crate::layout::may_be_winograd;
 use egg::{Id, Language};
-use kiln_ir::op::{
-    BinaryFn, Constant, Contract, ContractSpec, Conv, ConvLayout, Op, PadMode, ReduceFn, UnaryFn,
-    Winograd,
-};
-use kiln_tensor::{DType, Dim, Tensor};
+use kiln_ir::op::{BinaryFn, ConvLayout, Op, ReduceFn, UnaryFn};
+use kiln_tensor::Dim;
 
 fn exact(name: &'static str, left: &str, right: Replacement) -> Rule {
     Rule::new(name, Theme::Algebra, Class::Exact, left, right)
@@ -143,10 +139,6 @@ pub(super) fn rules() -> Vec<Rule> {
             let scaled = scaled(g, m.class("w")?, scale)?;
             add_op(g, contract, &[scaled, m.class("x")?])
         }),
-        // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
-        rounding("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
-        // conv(x, w) = winograd(x, G·w·Gᵀ), channels last, w of 3×3 and finite, a result of even sizes
-        rounding("winograd", "(Conv@c ?x ?w:const)", winograd),
     ]
 }
 
@@ -160,7 +152,7 @@ fn float(egraph: &TensorGraph, id: Id) -> Option<()> {
 }
 
 /// Of a constant.
-fn at_least(egraph: &TensorGraph, id: Id, magnitude: Magnitude) -> Option<()> {
+pub(super) fn at_least(egraph: &TensorGraph, id: Id, magnitude: Magnitude) -> Option<()> {
     (egraph[id].data.magnitude >= magnitude).then_some(())
 }
 
@@ -254,60 +246,4 @@ fn along(egraph: &mut TensorGraph, scale: Id, out: &[u8], labels: &[u8]) -> Opti
         .map(|label| if own.contains(label) { sizes.next() } else { Some(Dim::from(1i64)) })
         .collect::<Option<Vec<_>>>()?;
     reshape(egraph, scale, to)
-}
-
-fn pad_into_convolution(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
-    let Op::Conv(conv) = m.op(egraph, "c")?.clone() else { return None };
-    let Op::Pad(pad) = m.op(egraph, "p")?.clone() else { return None };
-    if pad.mode != PadMode::Constant {
-        return None;
-    }
-    let rank = pad.before.len();
-    let spatial = match conv.layout {
-        ConvLayout::ChannelsFirst => 2..rank,
-        ConvLayout::ChannelsLast => 1..rank - 1,
-    };
-    let amounts = |amounts: &[Dim], own: &[i64]| -> Option<Vec<i64>> {
-        let outside = |number: &usize| !spatial.contains(number);
-        if (0..rank).filter(outside).any(|number| !amounts[number].is(0)) {
-            return None;
-        }
-        amounts[spatial.clone()]
-            .iter()
-            .zip(own)
-            .map(|(amount, own)| {
-                // Padding after cropping is not cropping after padding.
-                let amount = amount.as_const().filter(|&amount| amount >= 0)?;
-                if *own >= 0 { amount.checked_add(*own) } else { None }
-            })
-            .collect()
-    };
-    let before = amounts(&pad.before, &conv.before)?;
-    let after = amounts(&pad.after, &conv.after)?;
-    add_op(egraph, Conv { before, after, ..conv }, &[m.class("x")?, m.class("w")?])
-}
-
-/// Numbers of a filter's channels beyond which transforming it beforehand takes long.
-const MOST_CHANNELS: i64 = 1 << 20;
-
-fn winograd(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
-    let Op::Conv(conv) = m.op(egraph, "c")?.clone() else { return None };
-    let (x, w) = (m.class("x")?, m.class("w")?);
-    let (dtype, filter) = (ty(egraph, w).dtype, shape(egraph, w));
-    // The transformed filters of halves would be rounded to halves.
-    let fits = conv.layout == ConvLayout::ChannelsLast && may_be_winograd(&conv, &filter);
-    if !fits || !matches!(dtype, DType::F32 | DType::F64) {
-        return None;
-    }
-    let channels = filter[2].clone() * filter[3].clone();
-    channels.as_const().filter(|&channels| channels <= MOST_CHANNELS)?;
-    at_least(egraph, w, Magnitude::Finite)?;
-    let pair = |amounts: &[i64]| amounts.try_into().ok();
-    let (before, after) = (pair(&conv.before)?, pair(&conv.after)?);
-    let transform = Tensor::from_f64(dtype, vec![16, 9], &Winograd::filter()).ok()?;
-    let transform = add_op(egraph, Constant { tensor: transform }, &[])?;
-    let lines = reshape(egraph, w, vec![Dim::from(9i64), filter[2].clone(), filter[3].clone()])?;
-    let spec = ContractSpec { lhs: b"pf".into(), rhs: b"fcm".into(), out: b"pcm".into() };
-    let filters = add_op(egraph, Contract { spec }, &[transform, lines])?;
-    add_op(egraph, Winograd { before, after }, &[x, filters])
 }

@@ -5,6 +5,7 @@
 
 mod algebra;
 mod attention;
+mod convolution;
 mod join;
 mod layout;
 mod precision;
@@ -16,6 +17,12 @@ use super::rule::Rule;
 
 /// Every rule, in the order in which they are applied.
 pub fn all() -> Vec<Rule> {
-    let rewriting = [algebra::rules(), recognise::rules(), layout::rules(), precision::rules()];
+    let rewriting = [
+        algebra::rules(),
+        convolution::rules(),
+        recognise::rules(),
+        layout::rules(),
+        precision::rules(),
+    ];
     [rewriting.concat(), join::rules(), fuse::rules()].concat()
 }

@@ -152,6 +152,32 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let s = i.constant(&[m, 1]);
         i.mul(y, s)
     }),
+    ("transposed-by-phases", |i| {
+        let spatial = i.below(2) + 1;
+        let (n, c, m) = (i.size(), i.some(), i.some());
+        let strides: Vec<usize> = (0..spatial).map(|_| i.below(3) + 1).collect();
+        let filter: Vec<usize> = (0..spatial).map(|_| i.below(5) + 1).collect();
+        let before: Vec<i64> = filter.iter().map(|&k| i.below(k.min(3)) as i64).collect();
+        let places: Vec<usize> = (0..spatial).map(|_| i.some() + 1).collect();
+        // A whole number of steps, but for now and then.
+        let output_padding: Vec<usize> = (0..spatial)
+            .map(|d| {
+                let reach = strides[d] * (places[d] - 1) + filter[d] - before[d] as usize;
+                reach.next_multiple_of(strides[d]) - reach + usize::from(i.below(8) == 0)
+            })
+            .collect();
+        let x = i.input(&[&[n, c], &places[..]].concat());
+        let w = i.constant(&[&[c, m], &filter[..]].concat());
+        let conv = ConvTranspose {
+            strides,
+            dilations: vec![1; spatial],
+            before,
+            after: vec![0; spatial],
+            output_padding,
+            groups: 1,
+        };
+        i.op(conv, &[x, w])
+    }),
     ("winograd", |i| {
         let (n, c, m) = (i.size(), i.size(), i.size());
         let padding = [0, 1].map(|_| [i.below(2) as i64, i.below(3) as i64]);
