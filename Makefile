@@ -7,7 +7,7 @@ MINILM := target/models/files/minilm
 N := 1000
 SEED := 1000
 
-.PHONY: help demo test setup lint bench differential packages test-packages venv models
+.PHONY: help demo test setup lint bench peers differential packages test-packages venv models
 
 help:
 	@echo 'make demo    install what is missing, build, compile a sentence-embedding model and run it'
@@ -15,6 +15,8 @@ help:
 	@echo 'make setup   install what is missing and fetch the models, and no more'
 	@echo 'make lint    formatting, clippy with warnings as errors, documentation'
 	@echo 'make bench   the benchmarks'
+	@echo 'make peers   latency, memory and load times beside ONNX Runtime, OpenVINO, IREE and tract;'
+	@echo '             PEERS="--models bert --turns 3" runs less, benches/peers/peers.py --help has the rest'
 	@echo 'make differential N=1000 SEED=1000   N random graphs from a seed on, against ONNX Runtime;'
 	@echo '             what fails is made small and left in target/differential/minimised'
 
@@ -32,6 +34,10 @@ lint: test-packages venv
 
 bench: packages
 	cargo bench --workspace
+
+peers: models
+	cargo build --release --bin kiln
+	benches/peers/peers.py $(PEERS)
 
 differential: packages venv
 	cargo build --release

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes the Python environment target/venv with the packages of requirements.txt; does nothing if
-# it is there with exactly those.
+# Makes the Python environment target/venv with the packages of requirements.txt, or one elsewhere with others:
+# [FOLDER REQUIREMENTS]. Does nothing if it is there with exactly those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=target/venv
-requirements=scripts/requirements.txt
+venv=${1:-target/venv}
+requirements=${2:-scripts/requirements.txt}
 # Written last, so an interrupted installation is not taken for a whole one.
 stamp=$venv/requirements.txt
 
@@ -14,7 +14,7 @@ if cmp -s "$requirements" "$stamp" && "$venv/bin/python" -c 'import onnx, onnxru
 fi
 echo "Making a Python environment in $venv" >&2
 rm -rf "$venv"
-mkdir -p target
+mkdir -p "$(dirname "$venv")"
 python3 -m venv "$venv"
 if [ -t 2 ]; then bar=on; else bar=off; fi
 "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps \
