@@ -65,7 +65,7 @@ pub struct CommonArguments {
     #[arg(long, value_name = "RULE", value_parser = parse_rule)]
     pub without: Vec<String>,
     /// Also use rules that make results less exact, by this much of the largest result, e.g. 1e-3
-    #[arg(long, value_name = "X", value_parser = parse_error)]
+    #[arg(long, value_name = "X", value_parser = parse_error, allow_negative_numbers = true)]
     pub error_budget: Option<f64>,
     /// Database of what `kiln tune` and `kiln calibrate` found (`none` for none; default: the
     /// user's own)
