@@ -11,7 +11,7 @@ use kiln_backends::{CodeGenerator, Target};
 use kiln_frontend::ImportOptions;
 use kiln_ir::Graph;
 use kiln_passes::tile::Book;
-use kiln_passes::{CostModel, EGraphOptions, Plan, PlanOptions, Report};
+use kiln_passes::{CostModel, EGraphOptions, Effort, IntegerProducts, Plan, PlanOptions, Report};
 use std::sync::Arc;
 
 /// Is told of each phase as it begins.
@@ -135,9 +135,14 @@ impl Compiler {
     pub fn simplified(&self, source: &Source, phases: &mut Phases) -> Result<Graph, Error> {
         let imported = self.import(source, phases)?;
         self.phase(Phase::Simplify, phases, || {
-            let simple = kiln_passes::simplify(&imported)?;
+            // Bytes are summed together where channels come last, which the e-graph sees to.
+            let products = match self.options.effort {
+                Effort::Off => IntegerProducts::InFloats,
+                _ => self.tile_target().integer_products(),
+            };
+            let simple = kiln_passes::simplify_for(&imported, products)?;
             Ok(match kiln_passes::unify(&simple)? {
-                Some(unified) => kiln_passes::simplify(&unified)?,
+                Some(unified) => kiln_passes::simplify_for(&unified, products)?,
                 None => simple,
             })
         })

@@ -4,6 +4,7 @@
 //! that compile changes no byte.
 
 use crate::{Backend, CancelToken, CompileOptions, Error};
+use kiln_backends::nest::Capabilities;
 use kiln_backends::{CodeGenerator, Cranelift, Target, Unit};
 use kiln_passes::{Effort, Plan, TileTarget};
 use kiln_program::{Architecture, CodeVariant};
@@ -37,6 +38,7 @@ pub(crate) fn tile_target(backend: Backend, target: &Target, threads: usize) -> 
         vector_bits: seen.vector_bits,
         vector_registers: seen.vector_registers,
         fma: seen.has("fma"),
+        bytes: backend == Backend::Llvm && Capabilities::full(&seen).dot.is_some(),
         l1: seen.machine.l1d_bytes,
         l2: seen.machine.l2_bytes,
         l3: seen.machine.l3_bytes_per_core,

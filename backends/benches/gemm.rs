@@ -32,7 +32,7 @@ fn schedule(target: &Target) -> Schedule {
     let [rows, columns, lanes] = tile(target);
     let blocked = |operand, dim, block| {
         let layout = PackedLayout::panels(dim, block, [1 - dim]);
-        Packing { operand, layout }
+        Packing { operand, layout, ahead: 0 }
     };
     Schedule {
         task: vec![rows * 8, 0],

@@ -76,7 +76,7 @@ fn convolution(criterion: &mut Criterion) {
     };
     let unpacked = schedule.clone();
     let layout = PackedLayout::panels(3, 32, 0..3);
-    schedule.packing = vec![Packing { operand: 1, layout }];
+    schedule.packing = vec![Packing { operand: 1, layout, ahead: 0 }];
     for (name, schedule) in [("packed", schedule), ("plain", unpacked)] {
         let name = format!("convolution/{name}");
         measure(criterion, &name, &kernel, &schedule, Throughput::Elements(flops));

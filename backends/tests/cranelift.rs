@@ -52,7 +52,7 @@ fn numbers(dtype: DType, count: usize, seed: u64) -> Tensor {
 fn reduces(block: &Block) -> bool {
     block.iter().any(|statement| match statement {
         Stmt::Let(_, op) => matches!(op, Op::Reduce(..)),
-        Stmt::Store(_) => false,
+        Stmt::Store(_) | Stmt::Prefetch { .. } => false,
         Stmt::For(l) => reduces(&l.body),
         Stmt::If(branch) => reduces(&branch.then) || reduces(&branch.otherwise),
     })
@@ -163,6 +163,10 @@ fn matrix_products_of_every_type() {
                 agree(&kernel, &[("m", m), ("n", n), ("k", k)], how);
             }
         }
+    }
+    let bytes = of_bytes(gemm(DType::I32, ["m", "n", "k"], false));
+    for how in hows {
+        agree(&bytes, &[("m", 5), ("n", 33), ("k", 20)], how);
     }
 }
 

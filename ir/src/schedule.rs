@@ -70,6 +70,15 @@ pub struct Packing {
     pub operand: usize,
     /// How it lies.
     pub layout: PackedLayout,
+    /// Bytes by which reads are announced before, so that what comes from memory is there in time; 0 for
+    /// not at all.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ahead: u64,
+}
+
+/// Whether nothing is announced.
+fn is_none(ahead: &u64) -> bool {
+    *ahead == 0
 }
 
 /// A blocked layout: a row-major array over the levels, padded with zeros to whole blocks.

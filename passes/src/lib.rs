@@ -21,6 +21,6 @@ pub use error::PassError;
 pub use form::{FormError, Formed, form};
 pub use picture::picture;
 pub use plan::{Plan, PlanError, PlanOptions, Weight, plan};
-pub use simplify::simplify;
+pub use simplify::{IntegerProducts, simplify, simplify_for};
 pub use tile::{TileTarget, tile};
 pub use unify::unify;

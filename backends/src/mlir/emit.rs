@@ -264,6 +264,7 @@ impl<'c> Emitter<'c, '_> {
                     self.define(*value, raw)?;
                 }
                 Stmt::Store(store) => self.store(block, store)?,
+                Stmt::Prefetch { buffer, place } => self.prefetch(block, *buffer, *place)?,
                 Stmt::For(l) => self.for_loop(block, l)?,
                 Stmt::If(branch) => self.branch(block, branch)?,
             }

@@ -6,7 +6,7 @@ use super::EmitError;
 use super::attributes::{element_name, type_name};
 use super::emit::{Emitter, Raw};
 use crate::nest::{Address, BinaryOp, Conversion, Element, Op, Predicate, Type, UnaryOp, ValueId};
-use melior::ir::Block;
+use melior::ir::{Block, Type as MlirType};
 
 /// Bytes that an element of memory is aligned to.
 pub(super) const fn alignment(element: Element) -> u32 {
@@ -60,6 +60,12 @@ impl<'c> Emitter<'c, '_> {
                 let operands = [self.value(*a)?, self.value(*b)?, self.value(*c)?];
                 self.one(block, "llvm.intr.fma", &operands, result, &[])
             }
+            Op::Repeat(a) => self.repeat(block, *a, ty),
+            Op::Dot { sum, unsigned, signed } => {
+                let operands = [self.value(*sum)?, self.value(*unsigned)?, self.value(*signed)?];
+                let name = format!("llvm.x86.avx512.vpdpbusd.{}", 32 * ty.lanes);
+                self.intrinsic(block, &name, &operands, result)
+            }
             Op::Compare(predicate, a, b) => {
                 let float = self.type_of(*a)?.element.is_float();
                 let (name, number) = predicate_code(*predicate, float);
@@ -82,6 +88,34 @@ impl<'c> Emitter<'c, '_> {
                 self.one(block, "vector.reduction", &[self.value(*a)?], result, &attributes)
             }
         }
+    }
+
+    /// A vector of at most 64 bits, over and over: as one integer in every lane.
+    fn repeat(&self, block: &Block<'c>, a: ValueId, ty: Type) -> Result<Raw, EmitError> {
+        let from = self.type_of(a)?;
+        let bits = from.lanes * from.element.bits();
+        let word = format!("i{bits}");
+        let single = self.attributes.ty(&format!("vector<1x{word}>"))?;
+        let lanes = self.attributes.ty(&format!("vector<{}x{word}>", ty.lanes / from.lanes))?;
+        let value = self.one(block, "vector.bitcast", &[self.value(a)?], single, &[])?;
+        let value = self.one(block, "vector.broadcast", &[value], lanes, &[])?;
+        self.one(block, "vector.bitcast", &[value], self.attributes.of(ty)?, &[])
+    }
+
+    /// A call of one of LLVM's own functions, by its name.
+    pub(super) fn intrinsic(
+        &self,
+        block: &Block<'c>,
+        name: &str,
+        operands: &[Raw],
+        result: MlirType<'c>,
+    ) -> Result<Raw, EmitError> {
+        let attributes = [
+            self.named("intrin", &format!("{name:?}"))?,
+            self.named("op_bundle_sizes", "array<i32>")?,
+            self.named("operandSegmentSizes", &format!("array<i32: {}, 0>", operands.len()))?,
+        ];
+        self.one(block, "llvm.call_intrinsic", operands, result, &attributes)
     }
 
     fn lane_numbers(&self, block: &Block<'c>, ty: Type) -> Result<Raw, EmitError> {
@@ -170,6 +204,27 @@ impl<'c> Emitter<'c, '_> {
         let attributes = [self.named("alignment", &format!("{bytes} : i32"))?];
         let name = if contiguous { "llvm.intr.masked.load" } else { "llvm.intr.masked.gather" };
         self.one(block, name, &[place, mask, zeros], result, &attributes)
+    }
+
+    /// Announces a read into the nearest cache.
+    pub(super) fn prefetch(
+        &self,
+        block: &Block<'c>,
+        buffer: u32,
+        place: ValueId,
+    ) -> Result<(), EmitError> {
+        let element = self.nest.buffers.get(buffer as usize).map(|buffer| buffer.dtype.size());
+        let bits = 8 * element.ok_or_else(|| EmitError { message: format!("buffer {buffer}") })?;
+        let base = self.bases.get(buffer as usize).copied();
+        let base = base.ok_or_else(|| EmitError { message: format!("buffer {buffer}") })?;
+        let place =
+            self.element_pointer(block, base, self.value(place)?, &format!("i{bits}"), false)?;
+        let attributes = [
+            self.named("rw", "0 : i32")?,
+            self.named("hint", "3 : i32")?,
+            self.named("cache", "1 : i32")?,
+        ];
+        self.effect(block, "llvm.intr.prefetch", &[place], &attributes)
     }
 
     fn convert(

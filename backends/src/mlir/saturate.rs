@@ -22,13 +22,8 @@ impl<'c> Emitter<'c, '_> {
         let result = self.attributes.of(ty)?;
         let family = if signed { "fptosi" } else { "fptoui" };
         if ty.lanes == 1 {
-            let name = format!("\"llvm.{family}.sat.{}.{}\"", overload(ty), overload(from));
-            let attributes = [
-                self.named("intrin", &name)?,
-                self.named("op_bundle_sizes", "array<i32>")?,
-                self.named("operandSegmentSizes", "array<i32: 1, 0>")?,
-            ];
-            return self.one(block, "llvm.call_intrinsic", &[value], result, &attributes);
+            let name = format!("llvm.{family}.sat.{}.{}", overload(ty), overload(from));
+            return self.intrinsic(block, &name, &[value], result);
         }
         let bits = ty.element.bits();
         // The first number beyond, a power of two and so a float.

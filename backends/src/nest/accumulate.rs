@@ -155,56 +155,82 @@ impl Lowering<'_> {
             rounds[number] = seen[*place];
             seen[*place] += 1;
         }
-        order.sort_by_key(|number| (rounds[*number], places[*number]));
-        for number in order {
-            let point = &points[number];
-            let values = self.context.evaluate(&self.stage.body, point, &[], &self.fused, build)?;
-            let slot = point.slot.map_or(0, |slot| slot.min(slots - 1));
-            let at = |result: usize| (places[number] * results + result) * slots + slot;
-            let mut wins = None;
-            for (result, (combine, dtype)) in self.combines.iter().enumerate() {
-                let Some(old) = carried.get(at(result)).copied() else {
-                    return Err("accumulators do not fit".to_owned());
-                };
-                let id = self.stage.body.results[result];
-                let new = match combine {
-                    Combine::Reduce(f) => {
-                        let product = self
-                            .fused
-                            .contains(&id)
-                            .then(|| &self.stage.body.code[id.0 as usize].0);
-                        match product {
-                            Some(ScalarOp::Binary(_, a, b)) => {
-                                let (a, b) = (value(&values, *a)?, value(&values, *b)?);
-                                build.fma(a, b, old)
-                            }
-                            _ => {
-                                let op = Builder::combiner(*f, *dtype);
-                                build.binary(op, old, value(&values, id)?)
-                            }
-                        }
-                    }
-                    Combine::ArgMax { .. } | Combine::ArgMin { .. } => {
-                        let key = value(&values, id)?;
-                        let better = build.compare(key_predicate(*combine, *dtype), key, old);
-                        wins = Some(better);
-                        build.select(better, key, old)
-                    }
-                    Combine::Follow => {
-                        let better = wins.ok_or("a carried value follows no key")?;
-                        build.select(better, value(&values, id)?, old)
-                    }
-                };
-                let lanes = build.ty(old).lanes;
-                let new = build.widen(new, lanes);
-                let reduces_vector = point.slot.is_some();
-                carried[at(result)] = match point.tail.filter(|_| reduces_vector) {
-                    Some(tail) => build.select(tail, new, old),
-                    None => new,
-                };
+        // Terms that one operation takes stand together, if there are whole groups of them.
+        let group = self.group(build);
+        let whole = rounds.iter().max().is_some_and(|last| (last + 1).is_multiple_of(group));
+        let group = if whole { group } else { 1 };
+        order.sort_by_key(|&number| {
+            let round = rounds[number];
+            (round / group, places[number], round % group)
+        });
+        let width = results * slots;
+        for numbers in order.chunks(group) {
+            let together: Vec<&Point> = numbers.iter().map(|&number| &points[number]).collect();
+            let place = numbers.first().map_or(0, |&number| places[number]) * width;
+            let sums = carried.get_mut(place..place + width).ok_or("accumulators do not fit")?;
+            if group > 1
+                && let Some(sum) = self.dot(&together, sums[0], build)
+            {
+                sums[0] = sum;
+                continue;
+            }
+            for point in together {
+                self.add(point, sums, build)?;
             }
         }
         Ok(carried)
+    }
+
+    /// Evaluates the body at one point and adds it to the point's accumulators.
+    fn add(
+        &self,
+        point: &Point,
+        sums: &mut [ValueId],
+        build: &mut Builder,
+    ) -> Result<(), Malformed> {
+        let slots = sums.len() / self.combines.len().max(1);
+        let values = self.context.evaluate(&self.stage.body, point, &[], &self.fused, build)?;
+        let slot = point.slot.map_or(0, |slot| slot.min(slots - 1));
+        let mut wins = None;
+        for (result, (combine, dtype)) in self.combines.iter().enumerate() {
+            let sum = &mut sums[result * slots + slot];
+            let old = *sum;
+            let id = self.stage.body.results[result];
+            let new = match combine {
+                Combine::Reduce(f) => {
+                    let product =
+                        self.fused.contains(&id).then(|| &self.stage.body.code[id.0 as usize].0);
+                    match product {
+                        Some(ScalarOp::Binary(_, a, b)) => {
+                            let (a, b) = (value(&values, *a)?, value(&values, *b)?);
+                            build.fma(a, b, old)
+                        }
+                        _ => {
+                            let op = Builder::combiner(*f, *dtype);
+                            build.binary(op, old, value(&values, id)?)
+                        }
+                    }
+                }
+                Combine::ArgMax { .. } | Combine::ArgMin { .. } => {
+                    let key = value(&values, id)?;
+                    let better = build.compare(key_predicate(*combine, *dtype), key, old);
+                    wins = Some(better);
+                    build.select(better, key, old)
+                }
+                Combine::Follow => {
+                    let better = wins.ok_or("a carried value follows no key")?;
+                    build.select(better, value(&values, id)?, old)
+                }
+            };
+            let lanes = build.ty(old).lanes;
+            let new = build.widen(new, lanes);
+            let reduces_vector = point.slot.is_some();
+            *sum = match point.tail.filter(|_| reduces_vector) {
+                Some(tail) => build.select(tail.mask, new, old),
+                None => new,
+            };
+        }
+        Ok(())
     }
 
     /// For each point of the whole register tile in order, the number of its parallel part.

@@ -20,6 +20,8 @@ pub(super) struct Builder<'a> {
     dims: HashMap<Dim, ValueId>,
     /// The bits that halves in registers were made of.
     halves: HashMap<(ValueId, DType), ValueId>,
+    /// For each buffer the elements, if any, by which reads of vectors are announced before.
+    ahead: Vec<i64>,
     undeclared: Option<Symbol>,
 }
 
@@ -86,7 +88,15 @@ impl<'a> Builder<'a> {
             scopes: vec![Scope::default()],
             dims: HashMap::new(),
             halves: HashMap::new(),
+            ahead: Vec::new(),
             undeclared: None,
+        }
+    }
+
+    /// Says by how many elements reads of each buffer are announced before.
+    pub(super) fn announce(&mut self, ahead: Vec<i64>) {
+        if self.capabilities.prefetch {
+            self.ahead = ahead;
         }
     }
 
@@ -173,6 +183,12 @@ impl<'a> Builder<'a> {
         let key = (Op::Load { buffer, address, mask }, ty);
         if let Some(value) = self.scopes[depth].loads.get(&key) {
             return *value;
+        }
+        let ahead = self.ahead.get(buffer as usize).copied().unwrap_or(0);
+        if let (Address::Contiguous(start), true, true) = (address, ahead > 0, ty.lanes > 1) {
+            let ahead = self.index(ahead);
+            let place = self.add(start, ahead);
+            self.scopes[depth].block.push(Stmt::Prefetch { buffer, place });
         }
         let value = self.define(depth, ty);
         self.scopes[depth].block.push(Stmt::Let(value, key.0.clone()));

@@ -12,6 +12,10 @@ pub struct Capabilities {
     pub fma: bool,
     /// [`super::Conversion::HalfToSingle`] and back; without them they are integer arithmetic.
     pub half: bool,
+    /// Bits of the widest vector of sums that [`super::Op::Dot`] adds to; at least 128.
+    pub dot: Option<u32>,
+    /// [`super::Stmt::Prefetch`]; without it nothing is announced.
+    pub prefetch: bool,
     /// Vector loads and stores under a mask; without them the rest of a vector axis is done by a
     /// scalar loop.
     pub masks: bool,
@@ -26,6 +30,8 @@ impl Capabilities {
         Capabilities {
             fma: target.has("fma"),
             half: target.has("f16c"),
+            dot: dot_of(target),
+            prefetch: true,
             masks: true,
             only_bits: None,
         }
@@ -34,6 +40,19 @@ impl Capabilities {
     /// For a code generator that splits vectors into 128-bit registers and does lane by lane what
     /// those cannot, as Cranelift does here.
     pub fn narrow(target: &Target) -> Self {
-        Capabilities { fma: target.has("fma"), half: false, masks: false, only_bits: None }
+        Capabilities {
+            fma: target.has("fma"),
+            half: false,
+            dot: None,
+            prefetch: false,
+            masks: false,
+            only_bits: None,
+        }
     }
+}
+
+/// Widest vector of sums of products of bytes.
+fn dot_of(target: &Target) -> Option<u32> {
+    let wide = target.has("avx512vnni") && target.has("avx512vl");
+    (wide || target.has("avxvnni")).then_some(if wide { target.vector_bits } else { 256 })
 }

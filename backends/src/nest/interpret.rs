@@ -4,8 +4,8 @@
 //! agree with this up to the rounding of reductions.
 
 use super::{
-    Address, BinaryOp, Block, Conversion, Element, Nest, Op, Place, Predicate, Stmt, Type, UnaryOp,
-    ValueId,
+    Address, BinaryOp, Block, Conversion, Element, GROUP, Nest, Op, Place, Predicate, Stmt, Type,
+    UnaryOp, ValueId,
 };
 use half::f16;
 use kiln_tensor::{DimError, SymbolValues};
@@ -124,6 +124,9 @@ impl Machine<'_> {
                         let length = bytes.len();
                         bytes.copy_from_slice(&bits.to_le_bytes()[..length]);
                     }
+                }
+                Stmt::Prefetch { place, .. } => {
+                    self.index(*place)?;
                 }
                 Stmt::For(l) => {
                     let (mut at, to) = (self.index(l.from)?, self.index(l.to)?);
@@ -268,6 +271,14 @@ impl Machine<'_> {
                     })
                     .collect()
             }
+            Op::Repeat(a) => self.get(*a)?.iter().copied().cycle().take(count).collect(),
+            Op::Dot { sum, unsigned, signed } => {
+                let (sum, a, b) = (self.get(*sum)?, self.get(*unsigned)?, self.get(*signed)?);
+                same_lanes(a, b)?;
+                let groups = a.chunks(GROUP).zip(b.chunks(GROUP));
+                let products = groups.map(|(a, b)| a.iter().zip(b).map(product_of_bytes).sum());
+                sum.iter().zip(products).map(|(sum, products)| added(*sum, products)).collect()
+            }
             Op::Compare(predicate, a, b) => {
                 let element = self.ty(*a)?.element;
                 let (a, b) = (self.get(*a)?, self.get(*b)?);
@@ -304,6 +315,15 @@ fn malformed(what: &str) -> InterpretError {
 
 fn same_lanes(a: &Lanes, b: &Lanes) -> Result<(), InterpretError> {
     if a.len() == b.len() { Ok(()) } else { Err(malformed("operands of other lanes")) }
+}
+
+/// Of a byte without sign and one with.
+fn product_of_bytes((a, b): (&u64, &u64)) -> i64 {
+    cut(*a, Element::I8) as i64 * signed(*b, Element::I8)
+}
+
+fn added(sum: u64, products: i64) -> u64 {
+    cut(sum.wrapping_add(products as u64), Element::I32)
 }
 
 fn single(bits: u64) -> f32 {

@@ -27,6 +27,7 @@ pub fn lower(
     }
     let layouts = layouts(kernel, schedule).map_err(unfit)?;
     let mut build = Builder::new(&kernel.symbols, capabilities);
+    build.announce(ahead(kernel, schedule));
     let (begin, end) = build.task_bounds();
     let task_loop = build.open_for(begin, end, 1, &[]);
     let (low, mut ranges) = boxes(kernel, schedule, &task_loop, &mut build);
@@ -96,6 +97,18 @@ fn layouts(kernel: &Kernel, schedule: &Schedule) -> Result<Vec<Layout>, String> 
         layouts[packing.operand] = Layout::Packed(packing.layout.clone());
     }
     Ok(layouts)
+}
+
+/// For each operand the elements by which reads of it are announced before.
+fn ahead(kernel: &Kernel, schedule: &Schedule) -> Vec<i64> {
+    let mut ahead = vec![0; kernel.operands.len()];
+    for packing in &schedule.packing {
+        if let Some(operand) = kernel.operands.get(packing.operand) {
+            let elements = packing.ahead / operand.dtype.size().max(1) as u64;
+            ahead[packing.operand] = i64::try_from(elements).unwrap_or(0);
+        }
+    }
+    ahead
 }
 
 fn buffers(context: &Context, schedule: &Schedule) -> Vec<Buffer> {

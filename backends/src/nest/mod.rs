@@ -12,6 +12,7 @@ mod accumulate;
 mod arith;
 mod build;
 mod capabilities;
+mod dot;
 mod error;
 mod expand;
 mod functions;
@@ -25,6 +26,7 @@ mod text;
 mod tile;
 
 pub use capabilities::Capabilities;
+pub(crate) use dot::GROUP;
 pub use error::NestError;
 pub use interpret::{InterpretError, interpret};
 pub use lower::lower;
@@ -124,6 +126,14 @@ pub enum Stmt {
     Let(ValueId, Op),
     /// Writes memory.
     Store(Store),
+    /// Announces that an element is to be read, which may lie beyond the buffer. Only where the target
+    /// has it; changes no result.
+    Prefetch {
+        /// The buffer, by number.
+        buffer: u32,
+        /// Elements from its start, a scalar i64.
+        place: ValueId,
+    },
     /// A counted loop.
     For(Box<For>),
     /// Runs one of two blocks by a scalar mask.
@@ -242,6 +252,18 @@ pub enum Op {
     Binary(BinaryOp, ValueId, ValueId),
     /// `a·b + c` rounded once; floats. Only where the target has it.
     Fma(ValueId, ValueId, ValueId),
+    /// The lanes of a shorter vector, over and over.
+    Repeat(ValueId),
+    /// To each lane of a sum, i32, the products of four bytes without sign and four with: those that lie
+    /// where the lane does. Wraps. Only where the target has it.
+    Dot {
+        /// What is added to.
+        sum: ValueId,
+        /// I8, four for each lane, taken to have no sign.
+        unsigned: ValueId,
+        /// I8, four for each lane.
+        signed: ValueId,
+    },
     /// A mask, lane by lane.
     Compare(Predicate, ValueId, ValueId),
     /// `mask ? a : b`, lane by lane.
@@ -405,12 +427,14 @@ impl Op {
         match self {
             Op::Begin | Op::End | Op::Param(_) | Op::Constant(_) | Op::LaneNumbers => Vec::new(),
             Op::Splat(a)
+            | Op::Repeat(a)
             | Op::FirstLanes(a)
             | Op::Unary(_, a)
             | Op::Convert(_, a)
             | Op::Reduce(_, a) => vec![*a],
             Op::Binary(_, a, b) | Op::Compare(_, a, b) => vec![*a, *b],
             Op::Fma(a, b, c) | Op::Select(a, b, c) => vec![*a, *b, *c],
+            Op::Dot { sum, unsigned, signed } => vec![*sum, *unsigned, *signed],
             Op::Load { address, mask, .. } => {
                 let mut operands = address.operands();
                 operands.extend(*mask);

@@ -58,6 +58,15 @@ impl Offset {
         self.scattered.is_none() && self.stride.is(0)
     }
 
+    /// Whether it is another offset and `by` more in every lane, for all that is known.
+    pub(super) fn follows(&self, other: &Offset, by: i64) -> bool {
+        self.scattered.is_none()
+            && other.scattered.is_none()
+            && self.terms == other.terms
+            && self.stride == other.stride
+            && (self.constant.clone() - other.constant.clone()).is(by)
+    }
+
     pub(super) fn plus(mut self, other: Offset, build: &mut Builder) -> Offset {
         for (value, coefficient) in other.terms {
             let slot = self.terms.entry(value).or_default();

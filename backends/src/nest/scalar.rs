@@ -35,6 +35,15 @@ pub(super) struct Context<'k> {
     pub(super) task_box: Vec<Dim>,
 }
 
+/// Lanes that lie inside of the vector axis.
+#[derive(Clone, Copy)]
+pub(super) struct Tail {
+    /// How many: a scalar i64, which may be negative or large.
+    pub(super) count: ValueId,
+    /// The mask of them.
+    pub(super) mask: ValueId,
+}
+
 /// Where a program is evaluated.
 #[derive(Clone)]
 pub(super) struct Point<'a> {
@@ -45,7 +54,7 @@ pub(super) struct Point<'a> {
     /// Lanes of the vector axis; 1 without one.
     pub(super) lanes: u32,
     /// The lanes that lie inside the vector axis, if not all do.
-    pub(super) tail: Option<ValueId>,
+    pub(super) tail: Option<Tail>,
     /// Number of the vector along a reduced vector axis.
     pub(super) slot: Option<usize>,
     /// Dimensions inside of which all guarded reads are known to lie.
@@ -213,7 +222,7 @@ impl Context<'_> {
         // A temporary's place also depends on the outer axes, whatever its indices say.
         let uniform = same_indices && place.is_uniform();
         let lanes = if uniform { 1 } else { point.lanes };
-        let mask = match (guard, point.tail.filter(|_| !uniform)) {
+        let mask = match (guard, point.tail.filter(|_| !uniform).map(|tail| tail.mask)) {
             (Some(a), Some(b)) => Some(build.and(a, b)),
             (a, b) => a.or(b),
         };
@@ -231,6 +240,24 @@ impl Context<'_> {
             }
             _ => value,
         })
+    }
+
+    /// Where an access lies, and whether that is inside of its operand, if it may not be.
+    pub(super) fn reach(
+        &self,
+        access: &Access,
+        program: &ScalarProgram,
+        point: &Point,
+        values: &[ValueId],
+        build: &mut Builder,
+    ) -> Option<(Offset, Option<ValueId>)> {
+        let operand = self.kernel.operands.get(access.operand)?;
+        let mut indices = Vec::with_capacity(access.index.len());
+        for index in &access.index {
+            indices.push(self.offset(index, program, point, values, build)?);
+        }
+        let guard = self.guard(access, &operand.shape, &indices, point, build);
+        Some((self.place(access.operand, indices, point, build)?, guard))
     }
 
     /// Whether an access lies inside of its operand, if it may not.
@@ -320,7 +347,7 @@ impl Context<'_> {
             let value = build.widen(value, lanes);
             let uniform = guard.filter(|guard| build.ty(*guard).lanes == 1);
             let address = address_of(&place, lanes, None, build);
-            let mask = point.tail.filter(|_| lanes > 1);
+            let mask = point.tail.filter(|_| lanes > 1).map(|tail| tail.mask);
             let mask = match (guard.filter(|_| uniform.is_none()), mask) {
                 (Some(a), Some(b)) => Some(build.and(a, b)),
                 (a, b) => a.or(b),
@@ -335,7 +362,7 @@ fn value_of(values: &[ValueId], id: ScalarId) -> Result<ValueId, Malformed> {
     values.get(id.0 as usize).copied().ok_or_else(|| format!("there is no scalar {}", id.0))
 }
 
-fn is_zero(scalar: Scalar) -> bool {
+pub(super) fn is_zero(scalar: Scalar) -> bool {
     match scalar {
         Scalar::Float(value) => value.to_bits() == 0,
         Scalar::Int(value) => value == 0,
@@ -346,7 +373,12 @@ fn is_zero(scalar: Scalar) -> bool {
 /// Where the lanes lie. Where a scalar guard keeps all of them from being touched, the address is
 /// one inside the buffer: processors take hundreds of cycles over a masked access to a page that is
 /// not there, and around a padded image there may be none.
-fn address_of(place: &Offset, lanes: u32, guard: Option<ValueId>, build: &mut Builder) -> Address {
+pub(super) fn address_of(
+    place: &Offset,
+    lanes: u32,
+    guard: Option<ValueId>,
+    build: &mut Builder,
+) -> Address {
     let base = |build: &mut Builder| match guard {
         Some(guard) => place.base_if(guard, build),
         None => place.base(build),

@@ -7,7 +7,7 @@ use super::build::Builder;
 use super::functions::element_of;
 use super::interior::{Decision, Open};
 use super::place::Offset;
-use super::scalar::{Context, Malformed, Point};
+use super::scalar::{Context, Malformed, Point, Tail};
 use super::tile::{Piece, Range, Tile, pieces};
 use super::{NestError, Op, Type, ValueId};
 use kiln_ir::kernel::{Axis, AxisKind, Combine, Index, ScalarId, ScalarOp, Stage};
@@ -459,16 +459,16 @@ impl<'c> Lowering<'c> {
     }
 }
 
-/// The mask of lanes that lie inside the range, for the vector that starts `first` points in.
-fn tail(tile: &Tile, first: i64, build: &mut Builder) -> Option<ValueId> {
+/// The lanes that lie inside the range, of the vector that starts `first` points in.
+fn tail(tile: &Tile, first: i64, build: &mut Builder) -> Option<Tail> {
     let inside = tile.inside?;
     let first = build.index(first);
-    let rest = build.sub(inside, first);
-    if build.as_const(rest).is_some_and(|rest| rest >= i64::from(tile.lanes)) {
+    let count = build.sub(inside, first);
+    if build.as_const(count).is_some_and(|count| count >= i64::from(tile.lanes)) {
         return None;
     }
     let mask = Type::new(super::Element::Mask, tile.lanes);
-    Some(build.pure(Op::FirstLanes(rest), mask))
+    Some(Tail { count, mask: build.pure(Op::FirstLanes(count), mask) })
 }
 
 fn mentions(index: &Index, axis: usize) -> bool {

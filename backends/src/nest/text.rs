@@ -73,6 +73,9 @@ impl Nest {
                     }
                     writeln!(f)?;
                 }
+                Stmt::Prefetch { buffer, place } => {
+                    writeln!(f, "{indent}prefetch {}[{place}]", self.buffer_name(*buffer))?;
+                }
                 Stmt::For(l) => {
                     write!(
                         f,
@@ -135,6 +138,8 @@ impl Nest {
             Op::Unary(function, a) => write!(f, "{function:?} {a}"),
             Op::Binary(function, a, b) => write!(f, "{function:?} {a}, {b}"),
             Op::Fma(a, b, c) => write!(f, "Fma {a}, {b}, {c}"),
+            Op::Repeat(a) => write!(f, "repeat {a}"),
+            Op::Dot { sum, unsigned, signed } => write!(f, "dot {unsigned}, {signed}, {sum}"),
             Op::Compare(predicate, a, b) => write!(f, "{predicate:?} {a}, {b}"),
             Op::Select(c, a, b) => write!(f, "select {c}, {a}, {b}"),
             Op::Convert(conversion, a) => write!(f, "{conversion:?} {a}"),

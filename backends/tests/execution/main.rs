@@ -3,6 +3,7 @@
 //! Invariant: each expected result is computed here, by plain loops that share nothing with the
 //! lowering.
 
+mod bytes;
 mod case;
 mod functions;
 #[path = "../kernels/mod.rs"]
@@ -65,15 +66,15 @@ fn matrix_products() {
 fn packed_matrix_products() {
     let blocked = |operand, dim, block| {
         let layout = PackedLayout::panels(dim, block, [1 - dim]);
-        Packing { operand, layout }
+        Packing { operand, layout, ahead: 0 }
     };
     let mut both = one(&[28, 0], &[(1, 32), (0, 14), (2, 2)], Some((1, 16)));
     both.packing = vec![blocked(0, 0, 14), blocked(1, 1, 32)];
     let mut weights = one(&[0, 0], &[(1, 16), (0, 4)], Some((1, 4)));
     weights.packing = vec![blocked(1, 1, 16)];
-    // Two register tiles share a panel.
+    // Two register tiles share a panel, and reads are announced beyond the end.
     let mut narrower = one(&[0, 0], &[(1, 16), (0, 4)], Some((1, 8)));
-    narrower.packing = vec![blocked(1, 1, 32)];
+    narrower.packing = vec![Packing { ahead: 256, ..blocked(1, 1, 32) }];
     for [m, n, k] in [[14, 32, 8], [31, 77, 5], [1, 16, 40]] {
         let sizes = [("m", m as i64), ("n", n as i64), ("k", k as i64)];
         let text = [m, n, k].map(|size: usize| size.to_string());
@@ -84,6 +85,27 @@ fn packed_matrix_products() {
             }
         }
     }
+}
+
+/// Every vector of an operand whose reads are announced is so, that many bytes before, where the target
+/// announces reads at all.
+#[test]
+fn reads_of_packed_operands_are_announced() {
+    let kernel = gemm(DType::F32, ["28", "64", "32"], false);
+    let schedule = |ahead: u64| {
+        let layout = PackedLayout::panels(1, 32, [0]);
+        let packing = vec![Packing { operand: 1, layout, ahead }];
+        Schedule { packing, ..one(&[28, 0], &[(1, 32), (0, 14), (2, 2)], Some((1, 16))) }
+    };
+    let count = |ahead: u64, capabilities: Capabilities| {
+        let text = lower(&kernel, &schedule(ahead), capabilities).unwrap().to_string();
+        [text.matches("prefetch b[").count(), text.matches("= b[").count()]
+    };
+    let target = Target::named("skylake-avx512").unwrap();
+    // Two vectors at each of two points.
+    assert_eq!(count(1024, Capabilities::full(&target)), [4, 4]);
+    assert_eq!(count(0, Capabilities::full(&target))[0], 0);
+    assert_eq!(count(1024, Capabilities::narrow(&target))[0], 0);
 }
 
 #[test]
@@ -182,7 +204,7 @@ fn guarded_sums(block: &Block, found: &mut Vec<bool>) {
                 guarded_sums(&branch.then, found);
                 guarded_sums(&branch.otherwise, found);
             }
-            Stmt::Let(..) | Stmt::Store(_) => {}
+            Stmt::Let(..) | Stmt::Store(_) | Stmt::Prefetch { .. } => {}
         }
     }
 }
@@ -321,7 +343,11 @@ fn an_unfit_schedule_is_refused_with_its_reason() {
 }
 
 /// A schedule of a stage with these axes, reduction axes behind the others.
-fn any_schedule(parallel: usize, reduction: usize, most: u64) -> impl Strategy<Value = Schedule> {
+pub(crate) fn any_schedule(
+    parallel: usize,
+    reduction: usize,
+    most: u64,
+) -> impl Strategy<Value = Schedule> {
     let axes = parallel + reduction;
     let steps = proptest::collection::vec((1..=most, 0u64..4), axes);
     let orders = (Just((0..parallel).collect::<Vec<_>>()).prop_shuffle(), any::<bool>());

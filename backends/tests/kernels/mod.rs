@@ -215,6 +215,34 @@ pub fn convolution(dtype: DType, [h, w, c, m]: [&str; 4]) -> Kernel {
     kernel
 }
 
+/// A sum of products, in i32, that reads bytes: those of the first operand have no sign.
+pub fn of_bytes(mut kernel: Kernel) -> Kernel {
+    let types = [DType::U8, DType::I8];
+    for (operand, dtype) in kernel.operands.iter_mut().zip(types) {
+        operand.dtype = dtype;
+    }
+    let body = &mut kernel.stages[0].body;
+    let mut wide = ScalarProgram::default();
+    let mut values = Vec::new();
+    for (op, dtype) in &body.code {
+        let value = match op {
+            ScalarOp::Read { access, .. } => {
+                let byte = wide.push(op.clone(), types[access.operand]);
+                wide.push(ScalarOp::Cast(byte), DType::I32)
+            }
+            ScalarOp::Binary(f, a, b) => {
+                let [a, b] = [a, b].map(|id| values[id.0 as usize]);
+                wide.push(ScalarOp::Binary(*f, a, b), *dtype)
+            }
+            other => panic!("{other:?} is of no product"),
+        };
+        values.push(value);
+    }
+    wide.results = body.results.iter().map(|id| values[id.0 as usize]).collect();
+    *body = wide;
+    kernel
+}
+
 /// The position of the greatest element of each row.
 pub fn arg_max(dtype: DType, [rows, columns]: [&str; 2]) -> Kernel {
     let mut body = ScalarProgram::default();

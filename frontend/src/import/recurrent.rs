@@ -192,6 +192,7 @@ fn layer(x: &mut Use<'_, '_, '_>, cell: Cell, default: &[&str]) -> Result<Layer,
         clip: x.float("clip")?,
         lengths: lengths.is_some(),
         peepholes: peepholes.is_some(),
+        projected: false,
     };
     Ok(Layer { op, operands, batch_first })
 }

@@ -68,6 +68,8 @@ fn own_steps(graph: &Graph, node: &Node, symbols: &SymbolValues) -> u64 {
         // Those of the convolution that it is: see the module above.
         Op::Winograd(_) => dim(1, 1).saturating_mul(9),
         Op::Attention(_) => dim(0, 3).saturating_add(dim(1, 2)),
+        // What was summed before is counted there.
+        Op::Recurrent(layer) if layer.projected => dim(0, 0).saturating_mul(dim(1, 2)),
         Op::Recurrent(_) => dim(0, 0).saturating_mul(dim(1, 2).saturating_add(dim(2, 2))),
         Op::Resize(_) => 4,
         Op::ScatterElements(ScatterElements { reduction, .. })

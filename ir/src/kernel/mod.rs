@@ -3,6 +3,7 @@
 //! Invariant: a kernel says nothing of loop order, tiles, vectors or threads; any legal schedule
 //! of it computes the same values (up to the rounding of reassociated reductions).
 
+mod bytes;
 mod evaluate;
 mod index;
 pub(crate) mod number;
@@ -10,6 +11,7 @@ mod scalar;
 mod text;
 mod verify;
 
+pub use bytes::{BYTES_AT_ONCE, ByteProduct};
 pub use evaluate::{KernelError, evaluate};
 pub use index::{Affine, Index};
 pub use scalar::{Access, Scalar, ScalarId, ScalarOp, ScalarProgram};

@@ -38,7 +38,7 @@ pub use indexing::{
 pub use leaf::{Constant, Iota, SizeOf};
 pub use movement::{Assume, Broadcast, Concat, Pad, PadMode, Reshape, Slice, Transpose};
 pub use normalisation::{Normalize, Softmax};
-pub use recurrent::{Activation, Cell, Direction, Recurrent};
+pub use recurrent::{Activation, Cell, Direction, Recurrent, RecurrentOperands};
 pub use reduction::{Accumulate, ArgReduce, Reduce, ReduceFn};
 pub use resize::{CoordinateMode, NearestMode, Resize, ResizeMode};
 pub use window::{WindowFn, WindowReduce};

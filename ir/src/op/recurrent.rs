@@ -119,6 +119,9 @@ pub enum Activation {
 /// i32[batch]][, p [dirs,3·hidden]] → y [seq,dirs,batch,hidden], h [dirs,batch,hidden][, c
 /// [dirs,batch,hidden]]`. `c0` and `c` are there for `Lstm`. Beyond a sequence's length `y` is 0,
 /// and `h` and `c` are those of its last step.
+///
+/// Where `x` is `projected` it is `[seq,dirs,batch,gates·hidden]`, holds `xWᵀ`, and there is no `w`. It
+/// and `y` are in the order in which steps run: of a reversed direction the last is first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recurrent {
     /// What is computed in a step.
@@ -134,6 +137,59 @@ pub struct Recurrent {
     pub lengths: bool,
     /// Whether the peephole weights `p` (for i, o, f) are given; `Lstm` only.
     pub peepholes: bool,
+    /// Whether `x` was multiplied by `w` before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projected: bool,
+}
+
+/// The operands of a [`Recurrent`] by their names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecurrentOperands<T> {
+    /// The sequence.
+    pub x: T,
+    /// Weights of the sequence, unless it is projected.
+    pub w: Option<T>,
+    /// Weights of the state.
+    pub r: T,
+    /// Biases of both.
+    pub b: T,
+    /// The state before the first step.
+    pub h0: T,
+    /// The memory before the first step.
+    pub c0: Option<T>,
+    /// Lengths of the sequences.
+    pub lengths: Option<T>,
+    /// Peephole weights.
+    pub p: Option<T>,
+}
+
+impl Recurrent {
+    /// Which operand is which; `None` if there are more or fewer.
+    pub fn operands<T: Copy>(&self, all: &[T]) -> Option<RecurrentOperands<T>> {
+        let mut rest = all.iter().copied();
+        let operands = RecurrentOperands {
+            x: rest.next()?,
+            w: if self.projected { None } else { Some(rest.next()?) },
+            r: rest.next()?,
+            b: rest.next()?,
+            h0: rest.next()?,
+            c0: if self.cell == Cell::Lstm { Some(rest.next()?) } else { None },
+            lengths: if self.lengths { Some(rest.next()?) } else { None },
+            p: if self.peepholes { Some(rest.next()?) } else { None },
+        };
+        rest.next().is_none().then_some(operands)
+    }
+
+    /// How many operands there are.
+    fn operand_count(&self) -> usize {
+        let optional = [!self.projected, self.cell == Cell::Lstm, self.lengths, self.peepholes];
+        4 + optional.iter().filter(|&&present| present).count()
+    }
+
+    /// Whether a direction runs from the end of the sequence.
+    fn is_reversed(&self, direction: usize) -> bool {
+        direction == 1 || self.direction == Direction::Reverse
+    }
 }
 
 impl Operation for Recurrent {
@@ -150,37 +206,35 @@ impl Operation for Recurrent {
             let given = self.activations.len();
             return Err(OpError::new(format!("needs {wanted} activations, got {given}")));
         }
-        let optional = [lstm, self.lengths, self.peepholes];
-        let count = 5 + optional.iter().filter(|&&present| present).count();
-        if inputs.len() != count {
+        let Some(operands) = self.operands(inputs) else {
+            let count = self.operand_count();
             return Err(OpError::new(format!("takes {count} operands, got {}", inputs.len())));
-        }
-        let (x, r) = (inputs[0], inputs[2]);
+        };
+        let RecurrentOperands { x, w, r, b, h0, c0, lengths, p } = operands;
         float(x, "x")?;
-        super::typing::rank(x, 3, "x")?;
+        super::typing::rank(x, if self.projected { 4 } else { 3 }, "x")?;
         super::typing::rank(r, 3, "r")?;
-        let (seq, batch, hidden) = (&x.shape[0], &x.shape[1], &r.shape[2]);
+        let (seq, hidden) = (&x.shape[0], &r.shape[2]);
+        let batch = &x.shape[if self.projected { 2 } else { 1 }];
         let dim = |size: usize| Dim::from(size);
         let gates = hidden.clone() * dim(self.cell.gates());
         let state = vec![dim(dirs), batch.clone(), hidden.clone()];
-        let mut expected = vec![
-            ("w", x.dtype, vec![dim(dirs), gates.clone(), x.shape[2].clone()]),
-            ("r", x.dtype, vec![dim(dirs), gates.clone(), hidden.clone()]),
-            ("b", x.dtype, vec![dim(dirs), gates.clone() * dim(2)]),
-            ("h0", x.dtype, state.clone()),
+        let projected = vec![seq.clone(), dim(dirs), batch.clone(), gates.clone()];
+        let features = || x.shape[2].clone();
+        let expected = [
+            ("x", Some(x).filter(|_| self.projected), x.dtype, projected),
+            ("w", w, x.dtype, vec![dim(dirs), gates.clone(), features()]),
+            ("r", Some(r), x.dtype, vec![dim(dirs), gates.clone(), hidden.clone()]),
+            ("b", Some(b), x.dtype, vec![dim(dirs), gates * dim(2)]),
+            ("h0", Some(h0), x.dtype, state.clone()),
+            ("c0", c0, x.dtype, state.clone()),
+            ("lengths", lengths, DType::I32, vec![batch.clone()]),
+            ("p", p, x.dtype, vec![dim(dirs), hidden.clone() * dim(3)]),
         ];
-        if lstm {
-            expected.push(("c0", x.dtype, state.clone()));
-        }
-        if self.lengths {
-            expected.push(("lengths", DType::I32, vec![batch.clone()]));
-        }
-        if self.peepholes {
-            expected.push(("p", x.dtype, vec![dim(dirs), hidden.clone() * dim(3)]));
-        }
-        for (operand, (name, dtype, shape)) in inputs[1..].iter().zip(expected) {
+        for (name, operand, dtype, shape) in expected {
             let what = format!("{name} must fit x {x} and r {r}");
-            equal_types(operand, &TensorType::new(dtype, shape), &what)?;
+            let wanted = TensorType::new(dtype, shape);
+            operand.map_or(Ok(()), |operand| equal_types(operand, &wanted, &what))?;
         }
         let every_step = vec![seq.clone(), dim(dirs), batch.clone(), hidden.clone()];
         let mut results = vec![TensorType::new(x.dtype, every_step)];
@@ -190,41 +244,47 @@ impl Operation for Recurrent {
 
     fn evaluate(&self, inputs: &[Tensor], _: &[Graph], _: &Run) -> Result<Vec<Tensor>, OpError> {
         let types = self.results(inputs)?;
-        let steps = inputs[0].sizes()[0];
-        let (batches, features) = (inputs[0].sizes()[1], inputs[0].sizes()[2]);
-        let (dirs, hidden) = (self.direction.count(), inputs[2].sizes()[2]);
-        let numbers: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
-        let lstm = self.cell == Cell::Lstm;
-        let lengths_at = if lstm { 6 } else { 5 };
-        let lengths = match inputs.get(lengths_at).filter(|_| self.lengths) {
+        let all: Vec<&Tensor> = inputs.iter().collect();
+        let operands = self.operands(&all).ok_or_else(|| OpError::new("operands are missing"))?;
+        let steps = operands.x.sizes()[0];
+        let batches = operands.x.sizes()[if self.projected { 2 } else { 1 }];
+        let (dirs, hidden) = (self.direction.count(), operands.r.sizes()[2]);
+        let gates = self.cell.gates() * hidden;
+        let features = if self.projected { gates } else { operands.x.sizes()[2] };
+        let lengths = match operands.lengths {
             Some(lengths) => lengths.to_i64(),
             None => vec![steps as i64; batches],
         };
         if let Some(length) = lengths.iter().find(|length| !(0..=steps as i64).contains(length)) {
             return Err(OpError::new(format!("a length of {length} is outside of {steps} steps")));
         }
-        let peepholes = if self.peepholes { numbers.last() } else { None };
-        let gates = self.cell.gates() * hidden;
+        let [x, r, b, mut h] =
+            [operands.x, operands.r, operands.b, operands.h0].map(Tensor::to_f64);
+        let [w, c0, p] = [operands.w, operands.c0, operands.p].map(|t| t.map(Tensor::to_f64));
         let mut y = vec![0.0; steps * dirs * batches * hidden];
-        let mut h = numbers[4].clone();
-        let mut c = if lstm { numbers[5].clone() } else { vec![0.0; h.len()] };
+        let mut c = c0.unwrap_or_else(|| vec![0.0; h.len()]);
         for (dir, batch) in (0..dirs).flat_map(|d| (0..batches).map(move |b| (d, b))) {
             let weights = Weights {
-                w: &numbers[1][dir * gates * features..][..gates * features],
-                r: &numbers[2][dir * gates * hidden..][..gates * hidden],
-                b: &numbers[3][dir * 2 * gates..][..2 * gates],
-                p: peepholes.map(|p| &p[dir * 3 * hidden..][..3 * hidden]),
+                w: w.as_ref().map(|w| &w[dir * gates * features..][..gates * features]),
+                r: &r[dir * gates * hidden..][..gates * hidden],
+                b: &b[dir * 2 * gates..][..2 * gates],
+                p: p.as_ref().map(|p| &p[dir * 3 * hidden..][..3 * hidden]),
                 activations: &self.activations[dir * self.cell.activations()..],
             };
             let state = (dir * batches + batch) * hidden;
             let (h, c) = (&mut h[state..][..hidden], &mut c[state..][..hidden]);
             let length = lengths[batch] as usize;
             for step in 0..length {
-                let reverse = dir == 1 || self.direction == Direction::Reverse;
-                let step = if reverse { length - 1 - step } else { step };
-                let x = &numbers[0][(step * batches + batch) * features..][..features];
-                self.step(&weights, x, h, c);
-                y[((step * dirs + dir) * batches + batch) * hidden..][..hidden].copy_from_slice(h);
+                let place = match (self.is_reversed(dir), self.projected) {
+                    (false, _) => step,
+                    (true, false) => length - 1 - step,
+                    // Steps before the sequence begins are those behind its end.
+                    (true, true) => steps - length + step,
+                };
+                let row = (place * dirs + dir) * batches + batch;
+                let of_x = if self.projected { row } else { place * batches + batch };
+                self.step(&weights, &x[of_x * features..][..features], h, c);
+                y[row * hidden..][..hidden].copy_from_slice(h);
             }
         }
         types
@@ -237,7 +297,7 @@ impl Operation for Recurrent {
 
 /// What one direction computes with.
 struct Weights<'a> {
-    w: &'a [f64],
+    w: Option<&'a [f64]>,
     r: &'a [f64],
     b: &'a [f64],
     p: Option<&'a [f64]>,
@@ -247,7 +307,7 @@ struct Weights<'a> {
 impl Weights<'_> {
     /// `x·Wᵀ + bias` of one row, in the order of the gates.
     fn of_input(&self, row: usize, x: &[f64]) -> f64 {
-        dot(&self.w[row * x.len()..][..x.len()], x) + self.b[row]
+        self.w.map_or_else(|| x[row], |w| dot(&w[row * x.len()..][..x.len()], x)) + self.b[row]
     }
 
     /// `h·Rᵀ + bias` of one row.

@@ -4,9 +4,10 @@
 
 use super::fused::{Kind, kind, parts};
 use crate::tile::TileTarget;
+use kiln_ir::kernel::BYTES_AT_ONCE;
 use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
-use kiln_tensor::{Dim, Symbol};
+use kiln_tensor::{DType, Dim, Symbol};
 use serde::{Deserialize, Serialize};
 
 /// What a target can do, in plain numbers.
@@ -25,6 +26,13 @@ pub struct CostModel {
     pub channels_first: f64,
     /// What an unknown size is taken for.
     pub unknown_size: i64,
+    /// How many times as many multiply-adds of bytes there are, of products whose channels come last.
+    #[serde(default = "one")]
+    pub bytes: f64,
+}
+
+const fn one() -> f64 {
+    1.0
 }
 
 impl Default for CostModel {
@@ -47,6 +55,7 @@ impl CostModel {
             flops: 3.2e9 * cores * lanes * fused * target.multiply_adds(),
             elementwise: 0.2 * 3.2e9 * cores * lanes,
             bandwidth: 2e10 * cores.min(2.0),
+            bytes: if target.bytes { f64::from(BYTES_AT_ONCE) } else { 1.0 },
             ..Self::generic_cpu()
         }
     }
@@ -60,14 +69,15 @@ impl CostModel {
             overhead: 5e-7,
             channels_first: 0.5,
             unknown_size: 64,
+            bytes: 1.0,
         }
     }
 
     /// Whether prices by these numbers are finite, and more work never costs less.
     pub fn is_sound(&self) -> bool {
-        let CostModel { flops, elementwise, bandwidth, overhead, channels_first, unknown_size } =
-            *self;
-        let rates = [flops, elementwise, bandwidth, channels_first];
+        let CostModel { flops, elementwise, bandwidth, overhead, .. } = *self;
+        let CostModel { channels_first, unknown_size, bytes, .. } = *self;
+        let rates = [flops, elementwise, bandwidth, channels_first, bytes];
         rates.iter().all(|rate| rate.is_finite() && *rate >= 1e-3)
             && (0.0..1.0).contains(&overhead)
             && channels_first <= 1.0
@@ -193,6 +203,12 @@ impl CostModel {
         self.overhead + work.max(moving) + 0.1 * work.min(moving)
     }
 
+    /// Multiply-adds that run at once for one of floats: products that are summed in 32-bit integers are
+    /// mostly of bytes.
+    fn together(&self, sum: &TensorType) -> f64 {
+        if sum.dtype == DType::I32 { self.bytes } else { 1.0 }
+    }
+
     /// Seconds of arithmetic.
     fn work(&self, op: &Op, inputs: &[&TensorType], out: &TensorType) -> f64 {
         let results = self.elements(out);
@@ -217,12 +233,12 @@ impl CostModel {
                     + 0.05 * outer_loops(spec) as f64
                     + 0.001 * labels as f64
                     + if channels_first(spec) { 0.3 } else { 0.0 };
-                total * effort / self.flops
+                total * effort / (self.flops * self.together(out))
             }
             Op::Conv(conv) => {
                 let (filters, share) = match conv.layout {
                     ConvLayout::ChannelsFirst => (0, self.channels_first),
-                    ConvLayout::ChannelsLast => (out.rank().saturating_sub(1), 1.0),
+                    ConvLayout::ChannelsLast => (out.rank().saturating_sub(1), self.together(out)),
                 };
                 let weight = second.map_or(0.0, |w| self.elements(w));
                 let count = second.and_then(|w| w.shape.get(filters)).map_or(1.0, |d| self.size(d));
@@ -258,8 +274,10 @@ impl CostModel {
                         .max(1.0);
                 4.0 * first * keys / self.flops + 10.0 * rows * keys / self.elementwise
             }
-            Op::Recurrent(_) => {
-                let weights: f64 = inputs.iter().skip(1).take(2).map(|w| self.elements(w)).sum();
+            Op::Recurrent(layer) => {
+                let operands = layer.operands(inputs);
+                let weights = operands
+                    .map_or(0.0, |of| of.w.map_or(0.0, |w| self.elements(w)) + self.elements(of.r));
                 let steps =
                     inputs.first().and_then(|x| x.shape.first()).map_or(1.0, |d| self.size(d));
                 2.0 * weights * steps / (self.flops * 0.2)

@@ -23,6 +23,7 @@ mod grow;
 pub mod language;
 pub mod magnitude;
 pub mod pattern;
+mod project;
 mod report;
 pub mod rule;
 pub mod rules;
@@ -37,7 +38,7 @@ pub use report::{Alternative, Decision, Places, RegionReport, Report, Round};
 
 use crate::PassError;
 use crate::region::{self, Part, Region};
-use crate::simplify::{Rebuild, inline, simplify};
+use crate::simplify::{IntegerProducts, Rebuild, inline, simplify_for};
 use kiln_ir::{Graph, ValueId};
 use magnitude::Magnitude;
 use rule::{Class, Rule};
@@ -116,20 +117,27 @@ pub fn optimise(
     };
     let (rewriting, joining, fusion) = (of(Round::Rewrite), of(Round::Join), of(Round::Fuse));
     let mut report = Report::default();
-    let simple = simplify(flush::flush(unfold::unfold(graph)?.as_ref())?.as_ref())?;
-    let simple = simplify(&collect::collect(&simple)?)?;
+    let unfolded = unfold::unfold(graph)?;
+    let projected = project::project(&unfolded)?;
+    let simple = tidy(flush::flush(&projected)?.as_ref())?;
+    let simple = tidy(&collect::collect(&simple)?)?;
     let setting = Setting { options, cost, rules: &rewriting, round: Round::Rewrite };
     let rewritten = setting.run(&simple, &mut report)?;
-    let rewritten = simplify(&rewritten)?;
+    let rewritten = tidy(&rewritten)?;
     let setting = Setting { options, cost, rules: &joining, round: Round::Join };
     let joined = setting.run(&rewritten, &mut report)?;
-    let rewritten = simplify(&defer::defer(&sink::sink(&joined)?)?)?;
+    let rewritten = tidy(&defer::defer(&sink::sink(&joined)?)?)?;
     if !options.fuse {
         return Ok((rewritten, report));
     }
     let setting = Setting { options, cost, rules: &fusion, round: Round::Fuse };
     let fused = setting.run(&rewritten, &mut report)?;
     Ok((crate::simplify::remove_dead(&fused)?.0, report))
+}
+
+/// Simplifies what the e-graph has written, or is to read.
+fn tidy(graph: &Graph) -> Result<Graph, PassError> {
+    simplify_for(graph, IntegerProducts::AsTheyAre)
 }
 
 /// One round with its rules.

@@ -1,59 +1,72 @@
 //! Recurrent layers: the sequence as a sequential axis, the state in temporaries.
 //!
-//! Invariant: every direction runs in the same kernel, each with stages of its own; a reversed one
-//! starts at the last place and waits there until its sequence begins.
+//! Invariant: every direction runs in the same kernel: with stages of its own, or, where all are given in the
+//! order in which their steps run, along an axis. A reversed one starts at the last place and waits there
+//! until its sequence begins.
 
 use super::draft::{Draft, Fault, computed_in};
 use super::index::shifted;
 use super::walk::Walk;
 use kiln_ir::kernel::{Access, AxisKind, Combine, Index, ScalarId, ScalarOp};
-use kiln_ir::op::{Activation, BinaryFn, Cell, Direction, Recurrent, ReduceFn, UnaryFn};
+use kiln_ir::op::{
+    Activation, BinaryFn, Cell, Direction, Recurrent, RecurrentOperands, ReduceFn, UnaryFn,
+};
 use kiln_ir::{Node, ValueId};
 use kiln_tensor::{DType, Dim};
 
 pub(super) fn form(draft: &mut Draft, core: &Node, op: &Recurrent) -> Result<(), Fault> {
     let body = draft.context.body;
-    let (x, r) = (core.inputs[0], core.inputs[2]);
-    let steps = body.ty(x).shape[0].clone();
+    let operands = op.operands(&core.inputs).ok_or("operands are missing")?;
+    let shape = &body.ty(operands.x).shape;
+    let steps = shape[0].clone();
     if steps.is(0) {
         return Err("a sequence without steps leaves the state unset".into());
     }
-    let hidden = body.ty(r).shape[2].clone();
-    let lstm = op.cell == Cell::Lstm;
-    let mut optional = core.inputs[5..].iter().copied();
-    let c0 = if lstm { optional.next() } else { None };
-    let lengths = if op.lengths { optional.next() } else { None };
-    let peepholes = if op.peepholes { optional.next() } else { None };
-    let batch = draft.outer_axis("b", &body.ty(x).shape[1], AxisKind::Parallel);
-    let time = draft.outer_axis("t", &steps, AxisKind::Sequential);
-    let reversed: &[bool] = match op.direction {
-        Direction::Forward => &[false],
-        Direction::Reverse => &[true],
-        Direction::Bidirectional => &[false, true],
+    let dtype = computed_in(body.ty(operands.x).dtype);
+    let hidden = body.ty(operands.r).shape[2].clone();
+    let count = op.cell.activations();
+    let activations = |number: usize| op.activations.get(number * count..(number + 1) * count);
+    // Directions are one axis, or follow each other where their steps run the other way.
+    let together = op.projected && op.direction.count() > 1;
+    let direction = |draft: &mut Draft| match together {
+        true => draft.outer_axis("d", &Dim::from(op.direction.count()), AxisKind::Parallel),
+        false => Index::zero(),
     };
-    let dtype = computed_in(body.ty(x).dtype);
+    let axis = direction(draft);
+    let batch_dim = if op.projected { &shape[2] } else { &shape[1] };
+    let batch = draft.outer_axis("b", batch_dim, AxisKind::Parallel);
+    let time = draft.outer_axis("t", &steps, AxisKind::Sequential);
     let last = shifted(&time.clone().times(-1i64), steps - Dim::from(1i64));
-    for (number, &reversed) in reversed.iter().enumerate() {
-        let count = op.cell.activations();
-        let activations = op.activations.get(number * count..(number + 1) * count);
+    let runs: Vec<(Index, bool)> = match op.direction {
+        _ if together && activations(0) != activations(1) => {
+            return Err("directions with different activations are no one axis".into());
+        }
+        _ if together => vec![(axis, false)],
+        Direction::Forward => vec![(Index::zero(), false)],
+        Direction::Reverse => vec![(Index::zero(), !op.projected)],
+        Direction::Bidirectional => {
+            (0..2usize).map(|number| (Index::Dim(Dim::from(number)), number == 1)).collect()
+        }
+    };
+    for (number, (direction, reversed)) in runs.into_iter().enumerate() {
         let mut layer = Layer {
             op,
             core,
+            operands,
             dtype,
             number,
+            direction,
             hidden: hidden.clone(),
             batch: batch.clone(),
             time: time.clone(),
+            last: last.clone(),
             place: if reversed { last.clone() } else { time.clone() },
-            activations: activations.ok_or("an activation is missing")?.to_vec(),
-            c0,
-            lengths,
-            peepholes,
+            activations: activations(number).ok_or("an activation is missing")?.to_vec(),
             state: draft.temporary(&format!("h{number}"), dtype, vec![hidden.clone()]),
             memory: 0,
             gates: 0,
         };
-        if lstm {
+        if op.cell == Cell::Lstm {
             layer.memory = draft.temporary(&format!("c{number}"), dtype, vec![hidden.clone()]);
         }
         let rows = hidden.clone() * Dim::from(op.cell.gates());
@@ -63,22 +76,23 @@ pub(super) fn form(draft: &mut Draft, core: &Node, op: &Recurrent) -> Result<(),
     Ok(())
 }
 
-/// One direction of a layer.
+/// One direction of a layer, or all of them along an axis.
 struct Layer<'a> {
     op: &'a Recurrent,
     core: &'a Node,
+    operands: RecurrentOperands<ValueId>,
     dtype: DType,
-    /// Number of the direction.
+    /// Number of the layer in names.
     number: usize,
+    direction: Index,
     hidden: Dim,
     batch: Index,
     time: Index,
-    /// The place in the sequence at this step.
+    /// The last place in the sequence at the first step, the first at the last.
+    last: Index,
+    /// Where in `x` and `y` this step is.
     place: Index,
     activations: Vec<Activation>,
-    c0: Option<ValueId>,
-    lengths: Option<ValueId>,
-    peepholes: Option<ValueId>,
     /// Temporaries: the state h, the cell's memory c, and what goes into the gates.
     state: usize,
     memory: usize,
@@ -86,22 +100,19 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn direction(&self) -> Index {
-        Index::Dim(Dim::from(self.number))
-    }
-
     /// The row of a gate for an element of the state.
     fn row(&self, gate: usize, element: &Index) -> Index {
         shifted(element, self.hidden.clone() * Dim::from(gate))
     }
 
     fn stages(&self, draft: &mut Draft) -> Result<(), Fault> {
-        let h0 = self.core.inputs[4];
-        self.start(draft, h0, self.state)?;
-        if let Some(c0) = self.c0 {
+        self.start(draft, self.operands.h0, self.state)?;
+        if let Some(c0) = self.operands.c0 {
             self.start(draft, c0, self.memory)?;
         }
-        self.add_input(draft)?;
+        if let Some(w) = self.operands.w {
+            self.add_input(draft, w)?;
+        }
         match self.op.cell {
             Cell::Lstm => {
                 self.add_state(draft, 0, 4, self.state, self.gates)?;
@@ -125,7 +136,7 @@ impl Layer<'_> {
         let mut stage = draft.stage();
         let element = stage.axis("u", &self.hidden, AxisKind::Parallel);
         let mut finish = stage.walk();
-        let at = [self.direction(), self.batch.clone(), element.clone()];
+        let at = [self.direction.clone(), self.batch.clone(), element.clone()];
         let mut value = finish.value(given, &at)?;
         if self.time != Index::zero() {
             let step = finish.index(&self.time);
@@ -141,9 +152,9 @@ impl Layer<'_> {
     }
 
     /// gates[j] = Σᵢ x[i]·w[j, i] + wb[j].
-    fn add_input(&self, draft: &mut Draft) -> Result<(), Fault> {
+    fn add_input(&self, draft: &mut Draft, w: ValueId) -> Result<(), Fault> {
         let body = draft.context.body;
-        let (x, w, b) = (self.core.inputs[0], self.core.inputs[1], self.core.inputs[3]);
+        let (x, b) = (self.operands.x, self.operands.b);
         let rows = self.hidden.clone() * Dim::from(self.op.cell.gates());
         let mut stage = draft.stage();
         let row = stage.axis("j", &rows, AxisKind::Parallel);
@@ -151,12 +162,12 @@ impl Layer<'_> {
         let mut products = stage.walk();
         let at = [self.place.clone(), self.batch.clone(), feature.clone()];
         let input = products.value(x, &at)?;
-        let weight = products.value(w, &[self.direction(), row.clone(), feature])?;
+        let weight = products.value(w, &[self.direction.clone(), row.clone(), feature])?;
         let product = products.binary(BinaryFn::Mul, input, weight)?;
         products.program.results = vec![product];
         let mut finish = stage.walk();
         let sum = finish.push(ScalarOp::Reduced(0), self.dtype);
-        let bias = finish.value(b, &[self.direction(), row.clone()])?;
+        let bias = finish.value(b, &[self.direction.clone(), row.clone()])?;
         finish.program.results = vec![finish.binary(BinaryFn::Add, sum, bias)?];
         let place = Access { operand: self.gates, index: vec![row] };
         let how = vec![Combine::Reduce(ReduceFn::Sum)];
@@ -174,7 +185,7 @@ impl Layer<'_> {
         from: usize,
         to: usize,
     ) -> Result<(), Fault> {
-        let (r, b) = (self.core.inputs[2], self.core.inputs[3]);
+        let (r, b) = (self.operands.r, self.operands.b);
         let rows = self.hidden.clone() * Dim::from(count);
         let all = self.hidden.clone() * Dim::from(self.op.cell.gates());
         let mut stage = draft.stage();
@@ -183,16 +194,16 @@ impl Layer<'_> {
         let row = self.row(first, &along);
         let mut products = stage.walk();
         let state = products.read(from, self.dtype, std::slice::from_ref(&element), None);
-        let weight = products.value(r, &[self.direction(), row.clone(), element])?;
+        let weight = products.value(r, &[self.direction.clone(), row.clone(), element])?;
         let product = products.binary(BinaryFn::Mul, state, weight)?;
         products.program.results = vec![product];
         let mut finish = stage.walk();
         let sum = finish.push(ScalarOp::Reduced(0), self.dtype);
-        let bias = finish.value(b, &[self.direction(), shifted(&row, all)])?;
+        let bias = finish.value(b, &[self.direction.clone(), shifted(&row, all)])?;
         let mut sum = finish.binary(BinaryFn::Add, sum, bias)?;
         let mut place = along;
         if to == self.gates {
-            let before = finish.read(to, self.dtype, std::slice::from_ref(&row), None);
+            let before = self.input(&mut finish, &row)?;
             sum = finish.binary(BinaryFn::Add, before, sum)?;
             place = row;
         }
@@ -201,6 +212,18 @@ impl Layer<'_> {
         let how = vec![Combine::Reduce(ReduceFn::Sum)];
         draft.stages.push(stage.reducing(products, how, finish, vec![place])?);
         Ok(())
+    }
+
+    /// x[j] + wb[j], for a row of a gate that the state was not yet added to.
+    fn input(&self, walk: &mut Walk, row: &Index) -> Result<ScalarId, Fault> {
+        if self.operands.w.is_some() {
+            return Ok(walk.read(self.gates, self.dtype, std::slice::from_ref(row), None));
+        }
+        let (x, b) = (self.operands.x, self.operands.b);
+        let (direction, place) = (self.direction.clone(), self.place.clone());
+        let bias = walk.value(b, &[direction.clone(), row.clone()])?;
+        let product = walk.value(x, &[place, direction, self.batch.clone(), row.clone()])?;
+        walk.binary(BinaryFn::Add, product, bias)
     }
 
     fn gate(&self, walk: &mut Walk, gate: usize, element: &Index) -> ScalarId {
@@ -214,8 +237,8 @@ impl Layer<'_> {
         let mut walk = stage.walk();
         let before = walk.read(self.memory, self.dtype, std::slice::from_ref(&element), None);
         let peep = |walk: &mut Walk, gate: ScalarId, number: usize, memory: ScalarId| {
-            let Some(peepholes) = self.peepholes else { return Ok::<_, Fault>(gate) };
-            let at = [self.direction(), self.row(number, &element)];
+            let Some(peepholes) = self.operands.p else { return Ok::<_, Fault>(gate) };
+            let at = [self.direction.clone(), self.row(number, &element)];
             let weight = walk.value(peepholes, &at)?;
             let seen = walk.binary(Mul, weight, memory)?;
             walk.binary(Add, gate, seen)
@@ -261,7 +284,7 @@ impl Layer<'_> {
         let mut walk = stage.walk();
         let z = self.gate(&mut walk, 0, &element);
         let z = self.activate(&mut walk, 0, z)?;
-        let input = self.gate(&mut walk, 2, &element);
+        let input = self.input(&mut walk, &self.row(2, &element))?;
         let mut from_state = walk.read(reset, self.dtype, std::slice::from_ref(&element), None);
         if linear {
             let r = self.gate(&mut walk, 1, &element);
@@ -302,10 +325,10 @@ impl Layer<'_> {
         let ty = draft.context.body.ty(self.core.outputs[0]).dtype;
         let (mut state, mut shown) = (new, new);
         let mut memory = memory;
-        if let Some(lengths) = self.lengths {
+        if let Some(lengths) = self.operands.lengths {
             let length = walk.value(lengths, std::slice::from_ref(&self.batch))?;
             let length = walk.cast(length, DType::I64)?;
-            let place = walk.index(&self.place);
+            let place = self.place_in_sequence(&mut walk)?;
             let active = walk.binary(BinaryFn::Less, place, length)?;
             let before = walk.read(self.state, self.dtype, std::slice::from_ref(&element), None);
             let zero = walk.zero(self.dtype);
@@ -316,7 +339,7 @@ impl Layer<'_> {
             }
         }
         let at = |operand: usize, index: Vec<Index>| Access { operand, index };
-        let of_batch = vec![self.direction(), self.batch.clone(), element.clone()];
+        let of_batch = vec![self.direction.clone(), self.batch.clone(), element.clone()];
         let mut of_step = vec![self.place.clone()];
         of_step.extend_from_slice(&of_batch);
         let (shown, final_state) = (walk.stored(shown, ty), walk.stored(state, ty));
@@ -333,6 +356,24 @@ impl Layer<'_> {
         walk.program.results = results;
         draft.stages.push(stage.pointwise(walk, writes));
         Ok(())
+    }
+
+    /// How far behind its beginning the sequence is at this step.
+    fn place_in_sequence(&self, walk: &mut Walk) -> Result<ScalarId, Fault> {
+        if !self.op.projected {
+            return Ok(walk.index(&self.place));
+        }
+        match self.op.direction {
+            Direction::Forward => Ok(walk.index(&self.time)),
+            Direction::Reverse => Ok(walk.index(&self.last)),
+            Direction::Bidirectional => {
+                let [direction, time, last] =
+                    [&self.direction, &self.time, &self.last].map(|index| walk.index(index));
+                let zero = walk.int(0, DType::I64);
+                let forward = walk.binary(BinaryFn::Equal, direction, zero)?;
+                walk.select(forward, time, last)
+            }
+        }
     }
 
     /// The activation of this number of what is clipped first.

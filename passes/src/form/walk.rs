@@ -407,10 +407,11 @@ impl<'c> Walk<'c> {
         {
             return Ok(self.read(operand, ty.dtype, &index, Some(constant)));
         }
-        let zero = matches!(
-            self.program.code.get(outside.0 as usize),
-            Some((ScalarOp::Constant(Scalar::Float(value)), _)) if *value == 0.0
-        );
+        let zero = match self.program.code.get(outside.0 as usize) {
+            Some((ScalarOp::Constant(Scalar::Float(value)), _)) => *value == 0.0,
+            Some((ScalarOp::Constant(Scalar::Int(value)), _)) => *value == 0,
+            _ => false,
+        };
         if let Some(integer) = self.integer_of_zero(x).filter(|_| zero) {
             return self.with_outside(Outside::Integer(integer), |walk| walk.value(x, index));
         }

@@ -20,6 +20,9 @@ const MOST_LANES: u32 = 64;
 /// be whatever it has.
 const MOST_PACKED: (u64, u64) = (64, 1 << 16);
 
+/// Bytes by which reads may be announced: what lies further than a first-level cache drives itself out.
+const MOST_AHEAD: u64 = 1 << 20;
+
 /// Why a kernel cannot have a schedule.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Illegal {
@@ -198,6 +201,9 @@ fn of_stage(
 
 fn of_packing(kernel: &Kernel, packing: &Packing) -> Result<(), Illegal> {
     let illegal = |reason| Illegal::Packing { operand: packing.operand, reason };
+    if packing.ahead > MOST_AHEAD {
+        return Err(illegal("its reads are announced too far before"));
+    }
     let operand = kernel.operands.get(packing.operand).ok_or(illegal("it does not exist"))?;
     if operand.role != Role::Input {
         return Err(illegal("only inputs can be"));

@@ -9,6 +9,7 @@
 
 mod access;
 mod book;
+mod bytes;
 pub(crate) mod identity;
 mod legal;
 mod pack;
@@ -27,6 +28,7 @@ pub use pack::pack;
 pub use text::describe;
 pub use vary::{POINTS, Space};
 
+use crate::simplify::IntegerProducts;
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::Schedule;
 use kiln_tensor::{Dim, Symbol, SymbolTable};
@@ -41,6 +43,8 @@ pub struct TileTarget {
     pub vector_registers: u32,
     /// Whether products are added in one operation.
     pub fma: bool,
+    /// Whether four products of bytes are added in one operation.
+    pub bytes: bool,
     /// Bytes of first-level data cache of a core.
     pub l1: u64,
     /// Bytes of second-level cache of a core.
@@ -55,7 +59,21 @@ impl TileTarget {
     /// A core with AVX-512 and caches as servers have them.
     pub const fn avx512(cores: u32) -> Self {
         let (l1, l2, l3) = (32 << 10, 1 << 20, 2 << 20);
-        TileTarget { vector_bits: 512, vector_registers: 32, fma: true, l1, l2, l3, cores }
+        TileTarget {
+            vector_bits: 512,
+            vector_registers: 32,
+            fma: true,
+            bytes: false,
+            l1,
+            l2,
+            l3,
+            cores,
+        }
+    }
+
+    /// What products of bytes are made of.
+    pub fn integer_products(&self) -> IntegerProducts {
+        if self.bytes { IntegerProducts::InBytes } else { IntegerProducts::InFloats }
     }
 
     /// Lanes of a vector of elements of this many bytes.
@@ -92,7 +110,7 @@ pub fn tile(kernel: &Kernel, constants: &BTreeSet<usize>, target: &TileTarget) -
         .collect();
     let task = task::boxes(kernel, &stages, target);
     let fastest = task::fastest(kernel, &stages, &task, target);
-    let packing = packing::choose(kernel, &stages, constants);
+    let packing = packing::choose(kernel, &stages, constants, target);
     let stages = stages.into_iter().map(|plan| plan.schedule).collect();
     let schedule = Schedule { task, fastest, stages, packing };
     match legal(kernel, &schedule) {

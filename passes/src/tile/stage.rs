@@ -4,6 +4,7 @@
 //! tiled (sequential axes never are).
 
 use super::access::{Along, Touch, reads, writes};
+use super::bytes::{GROUP, Groups};
 use super::packing::takes_panels;
 use super::register::{self, Chosen, Shape};
 use super::window::{Body, Window};
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub(super) reductions: Vec<usize>,
     /// Whether the stage is a product that reads each operand along only one side of the tile.
     pub(super) product: bool,
+    /// The groups in which it takes the terms of a sum of products of bytes.
+    pub(super) groups: Option<Groups>,
 }
 
 impl Plan {
@@ -52,7 +55,9 @@ impl Plan {
         let rest: Vec<usize> = rest.filter(|axis| !reductions.contains(axis)).collect();
         reductions.extend(rest);
         let panel = schedule.vector.map(|vector| (vector.axis, tile[vector.axis]));
-        Plan { schedule, tile, panel, reductions, product: false }
+        let groups =
+            Groups::of(kernel, number).filter(|groups| tile[groups.axis].is_multiple_of(GROUP));
+        Plan { schedule, tile, panel, reductions, product: false, groups }
     }
 }
 
@@ -69,6 +74,8 @@ struct Facts<'k> {
     operands: &'k [Operand],
     /// Values that are combined over the reduction.
     results: usize,
+    /// The groups in which terms can be taken.
+    groups: Option<Groups>,
 }
 
 pub(super) fn plan(
@@ -90,6 +97,8 @@ pub(super) fn plan(
         constants,
         operands: &kernel.operands,
         results: stage.combine.len(),
+        groups: Groups::of(kernel, number)
+            .filter(|groups| target.bytes && constants.contains(&groups.operand)),
     };
     let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
     let mut plan = Plan {
@@ -98,6 +107,7 @@ pub(super) fn plan(
         panel: None,
         reductions,
         product: false,
+        groups: None,
     };
     let ordered = stage.combine.iter().any(|how| !matches!(how, Combine::Reduce(_)));
     let lanes = target.lanes(facts.width);
@@ -299,8 +309,15 @@ impl Facts<'_> {
         let window = side.and_then(|side| {
             Window::of(side, &self.body, &plan.reductions, &self.axes, self.operands)
         });
+        let groups = self.groups.filter(|groups| groups.axis != vector);
+        if let Some(groups) = groups {
+            plan.reductions.retain(|&axis| axis != groups.axis);
+            plan.reductions.push(groups.axis);
+            plan.groups = Some(groups);
+        }
         let reduced: f64 = plan.reductions.iter().map(|&axis| self.sizes[axis]).product();
-        let streamed = reduced * wide * 2.0 * self.width as f64 > target.l1 as f64;
+        let bytes = if groups.is_some() { 1 } else { self.width };
+        let streamed = reduced * wide * 2.0 * bytes as f64 > target.l1 as f64;
         let shape = |body: &Body| Shape {
             side: side.map(|side| (static_size(side), self.sizes[side])),
             vectors: (static_size(vector), self.sizes[vector]),
@@ -322,7 +339,11 @@ impl Facts<'_> {
             .filter(|touch| self.is_constant(touch) && takes(touch, u64::from(lanes)))
             .collect();
         let fits = |width: u64| constants.iter().all(|touch| takes(touch, width));
-        let bodies = Body::all(&self.axes, &plan.reductions);
+        // A group counts as one point, and beside it stands no other.
+        let bodies = match groups {
+            Some(_) => vec![Body::ONE],
+            None => Body::all(&self.axes, &plan.reductions),
+        };
         let choices = bodies
             .iter()
             .filter_map(|body| Some((register::choose(&shape(body), target, &fits)?, body)));
@@ -363,7 +384,12 @@ impl Facts<'_> {
             let few = rows * vectors * self.results as u64 <= FEW;
             few.then(|| (last, fit(self.sizes[last], 4)))
         };
-        if let Some((axis, points)) = body.axis.or_else(few) {
+        let grouped = |groups: Groups| {
+            let most = (self.sizes[groups.axis] / GROUP as f64).max(1.0);
+            let rounds = if rows * vectors <= FEW { fit(most, 4) } else { 1 };
+            (groups.axis, GROUP * rounds)
+        };
+        if let Some((axis, points)) = groups.map(grouped).or(body.axis).or_else(few) {
             plan.tile[axis] = points;
             loops.extend(plan.reductions.iter().map(|&axis| level(axis, plan.tile[axis])));
         }

@@ -47,6 +47,9 @@ pub fn describe(kernel: &Kernel, schedule: &Schedule) -> String {
                 Part::Inner(block) => write!(text, " [{dim}%{block}]"),
             };
         }
+        if packing.ahead > 0 {
+            let _ = write!(text, " announced {} bytes before", packing.ahead);
+        }
         text.push('\n');
     }
     text

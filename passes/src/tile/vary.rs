@@ -36,10 +36,12 @@ enum Choice {
     Fastest,
     /// Whether constants are laid out for the register tile.
     Packing,
+    /// Whether reads of constants are announced.
+    Ahead,
 }
 
 /// The weight of each choice is how often it stands here.
-const CHOICES: [Choice; 10] = [
+const CHOICES: [Choice; 11] = [
     Choice::Tile,
     Choice::Tile,
     Choice::Tile,
@@ -50,6 +52,7 @@ const CHOICES: [Choice; 10] = [
     Choice::Task,
     Choice::Fastest,
     Choice::Packing,
+    Choice::Ahead,
 ];
 
 /// A kernel whose schedules are looked through.
@@ -74,6 +77,14 @@ impl<'k> Space<'k> {
             let mut next = self.explicit(from);
             self.change(&mut next, choice, random)?;
             self.settle(&mut next, !from.packing.is_empty() ^ matches!(choice, Choice::Packing));
+            if let Some(packing) = from.packing.first() {
+                let ahead = match choice {
+                    Choice::Ahead if packing.ahead == 0 => packing::AHEAD,
+                    Choice::Ahead => 0,
+                    _ => packing.ahead,
+                };
+                next.packing.iter_mut().for_each(|packing| packing.ahead = ahead);
+            }
             let small = next.stages.iter().all(|stage| points(stage) <= POINTS);
             (small && next != self.explicit(from) && legal(self.kernel, &next).is_ok())
                 .then_some(next)
@@ -118,6 +129,7 @@ impl<'k> Space<'k> {
         let parallel: Vec<usize> = (0..outer).filter(is_parallel).collect();
         match choice {
             Choice::Packing => return (!self.constants.is_empty()).then_some(()),
+            Choice::Ahead => return (!schedule.packing.is_empty()).then_some(()),
             Choice::Fastest => {
                 let axis = pick(&parallel, random)?;
                 schedule.fastest = (axis + 1 != outer).then_some(axis);
@@ -187,7 +199,7 @@ impl<'k> Space<'k> {
                     tiles.for_each(|level| level.step = level.step.min(2) * u64::from(lanes));
                 }
             }
-            Choice::Task | Choice::Fastest | Choice::Packing => {}
+            Choice::Task | Choice::Fastest | Choice::Packing | Choice::Ahead => {}
         }
         Some(())
     }
@@ -226,7 +238,7 @@ impl<'k> Space<'k> {
             }
         }
         schedule.packing = match packed {
-            true => packing::choose(self.kernel, &plans, self.constants),
+            true => packing::choose(self.kernel, &plans, self.constants, &self.target),
             false => Vec::new(),
         };
     }

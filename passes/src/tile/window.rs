@@ -22,6 +22,9 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// One point of every axis.
+    pub(super) const ONE: Body = Body { axis: None, innermost: true };
+
     /// The choices: one point, and each of the short ones of the axes, which stand from the outermost loop to
     /// the innermost. More than one at once are long code and no faster.
     pub(super) fn all(axes: &[&Axis], reductions: &[usize]) -> Vec<Body> {
@@ -31,8 +34,7 @@ impl Body {
                 Body { axis: Some((axis, points)), innermost: reductions.last() == Some(&axis) };
             (2..=MOST).contains(&points).then_some(body)
         };
-        let one = Body { axis: None, innermost: true };
-        std::iter::once(one).chain(reductions.iter().filter_map(whole)).collect()
+        std::iter::once(Body::ONE).chain(reductions.iter().filter_map(whole)).collect()
     }
 
     /// Points of the reduction in the body.

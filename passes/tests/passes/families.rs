@@ -142,7 +142,12 @@ fn single_operations() {
 fn recurrent_cells() {
     for (cell, gates, activations) in CELLS {
         for (direction, count) in [("Forward", 1), ("Reverse", 1), ("Bidirectional", 2)] {
-            for (lengths, peepholes) in [(false, false), (true, true)] {
+            for (lengths, peepholes, projected) in [
+                (false, false, false),
+                (true, true, false),
+                (false, true, true),
+                (true, false, true),
+            ] {
                 let lstm = *cell == "Lstm";
                 let peepholes = peepholes && lstm;
                 let all = vec![*activations; count].join(", ");
@@ -150,17 +155,22 @@ fn recurrent_cells() {
                 let clip = if lengths { "Some(0.2)" } else { "None" };
                 let operation = format!(
                     "Recurrent(cell: {cell}, direction: {direction}, activations: [{all}], \
-                     clip: {clip}, lengths: {lengths}, peepholes: {peepholes})"
+                     clip: {clip}, lengths: {lengths}, peepholes: {peepholes}, \
+                     projected: {projected})"
                 );
                 let (rows, hidden) = (3 * gates, 3);
                 let state = format!("f32[{count}, m, {hidden}]");
-                let mut types = vec![
-                    "f32[\"n + 1\", m, 2]".to_owned(),
-                    format!("f32[{count}, {rows}, 2]"),
+                let mut types = match projected {
+                    true => vec![format!("f32[\"n + 1\", {count}, m, {rows}]")],
+                    false => {
+                        vec!["f32[\"n + 1\", m, 2]".to_owned(), format!("f32[{count}, {rows}, 2]")]
+                    }
+                };
+                types.extend([
                     format!("f32[{count}, {rows}, {hidden}]"),
                     format!("f32[{count}, {}]", 2 * rows),
                     state.clone(),
-                ];
+                ]);
                 types.extend(lstm.then_some(state));
                 types.extend(lengths.then(|| "i32[m]".to_owned()));
                 types.extend(peepholes.then(|| format!("f32[{count}, 9]")));

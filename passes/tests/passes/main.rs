@@ -3,6 +3,7 @@
 //! Invariant: numbers are compared with the reference evaluation of the graph that went in.
 
 mod build;
+mod bytes;
 mod constants;
 mod families;
 mod filetests;

@@ -100,7 +100,7 @@ fn check(runs: &[Run]) {
 fn uses_fma(block: &Block) -> bool {
     block.iter().any(|statement| match statement {
         Stmt::Let(_, op) => matches!(op, Op::Fma(..)),
-        Stmt::Store(_) => false,
+        Stmt::Store(_) | Stmt::Prefetch { .. } => false,
         Stmt::For(l) => uses_fma(&l.body),
         Stmt::If(branch) => uses_fma(&branch.then) || uses_fma(&branch.otherwise),
     })

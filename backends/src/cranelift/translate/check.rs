@@ -4,7 +4,8 @@
 
 use super::Failure;
 use crate::nest::{
-    Address, BinaryOp, Conversion, Element, Nest, Op, Predicate, Store, Type, UnaryOp, ValueId,
+    Address, BinaryOp, Conversion, Element, GROUP, Nest, Op, Predicate, Store, Type, UnaryOp,
+    ValueId,
 };
 
 /// The most lanes that a vector may have.
@@ -82,6 +83,15 @@ impl Checker<'_> {
             Op::Fma(a, b, c) => {
                 of(element.is_float())?;
                 self.all(&[a, b, c], ty)
+            }
+            Op::Repeat(a) => {
+                let operand = self.ty(a)?;
+                of(operand.element == element && lanes.is_multiple_of(operand.lanes))
+            }
+            Op::Dot { sum, unsigned, signed } => {
+                of(element == Element::I32)?;
+                self.is(sum, ty)?;
+                self.all(&[unsigned, signed], Type::new(Element::I8, GROUP as u32 * lanes))
             }
             Op::Compare(predicate, a, b) => {
                 let operand = self.ty(a)?;

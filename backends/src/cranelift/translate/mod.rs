@@ -147,6 +147,10 @@ impl<'n, 'f> Translator<'n, 'f> {
                     let result = check::store(self.nest, store).and_then(|()| self.store(store));
                     result.map_err(|reason| self.refuse(format!("{store:?}"), reason))?;
                 }
+                Stmt::Prefetch { .. } => {
+                    let reason = "this code generator announces no reads".into();
+                    return Err(self.refuse(format!("{statement:?}"), reason));
+                }
                 Stmt::For(l) => {
                     self.for_loop(l)?;
                     defined.extend(l.carried.iter().map(|carried| carried.result));
@@ -220,6 +224,9 @@ impl<'n, 'f> Translator<'n, 'f> {
             Op::Fma(a, b, c) => {
                 let [a, b, c] = self.get_all([*a, *b, *c])?;
                 self.fma(&a, &b, &c)
+            }
+            Op::Repeat(_) | Op::Dot { .. } => {
+                Err("this code generator has no products of bytes".into())
             }
             Op::Compare(predicate, a, b) => {
                 let [a, b] = self.get_all([*a, *b])?;
@@ -433,6 +440,7 @@ impl Needs {
                 }
                 Stmt::Let(..) => {}
                 Stmt::Store(store) => self.buffer(store.buffer),
+                Stmt::Prefetch { buffer, .. } => self.buffer(*buffer),
                 Stmt::For(l) => self.of(&l.body),
                 Stmt::If(branch) => {
                     self.of(&branch.then);

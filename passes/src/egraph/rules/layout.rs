@@ -84,12 +84,12 @@ pub(super) fn rules() -> Vec<Rule> {
         rule("binary-above-right-transpose", "(Binary@f ?b (Transpose@t ?a))", |g, m| {
             sink_binary(g, m, true)
         }),
-        // T(cast(x)) = cast(T(x)), where fewer bytes are moved
+        // T(cast(x)) = cast(T(x)), where no more bytes are moved
         rule("cast-below-transpose", "(Transpose@t (Cast@f ?x))", |g, m| {
             let (perm, x) = (perm(g, m, "t")?, m.class("x")?);
             let Op::Cast(cast) = m.op(g, "f")?.clone() else { return None };
-            let widens = ty(g, x).dtype.size() < cast.to.size();
-            let moved = widens.then(|| transpose(g, x, perm)).flatten()?;
+            let narrow = ty(g, x).dtype.size() <= cast.to.size();
+            let moved = narrow.then(|| transpose(g, x, perm)).flatten()?;
             add_op(g, cast, &[moved])
         }),
         // T(f(a, c)) = f(T(a), T(c)), c constant
@@ -198,17 +198,13 @@ pub(super) fn rules() -> Vec<Rule> {
         }),
         // conv(x, w) = T⁻¹(conv'(T(x), T'(w))), from channels first to channels last
         reordering("channels-last", "(Conv@c ?x ?w:const)", |g, m| {
-            let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
-            if conv.layout != ConvLayout::ChannelsFirst {
-                return None;
-            }
-            let rank = ty(g, m.class("x")?).rank();
-            let to_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
-            let filters: Vec<usize> = (2..rank).chain([1, 0]).collect();
-            let x = transpose(g, m.class("x")?, to_last.clone())?;
-            let w = transpose(g, m.class("w")?, filters)?;
-            let done = add_op(g, Conv { layout: ConvLayout::ChannelsLast, ..conv }, &[x, w])?;
-            transpose(g, done, inverse(&to_last))
+            let w = m.class("w")?;
+            channels_last(g, m, w, |_, w| Some(w))
+        }),
+        // the same of weights that are small integers, which stay what is in memory
+        reordering("channels-last-of-integers", "(Conv@c ?x (Cast@d ?w:const))", |g, m| {
+            let (widening, w) = (m.op(g, "d")?.clone(), m.class("w")?);
+            channels_last(g, m, w, |g, w| add_op(g, widening.clone(), &[w]))
         }),
         // conv(x, w) = contract(x, w), channels last, a filter of size 1 that visits every place
         reordering("pointwise-convolution", "(Conv@c ?x ?w)", |g, m| {
@@ -230,6 +226,27 @@ pub(super) fn rules() -> Vec<Rule> {
             add_op(g, Contract { spec }, &[m.class("x")?, w])
         }),
     ]
+}
+
+/// A convolution with its channels last, of weights that are transposed and then widened.
+fn channels_last(
+    g: &mut TensorGraph,
+    m: &Match,
+    w: Id,
+    widened: impl Fn(&mut TensorGraph, Id) -> Option<Id>,
+) -> Option<Id> {
+    let Op::Conv(conv) = m.op(g, "c")?.clone() else { return None };
+    if conv.layout != ConvLayout::ChannelsFirst {
+        return None;
+    }
+    let rank = ty(g, m.class("x")?).rank();
+    let to_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
+    let filters: Vec<usize> = (2..rank).chain([1, 0]).collect();
+    let x = transpose(g, m.class("x")?, to_last.clone())?;
+    let w = transpose(g, w, filters)?;
+    let w = widened(g, w)?;
+    let done = add_op(g, Conv { layout: ConvLayout::ChannelsLast, ..conv }, &[x, w])?;
+    transpose(g, done, inverse(&to_last))
 }
 
 fn perm(egraph: &TensorGraph, m: &Match, name: &str) -> Option<Vec<usize>> {

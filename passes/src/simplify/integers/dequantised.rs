@@ -75,10 +75,10 @@ impl Scale {
 
 /// A value that stands for small integers; the scale is 1 for integers of 32 bits.
 pub(super) struct Dequantised<'g> {
-    integers: ValueId,
+    pub(super) integers: ValueId,
     zero: Option<ValueId>,
     /// Whether there is one zero point for all.
-    one_zero: bool,
+    pub(super) one_zero: bool,
     pub(super) scale: Scale,
     /// What moves the numbers, the last first.
     moved: Vec<&'g Op>,
@@ -151,11 +151,48 @@ impl<'g> Dequantised<'g> {
         rebuild: &mut Rebuild,
         node: &Node,
     ) -> Result<ValueId, PassError> {
-        let mut value = rebuild.value(self.integers)?;
+        let value = rebuild.value(self.integers)?;
+        self.moved(rebuild, value, node)
+    }
+
+    /// A value where the integers are, moved to where the numbers were.
+    pub(super) fn moved(
+        &self,
+        rebuild: &mut Rebuild,
+        mut value: ValueId,
+        node: &Node,
+    ) -> Result<ValueId, PassError> {
         for &op in self.moved.iter().rev() {
             value = rebuild.add1(op.clone(), &[value], node)?;
         }
         Ok(value)
+    }
+
+    /// Whether the numbers are the integers.
+    pub(super) fn is_plain(&self) -> bool {
+        self.zero.is_none() && self.scale.values == [1.0]
+    }
+
+    /// The zero points, if they are known.
+    pub(super) fn known_zeros(&self, graph: &Graph) -> Option<Vec<i64>> {
+        match self.zero {
+            None => Some(vec![0]),
+            Some(zero) => Some(known(graph, zero)?.to_i64()),
+        }
+    }
+
+    /// The zero point of all, without dimensions, if it is not 0.
+    pub(super) fn zero_point(
+        &self,
+        rebuild: &mut Rebuild,
+        node: &Node,
+    ) -> Result<Option<ValueId>, PassError> {
+        let Some(zero) = self.zero else { return Ok(None) };
+        let mut zero = rebuild.value(zero)?;
+        if self.one_zero && rebuild.new.ty(zero).rank() > 0 {
+            zero = rebuild.add1(op::Reshape { shape: Vec::new() }, &[zero], node)?;
+        }
+        Ok(Some(zero))
     }
 
     /// Integers less the zero point, as numbers of this type.
@@ -166,14 +203,10 @@ impl<'g> Dequantised<'g> {
         to: DType,
         node: &Node,
     ) -> Result<ValueId, PassError> {
-        let Some(zero) = self.zero else {
+        let Some(zero) = self.zero_point(rebuild, node)? else {
             return rebuild.add1(op::Cast { to }, &[integers], node);
         };
         let wide = rebuild.add1(op::Cast { to: DType::I32 }, &[integers], node)?;
-        let mut zero = rebuild.value(zero)?;
-        if self.one_zero && rebuild.new.ty(zero).rank() > 0 {
-            zero = rebuild.add1(op::Reshape { shape: Vec::new() }, &[zero], node)?;
-        }
         let shifted = rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[wide, zero], node)?;
         rebuild.add1(op::Cast { to }, &[shifted], node)
     }

@@ -7,10 +7,12 @@
 //! depend on what is summed over; so is a mean or an interpolation; and a neighbour or the largest of
 //! several is the same of the integers. Scales move behind the operation, to what quantises its result.
 //! The integers are widened where they are read (see `fused`), so both they and weights stay as small
-//! as they are in the model, and they are multiplied and added in floating point, in which processors
-//! are several times as fast as in 32-bit integers: f32 holds whole numbers up to 2²⁴, f64 any sum
-//! that fits in 32 bits.
+//! as they are in the model. Where the processor adds up products of bytes in one operation, that is what
+//! products of them become ([`IntegerProducts`]); elsewhere they are multiplied and added in floating point,
+//! in which processors are several times as fast as in 32-bit integers: f32 holds whole numbers up to 2²⁴,
+//! f64 any sum that fits in 32 bits.
 
+mod bytes;
 mod dequantised;
 mod product;
 mod sample;
@@ -27,10 +29,26 @@ use sample::Sample;
 
 const PASS: &str = "integers";
 
-pub(super) fn integers(graph: &Graph) -> Result<(Graph, bool), PassError> {
+/// How products of small integers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntegerProducts {
+    /// In floats, which hold them and their sums exactly.
+    #[default]
+    InFloats,
+    /// Those of 8 bits as bytes that are summed in 32 bits, for a processor that adds several products at
+    /// once; the others in floats.
+    InBytes,
+    /// As the graph has them: it was decided before.
+    AsTheyAre,
+}
+
+pub(super) fn integers(graph: &Graph, how: IntegerProducts) -> Result<(Graph, bool), PassError> {
+    if how == IntegerProducts::AsTheyAre {
+        return Ok((graph.clone(), false));
+    }
     let mut rebuild = Rebuild::start(PASS, graph);
     for (_, node) in graph.nodes() {
-        let result = match (Product::of(graph, node), Sample::of(graph, node)) {
+        let result = match (Product::of(graph, node, how), Sample::of(graph, node)) {
             (Some(product), _) => product.write(&mut rebuild, node)?,
             (_, Some(sample)) => sample.write(&mut rebuild, node)?,
             (None, None) => {

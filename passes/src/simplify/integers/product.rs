@@ -4,8 +4,9 @@
 //! other's scale is taken off alone.
 
 use super::super::rebuild::Rebuild;
+use super::bytes::Bytes;
 use super::dequantised::Dequantised;
-use super::scaled;
+use super::{IntegerProducts, scaled};
 use crate::PassError;
 use kiln_ir::op::{self, ConvLayout, Op};
 use kiln_ir::{Graph, Node, ValueId};
@@ -19,6 +20,8 @@ pub(super) struct Product<'g> {
     /// The type of the numbers, and that in which they are summed.
     dtype: DType,
     summed: DType,
+    /// How it is written for a processor that adds up products of bytes.
+    bytes: Option<Bytes>,
 }
 
 enum Operand<'g> {
@@ -45,7 +48,7 @@ impl<'g> Operand<'g> {
 }
 
 impl<'g> Product<'g> {
-    pub(super) fn of(graph: &'g Graph, node: &Node) -> Option<Self> {
+    pub(super) fn of(graph: &'g Graph, node: &Node, how: IntegerProducts) -> Option<Self> {
         let &[a, b] = node.inputs.as_slice() else { return None };
         if !matches!(node.op, Op::Contract(_) | Op::Conv(_) | Op::ConvTranspose(_)) {
             return None;
@@ -94,6 +97,17 @@ impl<'g> Product<'g> {
             }
             _ => return None,
         };
+        if let ([Operand::Integers(x), Operand::Integers(w)], IntegerProducts::InBytes) =
+            (&operands, how)
+        {
+            if Bytes::is_written(graph, dtype, [x, w]) {
+                return None;
+            }
+            if let Some(bytes) = terms.and_then(|terms| Bytes::of(graph, node, [x, w], terms)) {
+                let summed = DType::I32;
+                return Some(Product { operands, along, dtype, summed, bytes: Some(bytes) });
+            }
+        }
         let summed = match (dtype, &operands) {
             // Of numbers that are no integers there must be a scale to take off.
             (DType::F32, [Operand::Numbers(_), Operand::Numbers(_)]) => return None,
@@ -108,19 +122,17 @@ impl<'g> Product<'g> {
             }
             _ => return None,
         };
-        Some(Product { operands, along, dtype, summed })
+        Some(Product { operands, along, dtype, summed, bytes: None })
     }
 
     /// The result of the node, written anew.
     pub(super) fn write(&self, rebuild: &mut Rebuild, node: &Node) -> Result<ValueId, PassError> {
-        let mut inputs = Vec::with_capacity(2);
-        for operand in &self.operands {
-            inputs.push(match operand {
-                Operand::Integers(integers) => integers.write(rebuild, self.summed, node)?,
-                Operand::Numbers(value) => rebuild.value(*value)?,
-            });
-        }
-        let mut result = rebuild.add1(node.op.clone(), &inputs, node)?;
+        let mut result = match (&self.bytes, &self.operands) {
+            (Some(bytes), [Operand::Integers(x), Operand::Integers(w)]) => {
+                bytes.write(rebuild, node, [x, w])?
+            }
+            _ => self.write_numbers(rebuild, node)?,
+        };
         if self.summed != self.dtype {
             result = rebuild.add1(op::Cast { to: self.dtype }, &[result], node)?;
         }
@@ -140,5 +152,17 @@ impl<'g> Product<'g> {
             result = scaled(rebuild, result, Vec::new(), &[common], node)?;
         }
         Ok(result)
+    }
+
+    /// The result of the node before scales, in floats.
+    fn write_numbers(&self, rebuild: &mut Rebuild, node: &Node) -> Result<ValueId, PassError> {
+        let mut inputs = Vec::with_capacity(2);
+        for operand in &self.operands {
+            inputs.push(match operand {
+                Operand::Integers(integers) => integers.write(rebuild, self.summed, node)?,
+                Operand::Numbers(value) => rebuild.value(*value)?,
+            });
+        }
+        rebuild.add1(node.op.clone(), &inputs, node)
     }
 }

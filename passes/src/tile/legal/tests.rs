@@ -36,7 +36,7 @@ fn loops(levels: &[(usize, u64)]) -> Schedule {
 }
 
 fn packed(operand: usize, levels: Vec<(usize, Part)>) -> Schedule {
-    let packing = vec![Packing { operand, layout: PackedLayout { levels } }];
+    let packing = vec![Packing { operand, layout: PackedLayout { levels }, ahead: 0 }];
     Schedule { packing, ..loops(&[]) }
 }
 

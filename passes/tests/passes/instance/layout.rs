@@ -5,7 +5,7 @@
 use super::{Generator, Instance};
 use kiln_ir::ValueId;
 use kiln_ir::op::*;
-use kiln_tensor::{DType, Dim};
+use kiln_tensor::{DType, Dim, Tensor};
 
 /// A transposed input.
 fn moved(i: &mut Instance) -> ValueId {
@@ -238,6 +238,14 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         i.reshape(z, &[b, h, d])
     }),
     ("channels-last", |i| i.conv(ConvLayout::ChannelsFirst)),
+    ("channels-last-of-integers", |i| {
+        let (conv, x, w) = i.convolution(ConvLayout::ChannelsFirst);
+        let x = i.input(&x);
+        let values: Vec<i8> = (0..w.iter().product()).map(|_| i.below(256) as u8 as i8).collect();
+        let w = i.constant_of(Tensor::from_slice(w, &values).unwrap());
+        let w = i.op(Cast { to: i.dtype }, &[w]);
+        i.op(conv, &[x, w])
+    }),
     ("pointwise-convolution", |i| {
         let (n, c, m) = (i.size(), i.some(), i.size());
         let (x, w) = (i.input(&[n, 3, 4, c]), i.constant(&[1, 1, c, m]));

@@ -212,9 +212,15 @@ impl Instance {
         self.graph.ty(x).static_sizes().unwrap()
     }
 
-    /// A convolution with random attributes; constant weight, `spatial` dimensions, 0 for a random
-    /// number of them.
+    /// A convolution with random attributes and a constant weight.
     pub fn conv(&mut self, layout: ConvLayout) -> ValueId {
+        let (conv, x, w) = self.convolution(layout);
+        let (x, w) = (self.input(&x), self.constant(&w));
+        self.op(conv, &[x, w])
+    }
+
+    /// A convolution with random attributes, and the sizes of its operand and weight.
+    pub fn convolution(&mut self, layout: ConvLayout) -> (Conv, Vec<usize>, Vec<usize>) {
         let spatial = self.below(2) + 1;
         let groups = self.below(2) + 1;
         let (depth, filters) = (self.some(), self.some() * groups);
@@ -232,7 +238,6 @@ impl Instance {
                 [&window[..], &[depth, filters]].concat(),
             ),
         };
-        let (x, w) = (self.input(&x), self.constant(&w));
         let conv = Conv {
             strides: (0..spatial).map(|_| self.below(2) + 1).collect(),
             dilations: vec![1; spatial],
@@ -241,6 +246,6 @@ impl Instance {
             groups,
             layout,
         };
-        self.op(conv, &[x, w])
+        (conv, x, w)
     }
 }

@@ -1,0 +1,50 @@
+//! Sums of products of bytes, of which a processor may take four terms at once.
+//!
+//! Invariant: terms are taken together along an axis only where both operands have, or can be laid out
+//! to have, their bytes side by side along it.
+
+use super::packing::is_whole;
+use kiln_ir::kernel::{AxisKind, BYTES_AT_ONCE, Index, Kernel};
+use kiln_tensor::Dim;
+
+/// Terms that are taken at once.
+pub(super) const GROUP: u64 = BYTES_AT_ONCE as u64;
+
+/// The axis of a reduction along which a sum of products of bytes is taken in groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Groups {
+    pub(super) axis: usize,
+    /// The operand of the bytes with sign, which is laid out in groups.
+    pub(super) operand: usize,
+}
+
+impl Groups {
+    /// The groups of a stage, if it has whole ones.
+    pub(super) fn of(kernel: &Kernel, stage: usize) -> Option<Groups> {
+        let stage = kernel.stages.get(stage)?;
+        let product = stage.byte_product()?;
+        let shape = &kernel.operands.get(product.unsigned.operand)?.shape;
+        let axes: Vec<_> = kernel.axes(stage).collect();
+        let steps = |axis: usize| {
+            let mut row = Dim::from(1i64);
+            let mut step = Dim::default();
+            for (index, extent) in product.unsigned.index.iter().zip(shape).rev() {
+                step = step + index.affine()?.coefficient(axis) * row.clone();
+                row = row * extent.clone();
+            }
+            Some(step)
+        };
+        let group = Dim::from(GROUP as usize);
+        let laid_out = |axis: usize| {
+            let mut indices = product.signed.index.iter().filter_map(Index::affine);
+            indices.any(|at| is_whole(&at, axis, GROUP))
+        };
+        let axis = (0..axes.len()).find(|&axis| {
+            axes[axis].kind == AxisKind::Reduction
+                && axes[axis].extent.exact_div(&group).is_some()
+                && steps(axis).is_some_and(|step| step.is(1))
+                && laid_out(axis)
+        })?;
+        Some(Groups { axis, operand: product.signed.operand })
+    }
+}
