@@ -12,7 +12,7 @@ use object::write::{Object, StandardSection, SymbolSection};
 use object::{BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
 use proptest::prelude::*;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Kernels with their numbers of operands and parameters.
@@ -269,10 +269,11 @@ fn each_thread_has_scratch_memory_of_its_own() {
     b.step(launch(1, &[y], None, "n"));
     let mut session = b.session(3);
     let outputs = session.run(&[i64s(&[0; 9])]).unwrap();
-    let addresses = outputs[0].as_slice::<i64>().unwrap();
-    let (a, b, c) = (addresses[0], addresses[3], addresses[6]);
-    assert_eq!(addresses, [a, a, a, b, b, b, c, c, c]);
-    assert!(b - a >= 100 && c - b >= 100 && a % 64 == 0 && b % 64 == 0);
+    // Who does how many of the tasks is not known.
+    let addresses: BTreeSet<i64> = outputs[0].as_slice::<i64>().unwrap().iter().copied().collect();
+    let distances = addresses.iter().zip(addresses.iter().skip(1)).map(|(a, b)| b - a);
+    assert!(addresses.len() <= 3 && distances.min().is_none_or(|least| least >= 100));
+    assert!(addresses.iter().all(|address| address % 64 == 0));
     assert_eq!(session.memory_use().scratch, 3 * 128);
 }
 

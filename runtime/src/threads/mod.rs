@@ -1,16 +1,19 @@
-//! The thread pool: every step's tasks are cut into one share a thread, and the caller works too.
+//! The thread pool: every step's tasks are cut into one share a thread, the caller works too, and whoever
+//! is done takes what others have not begun.
 //!
-//! Invariant: when `run` returns, no thread touches the work any more; who does which task depends
-//! on the numbers of tasks and threads only, never on timing.
+//! Invariant: when `run` returns, all tasks are done, once each, and no thread touches the work any more.
+//! A thread that is held up, or wakes late, costs at most what it has begun.
 
 mod cores;
+mod shares;
 
 use cores::Processors;
+use shares::{Cut, Shares};
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -37,40 +40,30 @@ pub enum ThreadError {
     Panicked,
 }
 
-/// One thread's part of a step.
+/// Tasks that one thread does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Number of the thread; 0 is the caller.
     pub thread: usize,
-    /// Its tasks.
+    /// The tasks.
     pub tasks: Range<i64>,
 }
 
-impl Share {
-    /// The share of one of `threads` threads: consecutive tasks, sizes differing by at most one.
-    fn of(thread: usize, threads: usize, tasks: i64) -> Share {
-        let threads = threads.max(1) as i64;
-        let (each, more) = (tasks / threads, tasks % threads);
-        let begin = |thread: i64| each * thread + thread.min(more);
-        let thread_number = thread as i64;
-        Share { thread, tasks: begin(thread_number)..begin(thread_number + 1) }
-    }
-}
-
-/// What workers are told; the pointer is good while any of them has not reported back.
+/// What workers are told; the pointer is good while any of them takes part.
 type Work = dyn Fn(Share) + Sync;
 
 #[derive(Clone, Copy)]
 struct Job {
     work: *const Work,
-    tasks: i64,
-    threads: usize,
+    cut: Cut,
 }
 
-/// The low bits of a call: the threads that take part.
+/// The low bits of a call: the threads that may take part.
 const TAKING_PART: u64 = 0xffff;
 /// Instead of a number of threads: the pool ends.
 const END: u64 = 0xffff;
+/// Of the low bits of the entry: that nobody may enter any more. The others count who has entered.
+const CLOSED: u64 = 0x8000;
 
 /// Keeps values that different threads write in cache lines (and their prefetched neighbours) of
 /// their own.
@@ -78,21 +71,22 @@ const END: u64 = 0xffff;
 struct Apart<T>(T);
 
 struct Shared {
-    /// A counter in the high bits, and the number of threads that take part in the low ones. A new
+    /// A counter in the high bits, and the number of threads that may take part in the low ones. A new
     /// value is the call to work.
     call: Apart<AtomicU64>,
-    /// Workers that have not reported back.
-    working: Apart<AtomicUsize>,
+    /// The counter of the call that may be entered, whether it is closed, and the workers that take part.
+    entry: Apart<AtomicU64>,
     panicked: AtomicBool,
     /// Written by the caller while no worker takes part, read by those that take part.
     job: UnsafeCell<Option<Job>>,
+    shares: Shares,
     asleep: Vec<Apart<AtomicBool>>,
     spin: Duration,
 }
 
 // SAFETY: `job` is the only field that is not `Sync`. It is written by the thread that holds the
-// pool's turn, after `working` came back to zero; workers read it after they saw (acquired) a call
-// that was made after the write, and report back (release) after their last use of it.
+// pool's turn, while the entry is closed and counts nobody; workers read it after they have entered
+// (acquired) a call that was opened after the write, and leave (release) after their last use of it.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is only used as `Sync` says.
 unsafe impl Send for Shared {}
@@ -129,9 +123,10 @@ impl ThreadPool {
         let own_processors = processors.suffice_for(threads);
         let shared = Arc::new(Shared {
             call: Apart(AtomicU64::new(0)),
-            working: Apart(AtomicUsize::new(0)),
+            entry: Apart(AtomicU64::new(CLOSED)),
             panicked: AtomicBool::new(false),
             job: UnsafeCell::new(None),
+            shares: Shares::new(threads),
             asleep: (0..threads).map(|_| Apart(AtomicBool::new(false))).collect(),
             // Spinning on a processor that another thread of the pool needs only delays both.
             spin: if own_processors { SPIN } else { Duration::ZERO },
@@ -170,9 +165,8 @@ impl ThreadPool {
         worth.clamp(1, self.threads())
     }
 
-    /// Does the tasks `0..tasks`, in consecutive shares of at least `grain` tasks, and returns when
-    /// all are done. If another caller is using the pool, this one does all shares itself, one
-    /// after the other.
+    /// Does the tasks `0..tasks` and returns when all are done, on as many threads as get at least
+    /// `grain` of them each. If another caller is using the pool, this one does all of them itself.
     pub fn run(
         &self,
         tasks: i64,
@@ -185,28 +179,32 @@ impl ThreadPool {
         let threads = self.threads_for(tasks, grain);
         let turn = if threads == 1 { None } else { self.take_turn() };
         let Some(_turn) = turn else {
-            let alone = || (0..threads).for_each(|thread| work(Share::of(thread, threads, tasks)));
+            let alone = || work(Share { thread: 0, tasks: 0..tasks });
             return catch_unwind(AssertUnwindSafe(alone)).map_err(|_| ThreadError::Panicked);
         };
         let shared = &*self.shared;
+        let cut = Cut::of(tasks, grain, threads);
         // SAFETY: only the lifetime is erased. The reference outlives its use: this function waits
-        // until all workers have reported back, also if its own share panics.
+        // until all workers that took part have left, also if a task of its own panics.
         let erased =
             unsafe { std::mem::transmute::<*const (dyn Fn(Share) + Sync + '_), *const Work>(work) };
+        let job = Job { work: erased, cut };
         // SAFETY: we hold the turn and no worker takes part, so nobody else reads or writes it.
-        unsafe { *shared.job.get() = Some(Job { work: erased, tasks, threads }) };
+        unsafe { *shared.job.get() = Some(job) };
         shared.panicked.store(false, Ordering::Relaxed);
-        shared.working.0.store(threads - 1, Ordering::Relaxed);
+        shared.shares.deal(cut);
         self.call(threads as u64, threads);
 
-        let own = catch_unwind(AssertUnwindSafe(|| work(Share::of(0, threads, tasks))));
+        shared.take_part(0, job);
+        // What is left was begun by those who are inside.
+        shared.entry.0.fetch_or(CLOSED, Ordering::AcqRel);
         let mut idle = Idle::new(shared.spin);
-        while shared.working.0.load(Ordering::Acquire) != 0 {
+        while shared.entry.0.load(Ordering::Acquire) & TAKING_PART != CLOSED {
             if idle.is_long() {
                 std::thread::yield_now();
             }
         }
-        if own.is_err() || shared.panicked.load(Ordering::Relaxed) {
+        if shared.panicked.load(Ordering::Relaxed) {
             return Err(ThreadError::Panicked);
         }
         Ok(())
@@ -224,6 +222,9 @@ impl ThreadPool {
     fn call(&self, low_bits: u64, threads: usize) {
         let before = self.shared.call.0.load(Ordering::Relaxed);
         let next = (before | TAKING_PART).wrapping_add(1) | low_bits;
+        if low_bits != END {
+            self.shared.entry.0.store(next & !TAKING_PART, Ordering::Release);
+        }
         // Sequentially consistent, as are the worker's store to `asleep` and its last look at the
         // call: one of the two sees what the other wrote.
         self.shared.call.0.store(next, Ordering::SeqCst);
@@ -270,7 +271,10 @@ impl Shared {
             match call & TAKING_PART {
                 END => return,
                 threads if (thread as u64) < threads => {
-                    self.work(thread);
+                    if let Some(job) = self.enter(call) {
+                        self.take_part(thread, job);
+                        self.entry.0.fetch_sub(1, Ordering::Release);
+                    }
                     idle = Idle::new(self.spin);
                 }
                 _ => {}
@@ -278,19 +282,28 @@ impl Shared {
         }
     }
 
-    fn work(&self, thread: usize) {
-        // SAFETY: this worker takes part in the call that it saw, so the job was written before
-        // that call and is not written again until this worker has reported back below.
-        let job = unsafe { *self.job.get() };
-        if let Some(Job { work, tasks, threads }) = job {
-            // SAFETY: the caller keeps the work alive until all workers have reported back.
-            let work = unsafe { &*work };
-            let share = Share::of(thread, threads, tasks);
-            if catch_unwind(AssertUnwindSafe(|| work(share))).is_err() {
+    /// Takes part in a call, unless it is over.
+    fn enter(&self, call: u64) -> Option<Job> {
+        let open = |entry: u64| {
+            let same = entry & !TAKING_PART == call & !TAKING_PART;
+            (same && entry & CLOSED == 0).then_some(entry + 1)
+        };
+        self.entry.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, open).ok()?;
+        // SAFETY: the job was written before the call was opened, and is not written again until all who
+        // have entered have left.
+        unsafe { *self.job.get() }
+    }
+
+    /// Does tasks until all have been begun.
+    fn take_part(&self, thread: usize, job: Job) {
+        // SAFETY: the caller keeps the work alive until all who have entered have left, and is one of
+        // those who run it itself.
+        let work = unsafe { &*job.work };
+        while let Some(tasks) = self.shares.take(job.cut, thread) {
+            if catch_unwind(AssertUnwindSafe(|| work(Share { thread, tasks }))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
         }
-        self.working.0.fetch_sub(1, Ordering::Release);
     }
 
     /// Sleeps until a call other than `last` wakes this worker.
