@@ -1,7 +1,8 @@
 //! Reductions inside a register tile: accumulators, what is added to them, how they end.
 //!
 //! Invariant: every point of the reduction axes reaches one accumulator of its parallel point once;
-//! lanes beyond the range leave theirs as they are.
+//! lanes beyond the range leave theirs as they are. What a block of an axis adds up is added to the rest
+//! at its end, so that roundings grow with the lengths of blocks and their number, not with their product.
 
 use super::build::Builder;
 use super::interior::Open;
@@ -41,7 +42,8 @@ impl Lowering<'_> {
                 }
             }
         }
-        let end = self.reduction(0, None, ranges, tiles, start, build)?;
+        let neutral = start.clone();
+        let end = self.reduction(0, None, ranges, tiles, [&neutral, &start], build)?;
         let mut all = end.chunks(slots.len());
         let mut reduced = Vec::with_capacity(points.len());
         for _ in points {
@@ -98,31 +100,54 @@ impl Lowering<'_> {
         narrow[1..].iter().fold(first, |sum, value| build.binary(op, sum, *value))
     }
 
-    /// The loops from this depth on; `inside` are the dimensions inside of which guarded reads are known to
-    /// lie, once that was looked at.
+    /// The loops from this depth on, from neutral accumulators or from those that are `carried`; `inside`
+    /// are the dimensions inside of which guarded reads are known to lie, once that was looked at.
     fn reduction(
         &self,
         depth: usize,
         inside: Option<&[Open]>,
         ranges: &[Range],
         tiles: &[Option<Tile>],
-        carried: Vec<ValueId>,
+        [neutral, carried]: [&[ValueId]; 2],
         build: &mut Builder,
     ) -> Result<Vec<ValueId>, Malformed> {
         if let (None, Some(decision)) = (inside, &self.decision)
             && decision.depth == depth
         {
-            let mut rest = |inside: &[Open], carried, build: &mut Builder| {
-                self.reduction(depth, Some(inside), ranges, tiles, carried, build)
+            let mut rest = |inside: &[Open], carried: Vec<ValueId>, build: &mut Builder| {
+                self.reduction(depth, Some(inside), ranges, tiles, [neutral, &carried], build)
             };
+            let carried = carried.to_vec();
             return self.in_versions(&decision.versions, ranges, tiles, carried, build, &mut rest);
         }
         let Some(level) = self.reduction.get(depth) else {
-            return self.accumulate(inside.unwrap_or_default(), tiles, carried, build);
+            return self.accumulate(inside.unwrap_or_default(), tiles, carried.to_vec(), build);
         };
+        let carried = carried.to_vec();
+        let apart = !level.innermost && self.sums_apart();
         self.over(level, ranges, tiles, carried, build, &mut |ranges, tiles, carried, build| {
-            self.reduction(depth + 1, inside, ranges, tiles, carried, build)
+            let from = if apart { neutral } else { &carried };
+            let sums = self.reduction(depth + 1, inside, ranges, tiles, [neutral, from], build)?;
+            Ok(if apart { self.added(&carried, &sums, build) } else { sums })
         })
+    }
+
+    /// Whether blocks of the reduction are combined apart: floats are rounded less, and order does not
+    /// matter.
+    fn sums_apart(&self) -> bool {
+        let rounds = |(combine, dtype): &(Combine, DType)| {
+            *combine == Combine::Reduce(ReduceFn::Sum) && dtype.is_float()
+        };
+        self.combines.iter().all(rounds)
+    }
+
+    /// The accumulators and what a block has added up.
+    fn added(&self, carried: &[ValueId], sums: &[ValueId], build: &mut Builder) -> Vec<ValueId> {
+        let mut all = Vec::with_capacity(carried.len());
+        for (&rest, &sum) in carried.iter().zip(sums) {
+            all.push(build.binary(super::BinaryOp::Add, rest, sum));
+        }
+        all
     }
 
     /// Evaluates the body over the whole register tile and adds it to the accumulators.

@@ -23,7 +23,7 @@ pub(super) struct Level {
     pub(super) axis: usize,
     pub(super) step: i64,
     /// Whether the register tile takes all of the step.
-    innermost: bool,
+    pub(super) innermost: bool,
 }
 
 /// A stage while it is lowered.

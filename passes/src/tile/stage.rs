@@ -18,6 +18,10 @@ use std::collections::BTreeSet;
 const ROWS: f64 = 8.0;
 /// Accumulators that are few.
 const FEW: u64 = 8;
+/// Terms of a long sum that few accumulators add up apart: a lane that adds thousands of numbers one by one
+/// rounds as often, each time by the size of the sum. In products, whose tiles leave no registers, the bound
+/// on roundings has it.
+const BLOCK: u64 = 256;
 
 /// How a stage is run, and what tasks and packing need to know of it.
 #[derive(Clone, Debug)]
@@ -391,7 +395,16 @@ impl Facts<'_> {
         };
         if let Some((axis, points)) = groups.map(grouped).or(body.axis).or_else(few) {
             plan.tile[axis] = points;
-            loops.extend(plan.reductions.iter().map(|&axis| level(axis, plan.tile[axis])));
+        }
+        let last = plan.reductions.last().copied().filter(|_| groups.is_none() && few().is_some());
+        let long = last.filter(|&axis| {
+            self.axes[axis].extent.as_const().is_none_or(|points| points > 2 * BLOCK as i64)
+        });
+        if plan.reductions.iter().any(|&axis| plan.tile[axis] > 1) || long.is_some() {
+            for &axis in &plan.reductions {
+                loops.extend((long == Some(axis)).then(|| level(axis, BLOCK)));
+                loops.push(level(axis, plan.tile[axis]));
+            }
         }
         plan.schedule.loops = loops;
     }
