@@ -25,9 +25,10 @@ fn every_quantised_operator_is_one_kernel_of_integers() {
         let program = plan(&case.model.clone().into());
         let larger = LARGER.iter().find(|(kind, _)| case.name.contains(kind));
         let expected = larger.map_or(1, |(_, kernels)| *kernels);
-        let is_launch = |step: &&Step| matches!(step, Step::Launch { .. });
-        let others = program.steps.len() - program.steps.iter().filter(is_launch).count();
-        let found = computing(&program);
+        let others = program.steps.len() - launches(&program);
+        let moves = program.kernels.iter().filter(|kernel| kernel.name == "transpose").count();
+        // The kernel that puts channels last is one of the operators elsewhere.
+        let found = launches(&program) - if case.name.contains("Network") { moves } else { 0 };
         if found != expected || others != 0 {
             wrong.push(format!("{}: {found} kernels, {others} others", case.name));
         }
@@ -63,11 +64,6 @@ fn is_parameter(shape: &[Dim]) -> bool {
     shape.iter().filter(|dim| !dim.is(1)).count() <= 1
 }
 
-/// Launches of kernels that do more than put elements elsewhere.
-fn computing(program: &Program) -> usize {
-    let computes = |step: &&Step| match step {
-        Step::Launch { kernel, .. } => program.kernels[*kernel as usize].name != "transpose",
-        _ => false,
-    };
-    program.steps.iter().filter(computes).count()
+fn launches(program: &Program) -> usize {
+    program.steps.iter().filter(|step| matches!(step, Step::Launch { .. })).count()
 }
