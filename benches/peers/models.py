@@ -20,8 +20,6 @@ import numpy as np
 import onnx
 import onnxruntime
 
-import transformers
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "scripts"))
 
@@ -29,8 +27,10 @@ import cases
 import inputs
 import light
 import listed
+import network
 import reference
 import seeded
+import transformers
 
 Generator = np.random.Generator
 
@@ -76,7 +76,7 @@ def classifier(name: str) -> Subject:
 
 
 def transformer(make: Callable[[], onnx.ModelProto], feeds: Callable[[Generator], list[np.ndarray]]) -> Subject:
-    return Subject(make, feeds, sources=(Path(transformers.__file__),))
+    return Subject(make, feeds, sources=(Path(transformers.__file__), Path(network.__file__)))
 
 
 SPEECH = ["input", "state"]

@@ -11,42 +11,22 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+import network
 
 LOWEST = float(np.finfo(np.float32).min)
 
 
-class Graph:
-    """The nodes and initialisers so far."""
+class Graph(network.Nodes):
+    """Its nodes and initialisers so far."""
 
     def __init__(self, name: str):
-        self.name, self.nodes, self.initializers, self.inputs, self.outputs = name, [], [], [], []
-        self.known = set()
+        super().__init__()
+        self.name, self.inputs, self.outputs = name, [], []
         self.generator = np.random.default_rng(zlib.crc32(name.encode()))
 
     # Building blocks.
-
-    def node(self, op: str, *inputs: str, **attributes) -> str:
-        return self.nodes_of(op, 1, *inputs, **attributes)[0]
-
-    def nodes_of(self, op: str, count: int, *inputs: str, **attributes) -> list[str]:
-        """One node with several results."""
-        name = f"/{op}_{len(self.nodes)}"
-        outputs = [f"{name}_output_{number}" for number in range(count)]
-        self.nodes.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
-        return outputs
-
-    def initializer(self, name: str, array: np.ndarray) -> str:
-        if name not in self.known:
-            self.known.add(name)
-            self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.initializer("i64_" + "_".join(map(str, values)), np.array(values, np.int64))
-
-    def scalar(self, value: float) -> str:
-        return self.initializer(f"f32_{value!r}", np.array(value, np.float32))
 
     def weight(self, name: str, *sizes: int, fan_in: int = 0) -> str:
         deviation = 1 / math.sqrt(fan_in) if fan_in else 0.02
