@@ -264,7 +264,9 @@ impl<'c> Emitter<'c, '_> {
                     self.define(*value, raw)?;
                 }
                 Stmt::Store(store) => self.store(block, store)?,
-                Stmt::Prefetch { buffer, place } => self.prefetch(block, *buffer, *place)?,
+                Stmt::Prefetch { buffer, element, place } => {
+                    self.prefetch(block, *buffer, *element, *place)?;
+                }
                 Stmt::For(l) => self.for_loop(block, l)?,
                 Stmt::If(branch) => self.branch(block, branch)?,
             }

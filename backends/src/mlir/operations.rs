@@ -211,14 +211,11 @@ impl<'c> Emitter<'c, '_> {
         &self,
         block: &Block<'c>,
         buffer: u32,
+        element: Element,
         place: ValueId,
     ) -> Result<(), EmitError> {
-        let element = self.nest.buffers.get(buffer as usize).map(|buffer| buffer.dtype.size());
-        let bits = 8 * element.ok_or_else(|| EmitError { message: format!("buffer {buffer}") })?;
-        let base = self.bases.get(buffer as usize).copied();
-        let base = base.ok_or_else(|| EmitError { message: format!("buffer {buffer}") })?;
-        let place =
-            self.element_pointer(block, base, self.value(place)?, &format!("i{bits}"), false)?;
+        let scalar = Type::new(element, 1);
+        let place = self.address(block, buffer, &Address::Contiguous(place), scalar, false)?;
         let attributes = [
             self.named("rw", "0 : i32")?,
             self.named("hint", "3 : i32")?,

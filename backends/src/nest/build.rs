@@ -188,7 +188,7 @@ impl<'a> Builder<'a> {
         if let (Address::Contiguous(start), true, true) = (address, ahead > 0, ty.lanes > 1) {
             let ahead = self.index(ahead);
             let place = self.add(start, ahead);
-            self.scopes[depth].block.push(Stmt::Prefetch { buffer, place });
+            self.scopes[depth].block.push(Stmt::Prefetch { buffer, element: ty.element, place });
         }
         let value = self.define(depth, ty);
         self.scopes[depth].block.push(Stmt::Let(value, key.0.clone()));

@@ -4,11 +4,10 @@
 //! the axes are; the sum is the same to the bit.
 
 use super::build::Builder;
-use super::place::Offset;
-use super::scalar::{Point, address_of, is_zero};
+use super::scalar::{Point, Reach, address_of, is_zero};
 use super::stage::Lowering;
 use super::{Address, Element, Op, Type, ValueId};
-use kiln_ir::kernel::{Access, BYTES_AT_ONCE};
+use kiln_ir::kernel::{Access, BYTES_AT_ONCE, Scalar};
 
 /// Terms that one operation takes.
 pub(crate) const GROUP: usize = BYTES_AT_ONCE as usize;
@@ -33,22 +32,19 @@ impl Lowering<'_> {
     ) -> Option<ValueId> {
         let product = self.stage.byte_product()?;
         let first = *points.first()?;
-        let (unsigned, hidden) = self.side_by_side(product.unsigned, points, build)?;
-        let (signed, _) = self.side_by_side(product.signed, points, build)?;
-        let group = GROUP as u32;
-        let lanes = first.lanes;
+        let from = self.side_by_side(product.unsigned, product.outside, points, build)?;
+        let signed = self.side_by_side(product.signed, None, points, build)?.place;
+        let (group, lanes, guard) = (GROUP as u32, first.lanes, from.guard);
         let of_each = signed.stride().is_some_and(|stride| stride.is(GROUP as i64));
-        let plain = product.outside.is_none_or(is_zero) && build.ty(sum).lanes == lanes;
-        if !(unsigned.is_uniform() && of_each && plain) {
-            return None;
-        }
-        let guard = hidden.filter(|_| product.outside.is_some());
-        if guard.is_some_and(|guard| build.ty(guard).lanes != 1) {
+        let plain = product.outside.is_none_or(is_zero)
+            && guard.is_none_or(|guard| build.ty(guard).lanes == 1)
+            && build.ty(sum).lanes == lanes;
+        if !(from.uniform && of_each && plain) {
             return None;
         }
         let bytes = Type::new(Element::I8, group);
         let mask = guard.map(|guard| build.widen(guard, group));
-        let address = address_of(&unsigned, 1, guard, build);
+        let address = address_of(&from.place, 1, guard, build);
         let four = build.load(product.unsigned.operand as u32, address, mask, bytes);
         let all = Type::new(Element::I8, group * lanes);
         let unsigned = build.pure(Op::Repeat(four), all);
@@ -62,25 +58,22 @@ impl Lowering<'_> {
         Some(build.pure(Op::Dot { sum, unsigned, signed }, Type::new(Element::I32, lanes)))
     }
 
-    /// Where an operand is read at the first of the points, and the mask of what lies inside, if at each
-    /// of them it is read one element behind the one before and under the same mask.
+    /// Where an operand is read at the first of the points, if at each of them it is read one element behind
+    /// the one before and under the same mask.
     fn side_by_side(
         &self,
         access: &Access,
+        outside: Option<Scalar>,
         points: &[&Point],
         build: &mut Builder,
-    ) -> Option<(Offset, Option<ValueId>)> {
-        let mut first: Option<(Offset, Option<ValueId>)> = None;
+    ) -> Option<Reach> {
+        let mut first: Option<Reach> = None;
         for (number, point) in points.iter().enumerate() {
-            let found = self.context.reach(access, &self.stage.body, point, &[], build)?;
-            match &first {
-                None => first = Some(found),
-                Some((offset, mask)) => {
-                    let follows = found.0.follows(offset, number as i64);
-                    if !follows || found.1 != *mask {
-                        return None;
-                    }
-                }
+            let program = &self.stage.body;
+            let found = self.context.reach(access, outside, program, point, &[], build)?;
+            let first = first.get_or_insert_with(|| found.clone());
+            if !found.place.follows(&first.place, number as i64) || found.guard != first.guard {
+                return None;
             }
         }
         first

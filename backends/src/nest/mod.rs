@@ -131,6 +131,8 @@ pub enum Stmt {
     Prefetch {
         /// The buffer, by number.
         buffer: u32,
+        /// What it holds.
+        element: Element,
         /// Elements from its start, a scalar i64.
         place: ValueId,
     },

@@ -61,6 +61,17 @@ pub(super) struct Point<'a> {
     pub(super) inside: &'a [Open],
 }
 
+/// Where an access lies at one point.
+#[derive(Clone)]
+pub(super) struct Reach {
+    /// Where in its buffer.
+    pub(super) place: Offset,
+    /// The mask of what lies inside of its operand, if not all of it does for sure.
+    pub(super) guard: Option<ValueId>,
+    /// Whether all lanes lie in one place.
+    pub(super) uniform: bool,
+}
+
 /// Why a program cannot be evaluated; the caller adds the kernel's name.
 pub(super) type Malformed = String;
 
@@ -207,20 +218,9 @@ impl Context<'_> {
         values: &[ValueId],
         build: &mut Builder,
     ) -> Option<ValueId> {
-        let operand = self.kernel.operands.get(access.operand)?;
-        let dtype = operand.dtype;
-        let mut indices = Vec::with_capacity(access.index.len());
-        for index in &access.index {
-            indices.push(self.offset(index, program, point, values, build)?);
-        }
-        let same_indices = indices.iter().all(Offset::is_uniform);
-        let guard = match outside {
-            Some(_) => self.guard(access, &operand.shape, &indices, point, build),
-            None => None,
-        };
-        let place = self.place(access.operand, indices, point, build)?;
-        // A temporary's place also depends on the outer axes, whatever its indices say.
-        let uniform = same_indices && place.is_uniform();
+        let dtype = self.kernel.operands.get(access.operand)?.dtype;
+        let reach = self.reach(access, outside, program, point, values, build)?;
+        let Reach { place, guard, uniform } = reach;
         let lanes = if uniform { 1 } else { point.lanes };
         let mask = match (guard, point.tail.filter(|_| !uniform).map(|tail| tail.mask)) {
             (Some(a), Some(b)) => Some(build.and(a, b)),
@@ -242,22 +242,30 @@ impl Context<'_> {
         })
     }
 
-    /// Where an access lies, and whether that is inside of its operand, if it may not be.
+    /// Where an access lies.
     pub(super) fn reach(
         &self,
         access: &Access,
+        outside: Option<Scalar>,
         program: &ScalarProgram,
         point: &Point,
         values: &[ValueId],
         build: &mut Builder,
-    ) -> Option<(Offset, Option<ValueId>)> {
+    ) -> Option<Reach> {
         let operand = self.kernel.operands.get(access.operand)?;
         let mut indices = Vec::with_capacity(access.index.len());
         for index in &access.index {
             indices.push(self.offset(index, program, point, values, build)?);
         }
-        let guard = self.guard(access, &operand.shape, &indices, point, build);
-        Some((self.place(access.operand, indices, point, build)?, guard))
+        let same_indices = indices.iter().all(Offset::is_uniform);
+        let guard = match outside {
+            Some(_) => self.guard(access, &operand.shape, &indices, point, build),
+            None => None,
+        };
+        let place = self.place(access.operand, indices, point, build)?;
+        // A temporary's place also depends on the outer axes, whatever its indices say.
+        let uniform = same_indices && place.is_uniform();
+        Some(Reach { place, guard, uniform })
     }
 
     /// Whether an access lies inside of its operand, if it may not.

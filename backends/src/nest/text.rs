@@ -73,7 +73,7 @@ impl Nest {
                     }
                     writeln!(f)?;
                 }
-                Stmt::Prefetch { buffer, place } => {
+                Stmt::Prefetch { buffer, place, .. } => {
                     writeln!(f, "{indent}prefetch {}[{place}]", self.buffer_name(*buffer))?;
                 }
                 Stmt::For(l) => {

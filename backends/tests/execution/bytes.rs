@@ -3,9 +3,9 @@
 //! Invariant: results are equal to the bit under every schedule; whole groups of terms that lie side by
 //! side are taken together, and nothing else is.
 
-use crate::any_schedule;
 use crate::case::{Case, one};
 use crate::kernels::*;
+use crate::{any_schedule, convolved};
 use kiln_backends::Target;
 use kiln_backends::nest::{Block, Capabilities, Op, Stmt, lower};
 use kiln_ir::schedule::{PackedLayout, Packing, Part, Schedule};
@@ -36,18 +36,7 @@ fn product_case([m, n, k]: [usize; 3], symbolic: bool) -> Case {
 
 fn convolution_case([h, w, c, m]: [usize; 4]) -> Case {
     let (x, k) = (integers(h * w * c, 0, 255), integers(9 * c * m, -128, 127));
-    let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
-    let mut y = vec![0.0; oh * ow * m];
-    for (place, sum) in y.iter_mut().enumerate() {
-        let (row, column, channel) = (place / m / ow, place / m % ow, place % m);
-        for tap in 0..9 * c {
-            let (i, j, from) = (tap / c / 3, tap / c % 3, tap % c);
-            let (r, s) = ((row * 2 + i).wrapping_sub(1), (column * 2 + j).wrapping_sub(1));
-            if r < h && s < w {
-                *sum += x[(r * w + s) * c + from] * k[tap * m + channel];
-            }
-        }
-    }
+    let y = convolved([h, w, c, m], &x, &k);
     let text = [h, w, c, m].map(|size: usize| size.to_string());
     let names = text.each_ref().map(String::as_str);
     Case::new(of_bytes(convolution(DType::I32, names)), &[], vec![x, k], y, 0.0)

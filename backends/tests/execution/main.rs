@@ -209,8 +209,8 @@ fn guarded_sums(block: &Block, found: &mut Vec<bool>) {
     }
 }
 
-fn convolution_case([h, w, c, m]: [usize; 4], symbolic: bool) -> Case {
-    let (x, k) = (numbers(h * w * c, 4), numbers(9 * c * m, 5));
+/// A convolution of 3×3 with steps of two and padding of one, channels last.
+pub(crate) fn convolved([h, w, c, m]: [usize; 4], x: &[f64], k: &[f64]) -> Vec<f64> {
     let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
     let mut y = vec![0.0; oh * ow * m];
     for (place, sum) in y.iter_mut().enumerate() {
@@ -223,6 +223,12 @@ fn convolution_case([h, w, c, m]: [usize; 4], symbolic: bool) -> Case {
             }
         }
     }
+    y
+}
+
+fn convolution_case([h, w, c, m]: [usize; 4], symbolic: bool) -> Case {
+    let (x, k) = (numbers(h * w * c, 4), numbers(9 * c * m, 5));
+    let y = convolved([h, w, c, m], &x, &k);
     let sizes = [("h", h as i64), ("w", w as i64), ("c", c as i64), ("m", m as i64)];
     let text = [h, w, c, m].map(|size: usize| size.to_string());
     let names = if symbolic { ["h", "w", "c", "m"] } else { text.each_ref().map(String::as_str) };

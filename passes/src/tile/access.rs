@@ -59,7 +59,13 @@ pub(super) fn writes<'k>(kernel: &Kernel, stage: &'k Stage, axes: usize) -> Vec<
     stage.writes.iter().map(touch).collect()
 }
 
-fn along(kernel: &Kernel, program: &ScalarProgram, access: &Access, axis: usize) -> Along {
+/// How an access moves along an axis.
+pub(super) fn along(
+    kernel: &Kernel,
+    program: &ScalarProgram,
+    access: &Access,
+    axis: usize,
+) -> Along {
     let Some(operand) = kernel.operands.get(access.operand) else { return Along::Scattered };
     if operand.role == Role::Temporary && axis < kernel.outer.len() {
         // A copy for each point of the task, the last axis fastest.

@@ -3,6 +3,7 @@
 //! Invariant: terms are taken together along an axis only where both operands have, or can be laid out
 //! to have, their bytes side by side along it.
 
+use super::access::{Along, along};
 use super::packing::is_whole;
 use kiln_ir::kernel::{AxisKind, BYTES_AT_ONCE, Index, Kernel};
 use kiln_tensor::Dim;
@@ -23,17 +24,7 @@ impl Groups {
     pub(super) fn of(kernel: &Kernel, stage: usize) -> Option<Groups> {
         let stage = kernel.stages.get(stage)?;
         let product = stage.byte_product()?;
-        let shape = &kernel.operands.get(product.unsigned.operand)?.shape;
         let axes: Vec<_> = kernel.axes(stage).collect();
-        let steps = |axis: usize| {
-            let mut row = Dim::from(1i64);
-            let mut step = Dim::default();
-            for (index, extent) in product.unsigned.index.iter().zip(shape).rev() {
-                step = step + index.affine()?.coefficient(axis) * row.clone();
-                row = row * extent.clone();
-            }
-            Some(step)
-        };
         let group = Dim::from(GROUP as usize);
         let laid_out = |axis: usize| {
             let mut indices = product.signed.index.iter().filter_map(Index::affine);
@@ -42,7 +33,7 @@ impl Groups {
         let axis = (0..axes.len()).find(|&axis| {
             axes[axis].kind == AxisKind::Reduction
                 && axes[axis].extent.exact_div(&group).is_some()
-                && steps(axis).is_some_and(|step| step.is(1))
+                && along(kernel, &stage.body, product.unsigned, axis) == Along::Contiguous
                 && laid_out(axis)
         })?;
         Some(Groups { axis, operand: product.signed.operand })

@@ -5,12 +5,13 @@
 //! modulo 2³² in between, and fits 32 bits in the end.
 
 use super::super::rebuild::Rebuild;
+use super::constant;
 use super::dequantised::Dequantised;
 use crate::PassError;
 use kiln_ir::kernel::BYTES_AT_ONCE;
 use kiln_ir::op::{self, BinaryFn, ConvLayout, Op, PadMode, ReduceFn, WindowFn};
-use kiln_ir::{Graph, GraphError, Node, OpError, ValueId};
-use kiln_tensor::{DType, Dim, Tensor, TensorError};
+use kiln_ir::{Graph, Node, ValueId};
+use kiln_tensor::{DType, Dim, Tensor};
 
 /// Results of one product below which vectors would mostly be empty.
 const LEAST_RESULTS: i64 = 16;
@@ -84,7 +85,7 @@ impl Bytes {
         let mut bytes = x.integers(rebuild, node)?;
         let signed = rebuild.new.ty(bytes).dtype == DType::I8;
         if signed {
-            let half = number(rebuild, DType::I32, HALF)?;
+            let half = number(rebuild, HALF, node)?;
             let wide = rebuild.add1(op::Cast { to: DType::I32 }, &[bytes], node)?;
             let shifted = rebuild.add1(op::Binary { f: BinaryFn::Add }, &[wide, half], node)?;
             bytes = rebuild.add1(op::Cast { to: DType::U8 }, &[shifted], node)?;
@@ -92,9 +93,9 @@ impl Bytes {
         let shift = if signed { HALF } else { 0 };
         let zero = match (self.operand_zero, x.zero_point(rebuild, node)?) {
             (Some(known), _) if known + shift == 0 => None,
-            (Some(known), _) => Some(number(rebuild, DType::I32, known + shift)?),
+            (Some(known), _) => Some(number(rebuild, known + shift, node)?),
             (None, Some(zero)) if signed => {
-                let half = number(rebuild, DType::I32, HALF)?;
+                let half = number(rebuild, HALF, node)?;
                 Some(rebuild.add1(op::Binary { f: BinaryFn::Add }, &[zero, half], node)?)
             }
             (None, zero) => zero,
@@ -103,7 +104,7 @@ impl Bytes {
         if let (Op::Conv(conv), Some(zero)) = (&mut op, zero) {
             bytes = padded(rebuild, conv, bytes, zero, node)?;
         }
-        let weights = rebuild.new.constant(self.weights.clone()).map_err(graph_error)?;
+        let weights = constant(rebuild, Ok(self.weights.clone()), node)?;
         let weights = w.moved(rebuild, weights, node)?;
         let wide = |rebuild: &mut Rebuild, value| {
             rebuild.add1(op::Cast { to: DType::I32 }, &[value], node)
@@ -119,7 +120,7 @@ impl Bytes {
             // Converted once more, so that either reads the bytes.
             let x = wide(rebuild, bytes)?;
             let sums = sums_of_operand(rebuild, &op, x, w, node)?;
-            let zero = number(rebuild, DType::I32, self.zero)?;
+            let zero = number(rebuild, self.zero, node)?;
             let product = rebuild.add1(op::Binary { f: BinaryFn::Mul }, &[sums, zero], node)?;
             result = rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[result, product], node)?;
         }
@@ -145,8 +146,7 @@ impl Bytes {
         let mut sums = match rebuild.new.constant_of(weights) {
             Some(tensor) => {
                 let (sizes, sums) = sums_along(tensor, own);
-                let tensor = Tensor::from_slice(sizes, &sums).map_err(tensor_error)?;
-                rebuild.new.constant(tensor).map_err(graph_error)?
+                constant(rebuild, Tensor::from_slice(sizes, &sums), node)?
             }
             None => {
                 let axes = (0..rank).filter(|&axis| axis != own).collect();
@@ -163,7 +163,7 @@ impl Bytes {
         if self.zero == 0 {
             return Ok(sums);
         }
-        let constant = number(rebuild, DType::I32, self.terms * self.zero)?;
+        let constant = number(rebuild, self.terms * self.zero, node)?;
         rebuild.add1(op::Binary { f: BinaryFn::Sub }, &[sums, constant], node)
     }
 }
@@ -264,16 +264,7 @@ fn sums_of_operand(
     rebuild.add1(sum, &[sums], node)
 }
 
-fn number(rebuild: &mut Rebuild, dtype: DType, value: i64) -> Result<ValueId, PassError> {
-    let tensor = Tensor::from_f64(dtype, Vec::new(), &[value as f64]).map_err(tensor_error)?;
-    rebuild.new.constant(tensor).map_err(graph_error)
-}
-
-fn graph_error(error: GraphError) -> PassError {
-    PassError::Graph { pass: super::PASS, error }
-}
-
-fn tensor_error(cause: TensorError) -> PassError {
-    let (op, node, error) = ("Constant", None, OpError::from(cause));
-    graph_error(GraphError::Op { op, node, error })
+/// A number in i32.
+fn number(rebuild: &mut Rebuild, value: i64, node: &Node) -> Result<ValueId, PassError> {
+    constant(rebuild, Tensor::from_f64(DType::I32, Vec::new(), &[value as f64]), node)
 }

@@ -102,12 +102,20 @@ fn scaled(
     factors: &[f64],
     node: &Node,
 ) -> Result<ValueId, PassError> {
+    let factors = constant(rebuild, Tensor::from_f64(DType::F32, sizes, factors), node)?;
+    rebuild.add1(op::Binary { f: BinaryFn::Mul }, &[value, factors], node)
+}
+
+/// A constant of the new graph.
+fn constant(
+    rebuild: &mut Rebuild,
+    tensor: Result<Tensor, TensorError>,
+    node: &Node,
+) -> Result<ValueId, PassError> {
     let error = |error| PassError::Graph { pass: PASS, error };
-    let of_tensor = |cause: TensorError| {
+    let tensor = tensor.map_err(|cause| {
         let (op, node) = ("Constant", node.source.clone());
         error(GraphError::Op { op, node, error: OpError::from(cause) })
-    };
-    let tensor = Tensor::from_f64(DType::F32, sizes, factors).map_err(of_tensor)?;
-    let factors = rebuild.new.constant(tensor).map_err(error)?;
-    rebuild.add1(op::Binary { f: BinaryFn::Mul }, &[value, factors], node)
+    })?;
+    rebuild.new.constant(tensor).map_err(error)
 }
