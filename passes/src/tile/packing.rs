@@ -12,8 +12,7 @@ use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
 /// Bytes by which reads of large constants are announced: a page, since processors look ahead inside of
-/// one only. BERT takes 0.90 of the time that it takes without, and a product of 8 rows with 64 MiB of
-/// weights 0.46: between two reads of those stand so many multiply-adds that too few reads are under way.
+/// one only. Between two reads of such constants stand so many multiply-adds that too few reads are under way.
 pub(super) const AHEAD: u64 = 4096;
 
 /// Constants are large that are this share of a second-level cache: a model has many.
