@@ -50,8 +50,10 @@ def prepare(parts: list[str] | None) -> list[str]:
 
 def measure(names: list[str], arguments: argparse.Namespace) -> list[Cell]:
     shutil.rmtree(PLACE / "compiled", ignore_errors=True)
-    cells = []
+    cells = measured_before(arguments) if arguments.resume else []
     for name in names:
+        if any(cell.model == name for cell in cells):
+            continue
         seconds = json.loads((PLACE / "models" / name / "about.json").read_text())["seconds"]
         runs = arguments.runs or min(max(int(arguments.seconds / seconds), RUNS[0]), RUNS[1])
         for threads in arguments.threads:
@@ -70,7 +72,37 @@ def measure(names: list[str], arguments: argparse.Namespace) -> list[Cell]:
             cells += row
         # What is compiled of the largest is as large as their weights.
         shutil.rmtree(PLACE / "compiled", ignore_errors=True)
+        write(cells, arguments)
     return cells
+
+
+def about(arguments: argparse.Namespace) -> dict[str, object]:
+    """What figures depend on: those of two runs stand in one table only if it is equal."""
+    settings = {key: getattr(arguments, key) for key in ("turns", "seconds", "runs", "timeout", "schedules")}
+    settings |= {"systems": arguments.systems, "threads": arguments.threads}
+    return {"machine": machine(), "versions": install.versions(arguments.kiln), "settings": settings}
+
+
+def write(cells: list[Cell], arguments: argparse.Namespace) -> dict[str, object]:
+    """Keeps the results so far; they are there at once or not at all."""
+    results = about(arguments) | {"cells": [asdict(cell) for cell in cells]}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    aside = arguments.out / "results.json.part"
+    aside.write_text(json.dumps(results, indent=1) + "\n")
+    aside.replace(arguments.out / "results.json")
+    return results
+
+
+def measured_before(arguments: argparse.Namespace) -> list[Cell]:
+    """The cells of an earlier run that ended early."""
+    kept = arguments.out / "results.json"
+    if not kept.exists():
+        return []
+    before = json.loads(kept.read_text())
+    different = [key for key, value in about(arguments).items() if before.get(key) != json.loads(json.dumps(value))]
+    if different:
+        sys.exit(f"{kept} is of another {' and of other '.join(different)}: measure without --resume")
+    return [Cell(**cell) for cell in before["cells"]]
 
 
 def told(row: list[Cell]) -> str:
@@ -90,6 +122,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds that a turn may take, compiling included")
     parser.add_argument("--kiln", type=Path, default=ROOT / "target" / "release" / "kiln")
     parser.add_argument("--schedules", default="none", help="Kiln's database of schedules")
+    parser.add_argument("--resume", action="store_true", help="go on after the models that an interrupted run measured")
     parser.add_argument("--out", type=Path, default=PLACE / "out", help="where the results go")
     arguments = parser.parse_args()
     arguments.kiln = arguments.kiln.resolve()
@@ -97,13 +130,7 @@ def main() -> None:
     if "tract" in arguments.systems:
         install.tract()
     cells = measure(prepare(arguments.models), arguments)
-    settings = {key: getattr(arguments, key) for key in ("turns", "seconds", "runs", "timeout", "schedules")}
-    results = {
-        "machine": machine(), "versions": install.versions(arguments.kiln), "settings": settings,
-        "cells": [asdict(cell) for cell in cells],
-    }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    results = write(cells, arguments)
     print(report.write(results, arguments.out))
 
 
