@@ -3,6 +3,7 @@
 //! Invariant: a view is handed out only inside the block, and no byte of a block is ever
 //! uninitialised.
 
+use kiln_tensor::pages;
 use memmap2::MmapMut;
 use thiserror::Error;
 
@@ -35,9 +36,6 @@ pub struct Arena {
     pages: Option<MmapMut>,
 }
 
-/// Blocks from this size on ask for huge pages, which spare a large matrix its TLB misses.
-const HUGE: u64 = 4 << 20;
-
 impl Arena {
     /// A block of no bytes.
     pub fn new() -> Self {
@@ -58,17 +56,8 @@ impl Arena {
         // The old block goes first, so that the two never count together.
         self.pages = None;
         let failed = |reason: String| ArenaError::Memory { bytes, reason };
-        let size = usize::try_from(bytes)
-            .ok()
-            .filter(|&size| size <= isize::MAX as usize)
-            .ok_or_else(|| failed("larger than the address space".to_owned()))?;
-        let pages = MmapMut::map_anon(size).map_err(|error| failed(error.to_string()))?;
-        if bytes >= HUGE {
-            // Only advice: a system that does not take it is slower, not wrong.
-            #[cfg(target_os = "linux")]
-            let _ = pages.advise(memmap2::Advice::HugePage);
-        }
-        self.pages = Some(pages);
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.pages = Some(pages(size).map_err(|error| failed(error.to_string()))?);
         Ok(())
     }
 
@@ -103,7 +92,7 @@ mod tests {
         *word = 7;
         arena.reserve(500).unwrap();
         assert_eq!(arena.pointer(64, 8).unwrap(), first, "large enough already");
-        arena.reserve(HUGE + 5).unwrap();
+        arena.reserve(kiln_tensor::HUGE as u64 + 5).unwrap();
         // SAFETY: as above; the block grew.
         assert_eq!(unsafe { *arena.pointer(64, 8).unwrap() }, 0);
     }

@@ -151,12 +151,17 @@ impl Range {
         let bytes = tensor.bytes();
         let (least, most, zeros) = match tensor.dtype() {
             DType::F32 => {
-                let bits =
-                    bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                let (least, most, zeros) =
-                    bits.map(|bits| u64::from(bits & (u32::MAX >> 1))).fold(start, wider);
-                let number = |bits: u64| f64::from(f32::from_bits(bits as u32));
-                (number(least.wrapping_add(1)), number(most), zeros)
+                // As numbers with a sign, which every processor compares many of at once. Weights lie wherever
+                // the model's file has them.
+                let (words, _) = bytes.as_chunks::<4>();
+                let bits = words.iter().map(|word| i32::from_le_bytes(*word) & i32::MAX);
+                let all = (i32::MAX, 0, false);
+                let (least, most, zeros) = bits.fold(all, |(least, most, zeros), bits| {
+                    let size = if bits == 0 { i32::MAX } else { bits };
+                    (least.min(size), most.max(bits), zeros | (bits == 0))
+                });
+                let number = |bits: i32| f64::from(f32::from_bits(bits as u32));
+                (number(least), number(most), zeros)
             }
             DType::F64 => {
                 let bits = tensor.to_f64().into_iter().map(|value| value.abs().to_bits());

@@ -5,16 +5,17 @@
 //! stored where it is worth it: weights are, a stretched bias is not.
 
 mod elementwise;
+mod evaluate;
 mod movement;
+mod product;
 
 use super::integers;
 use super::rebuild::Rebuild;
 use crate::PassError;
 use crate::region::is_heavy;
 use kiln_ir::op::Op;
-use kiln_ir::{Graph, Node, NodeId, Producer, TensorType, ValueId};
-use kiln_tensor::{SymbolValues, Tensor};
-use std::collections::BTreeMap;
+use kiln_ir::{Graph, Node, NodeId, Producer, ValueId};
+use std::collections::BTreeSet;
 
 /// Results up to this many elements are stored even if their operands are smaller.
 const SMALL: usize = 64;
@@ -23,18 +24,12 @@ const MOST_BYTES: usize = 1 << 31;
 /// What results may be larger than their operands in all, for the same reason, beside as much again as the model
 /// has constants.
 const MOST_GROWTH: usize = 1 << 30;
-/// The same for operations that are evaluated one number at a time.
-const MOST_NUMBERS: usize = 1 << 22;
-/// Multiplications of a product that is computed beforehand, and numbers of its matrices.
-const MOST_PRODUCTS: usize = 1 << 30;
-const MOST_PACKED: usize = 1 << 25;
 
 pub(super) fn fold(graph: &Graph) -> Result<(Graph, bool), PassError> {
-    let mut folding = Folding::of(graph);
+    let mut values = evaluate::all(graph, &Choice::of(graph));
     let mut rebuild = Rebuild::start("fold", graph);
     for (id, node) in graph.nodes() {
-        let stored = if folding.is_stored(id) { folding.value(node.outputs[0]) } else { None };
-        match stored {
+        match values.remove(&id) {
             Some(tensor) => {
                 let error = |error| PassError::Graph { pass: "fold", error };
                 let value = rebuild.new.constant(tensor).map_err(error)?;
@@ -46,151 +41,113 @@ pub(super) fn fold(graph: &Graph) -> Result<(Graph, bool), PassError> {
     rebuild.finish(graph)
 }
 
-struct Folding<'g> {
-    graph: &'g Graph,
-    /// Which nodes depend on constants alone.
-    constant: Vec<bool>,
-    /// Whether a node's result goes into an operation that packs or rereads it.
-    weighs: Vec<bool>,
-    /// Whether a node widens the small integers of a product, which reads them as they are.
-    widens: Vec<bool>,
-    /// Results that were computed; `None` inside where that failed.
-    values: Vec<Option<Option<Tensor>>>,
-    /// How much of [`MOST_GROWTH`] is left.
-    growth: usize,
+/// What is computed, which sizes alone decide.
+struct Choice {
+    /// Nodes whose results take the nodes' places.
+    stored: Vec<NodeId>,
+    /// Whether a node is computed, for what is stored.
+    computed: Vec<bool>,
 }
 
-impl<'g> Folding<'g> {
-    fn of(graph: &'g Graph) -> Self {
-        let mut constant = vec![false; graph.nodes().len()];
-        for (id, node) in graph.nodes() {
-            let known = |&input: &ValueId| match graph.value(input).producer {
-                Producer::Node { node, .. } => constant[node.0 as usize],
-                Producer::Input(_) => false,
-            };
-            constant[id.0 as usize] = node.regions.is_empty()
-                && node.outputs.iter().all(|&out| graph.ty(out).static_sizes().is_some())
-                && node.op.clone().dims_mut().iter().all(|dim| dim.as_const().is_some())
-                && node.outputs.len() == 1
-                && !graph.ty(node.outputs[0]).dtype.is_list()
-                && node.inputs.iter().all(known);
-        }
-        let mut weighs = vec![false; constant.len()];
-        let mut weigh = |value: ValueId| {
-            if let Producer::Node { node, .. } = graph.value(value).producer {
-                weighs[node.0 as usize] = true;
-            }
-        };
-        for (_, node) in graph.nodes().filter(|(id, _)| !constant[id.0 as usize]) {
-            if takes_weights(node) {
-                node.inputs.iter().for_each(|&input| weigh(input));
-            }
-        }
-        graph.outputs().iter().for_each(|&output| weigh(output));
-        let values = vec![None; constant.len()];
+impl Choice {
+    fn of(graph: &Graph) -> Self {
+        let constant = constant(graph);
+        let weighs = weighs(graph, &constant);
         let widens = integers::widening(graph);
-        let constants = graph.nodes().filter_map(|(_, node)| match &node.op {
-            Op::Constant(constant) => Some(constant.tensor.bytes().len()),
-            _ => None,
-        });
-        let growth = constants.fold(MOST_GROWTH, usize::saturating_add);
-        Folding { graph, constant, weighs, widens, values, growth }
-    }
-
-    fn bytes(&self, value: ValueId) -> usize {
-        let ty = self.graph.ty(value);
-        let sizes = ty.static_sizes().unwrap_or_default();
-        sizes.iter().fold(ty.dtype.size(), |bytes, &size| bytes.saturating_mul(size))
-    }
-
-    /// Whether a node's result should stand in the graph as a constant.
-    fn is_stored(&self, id: NodeId) -> bool {
-        let (node, number) = (self.graph.node(id), id.0 as usize);
-        if !self.constant[number] || self.widens[number] || matches!(node.op, Op::Constant(_)) {
-            return false;
-        }
-        let sum = |values: &[ValueId]| {
-            values.iter().map(|&value| self.bytes(value)).fold(0, usize::saturating_add)
+        let bytes = |value: &ValueId| {
+            let ty = graph.ty(*value);
+            let sizes = ty.static_sizes().unwrap_or_default();
+            sizes.iter().fold(ty.dtype.size(), |bytes, &size| bytes.saturating_mul(size))
         };
-        let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
-        result <= MOST_BYTES && (self.weighs[number] || result <= operands.max(SMALL * 8))
+        let sum = |values: &[ValueId]| values.iter().map(bytes).fold(0, usize::saturating_add);
+        let is_stored = |id: NodeId, node: &Node| {
+            let number = id.0 as usize;
+            if !constant[number] || widens[number] || matches!(node.op, Op::Constant(_)) {
+                return false;
+            }
+            let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
+            result <= MOST_BYTES && (weighs[number] || result <= operands.max(SMALL * 8))
+        };
+        let is_constant = |node: &Node| matches!(node.op, Op::Constant(_));
+        let constants = graph.nodes().filter(|(_, node)| is_constant(node));
+        // How much of it is left.
+        let mut growth =
+            constants.fold(MOST_GROWTH, |most, (_, node)| most.saturating_add(sum(&node.outputs)));
+        let (mut stored, mut computed) = (Vec::new(), vec![false; constant.len()]);
+        let mut seen = vec![false; constant.len()];
+        for (id, _) in graph.nodes().filter(|(id, node)| is_stored(*id, node)) {
+            // What it needs that was not looked at yet, operands before what reads them.
+            let mut needed = BTreeSet::new();
+            let mut open = vec![id.0 as usize];
+            while let Some(number) = open.pop() {
+                if !seen[number] {
+                    seen[number] = true;
+                    needed.insert(number);
+                    let inputs = &graph.node(NodeId(number as u32)).inputs;
+                    open.extend(inputs.iter().filter_map(|&input| maker(graph, input)));
+                }
+            }
+            for number in needed {
+                let node = graph.node(NodeId(number as u32));
+                let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
+                // The constants of the model are there already.
+                let more = if is_constant(node) { 0 } else { result.saturating_sub(operands) };
+                let mut inputs = node.inputs.iter().filter_map(|&input| maker(graph, input));
+                let known = inputs.all(|input| computed[input]);
+                if known && result <= MOST_BYTES && more <= growth {
+                    growth -= more;
+                    computed[number] = true;
+                }
+            }
+            if computed[id.0 as usize] {
+                stored.push(id);
+            }
+        }
+        Choice { stored, computed }
     }
+}
 
-    /// The value of a constant node's result; computed once, and only if it is asked for.
-    fn value(&mut self, value: ValueId) -> Option<Tensor> {
-        let graph = self.graph;
-        let Producer::Node { node: id, .. } = graph.value(value).producer else { return None };
-        let number = id.0 as usize;
-        if !self.constant[number] {
-            return None;
-        }
-        if let Some(known) = &self.values[number] {
-            return known.clone();
-        }
-        let node = graph.node(id);
-        let bytes = self.bytes(value);
-        let operands =
-            node.inputs.iter().map(|&input| self.bytes(input)).fold(0, usize::saturating_add);
-        // The constants of the model are there already.
-        let growth =
-            if matches!(node.op, Op::Constant(_)) { 0 } else { bytes.saturating_sub(operands) };
-        if bytes > MOST_BYTES || growth > self.growth {
-            return None;
-        }
-        self.growth -= growth;
-        let operands: Option<Vec<Tensor>> =
-            node.inputs.iter().map(|&input| self.value(input)).collect();
-        let result = operands.and_then(|operands| evaluate(graph, node, &operands));
-        self.values[number] = Some(result.clone());
-        result
+/// The number of the node that makes a value; none makes an input.
+fn maker(graph: &Graph, value: ValueId) -> Option<usize> {
+    match graph.value(value).producer {
+        Producer::Node { node, .. } => Some(node.0 as usize),
+        Producer::Input(_) => None,
     }
+}
+
+/// Which nodes depend on constants alone.
+fn constant(graph: &Graph) -> Vec<bool> {
+    let mut constant = vec![false; graph.nodes().len()];
+    for (id, node) in graph.nodes() {
+        let known = |&input: &ValueId| maker(graph, input).is_some_and(|number| constant[number]);
+        constant[id.0 as usize] = node.regions.is_empty()
+            && node.outputs.iter().all(|&out| graph.ty(out).static_sizes().is_some())
+            && node.op.clone().dims_mut().iter().all(|dim| dim.as_const().is_some())
+            && node.outputs.len() == 1
+            && !graph.ty(node.outputs[0]).dtype.is_list()
+            && node.inputs.iter().all(known);
+    }
+    constant
+}
+
+/// Whether a node's result goes into an operation that packs or rereads it.
+fn weighs(graph: &Graph, constant: &[bool]) -> Vec<bool> {
+    let mut weighs = vec![false; constant.len()];
+    let mut weigh = |value: ValueId| {
+        if let Some(number) = maker(graph, value) {
+            weighs[number] = true;
+        }
+    };
+    for (_, node) in graph.nodes().filter(|(id, _)| !constant[id.0 as usize]) {
+        if takes_weights(node) {
+            node.inputs.iter().for_each(|&input| weigh(input));
+        }
+    }
+    graph.outputs().iter().for_each(|&output| weigh(output));
+    weighs
 }
 
 /// Whether an operation reads its operands again and again, so that they should be laid out.
 fn takes_weights(node: &Node) -> bool {
     is_heavy(node) || matches!(node.op, Op::Normalize(_) | Op::Gather(_))
-}
-
-fn evaluate(graph: &Graph, node: &Node, operands: &[Tensor]) -> Option<Tensor> {
-    if let Op::Constant(constant) = &node.op {
-        return Some(constant.tensor.clone());
-    }
-    let ty = graph.ty(node.outputs[0]);
-    let quick = movement::evaluate(&node.op, operands, ty)
-        .or_else(|| elementwise::evaluate(&node.op, operands, ty));
-    let result = match quick {
-        Some(result) => result,
-        None if !is_short(&node.op, operands, ty) => return None,
-        None => node.op.evaluate(operands, &[], &SymbolValues::new()).ok()?.into_iter().next()?,
-    };
-    (TensorType::of(&result) == *ty).then_some(result)
-}
-
-/// Whether evaluating an operation takes neither long nor much memory.
-fn is_short(op: &Op, operands: &[Tensor], result: &TensorType) -> bool {
-    let (Op::Contract(contract), [a, b]) = (op, operands) else {
-        return operands.iter().map(Tensor::len).fold(0, usize::saturating_add) <= MOST_NUMBERS;
-    };
-    let spec = &contract.spec;
-    let sizes: BTreeMap<u8, usize> = (spec.lhs.iter().zip(a.sizes()))
-        .chain(spec.rhs.iter().zip(b.sizes()))
-        .map(|(&label, &size)| (label, size))
-        .collect();
-    // What its operands and its result are as matrices, whose rows or columns an operand may lack.
-    let summed = spec.summed();
-    let matrix = |lacks: &[u8]| {
-        let all = sizes.iter().filter(|(label, _)| !lacks.contains(label));
-        all.fold(1usize, |count, (_, &size)| count.saturating_mul(size))
-    };
-    let only = |of: &[u8], other: &[u8]| -> Vec<u8> {
-        of.iter()
-            .copied()
-            .filter(|label| !other.contains(label) && !summed.contains(label))
-            .collect()
-    };
-    let (rows, columns) = (only(&spec.lhs, &spec.rhs), only(&spec.rhs, &spec.lhs));
-    let numbers =
-        [matrix(&columns), matrix(&rows), result.static_sizes().map_or(0, |s| s.iter().product())];
-    numbers.into_iter().fold(0, usize::saturating_add) <= MOST_PACKED
-        && matrix(&[]) <= MOST_PRODUCTS
 }

@@ -6,12 +6,14 @@
 mod dim;
 mod dtype;
 mod objects;
+mod pages;
 mod storage;
 mod tensor;
 
 pub use dim::{Atom, Bounds, Dim, DimError, Monomial, Symbol, SymbolTable, SymbolValues, Unequal};
 pub use dtype::{DType, Element, FloatFormat, Special};
 pub use objects::Objects;
+pub use pages::{HUGE, pages};
 pub use storage::{ALIGNMENT, Storage};
 pub use tensor::{Tensor, TensorError};
 

@@ -2,6 +2,8 @@
 //!
 //! Invariant: the bytes of a `Storage` never move or change while it is shared.
 
+use crate::pages::{HUGE, pages};
+use memmap2::MmapMut;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
 use std::ops::Deref;
@@ -11,22 +13,33 @@ use std::sync::Arc;
 /// Alignment of owned tensor bytes: one cache line, one 512-bit vector.
 pub const ALIGNMENT: usize = 64;
 
+/// The alignment at which the system's allocator hands out fresh pages as they are. Where it is asked for
+/// more, zeros are written over all of a block that is zero already.
+const NATURAL: usize = 16;
+
 /// A zero-initialised block aligned to [`ALIGNMENT`].
 pub(crate) struct Aligned {
     pointer: NonNull<u8>,
     length: usize,
+    /// Where the allocation that the block lies in begins.
+    start: NonNull<u8>,
 }
 
 impl Aligned {
     fn layout(length: usize) -> Option<Layout> {
-        Layout::from_size_align(length.max(1), ALIGNMENT).ok()
+        let room = length.checked_add(ALIGNMENT - NATURAL)?;
+        Layout::from_size_align(room, NATURAL).ok()
     }
 
     fn zeroed(length: usize) -> Option<Self> {
         let layout = Self::layout(length)?;
         // SAFETY: the layout has a non-zero size.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        NonNull::new(pointer).map(|pointer| Aligned { pointer, length })
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let before = start.addr().get().wrapping_neg() % ALIGNMENT;
+        // SAFETY: the start is a multiple of `NATURAL`, so this is at most their difference, which the
+        // layout has room for.
+        let pointer = unsafe { start.add(before) };
+        Some(Aligned { pointer, length, start })
     }
 }
 
@@ -34,7 +47,7 @@ impl Drop for Aligned {
     fn drop(&mut self) {
         if let Some(layout) = Self::layout(self.length) {
             // SAFETY: allocated in `zeroed` with this same layout.
-            unsafe { dealloc(self.pointer.as_ptr(), layout) }
+            unsafe { dealloc(self.start.as_ptr(), layout) }
         }
     }
 }
@@ -46,6 +59,7 @@ unsafe impl Sync for Aligned {}
 
 enum Owner {
     Aligned(Aligned),
+    Pages(MmapMut),
     Shared(Arc<dyn AsRef<[u8]> + Send + Sync>),
 }
 
@@ -61,8 +75,12 @@ impl Storage {
     /// A zero-filled block of `length` bytes, aligned to [`ALIGNMENT`]; `None` if there is
     /// no memory for it.
     pub fn zeroed(length: usize) -> Option<Self> {
-        let block = Aligned::zeroed(length)?;
-        Some(Storage { owner: Arc::new(Owner::Aligned(block)), offset: 0, length })
+        let owner = if length >= HUGE {
+            Owner::Pages(pages(length).ok()?)
+        } else {
+            Owner::Aligned(Aligned::zeroed(length)?)
+        };
+        Some(Storage { owner: Arc::new(owner), offset: 0, length })
     }
 
     /// An aligned copy of `bytes`.
@@ -87,28 +105,25 @@ impl Storage {
         })
     }
 
+    /// Whether the bytes can be written without a copy: nobody else has them.
+    pub fn is_exclusive(&mut self) -> bool {
+        !matches!(Arc::get_mut(&mut self.owner), None | Some(Owner::Shared(_)))
+    }
+
     /// The bytes for writing; copied first if they are shared or borrowed.
     pub fn make_mut(&mut self) -> &mut [u8] {
-        let exclusive =
-            matches!(Arc::get_mut(&mut self.owner), Some(Owner::Aligned(_))) && self.offset == 0;
-        if !exclusive {
-            let mut block = match Aligned::zeroed(self.length) {
-                Some(block) => block,
+        if !self.is_exclusive() {
+            match Self::copy_of(self) {
+                Some(copy) => *self = copy,
                 None => return &mut [],
-            };
-            // SAFETY: the new block is exclusively ours and holds `length` bytes.
-            unsafe {
-                std::slice::from_raw_parts_mut(block.pointer.as_mut(), self.length)
-                    .copy_from_slice(self);
             }
-            *self =
-                Storage { owner: Arc::new(Owner::Aligned(block)), offset: 0, length: self.length };
         }
         match Arc::get_mut(&mut self.owner) {
             // SAFETY: exclusive owner of a block of at least `length` bytes.
             Some(Owner::Aligned(block)) => unsafe {
                 std::slice::from_raw_parts_mut(block.pointer.as_ptr(), self.length)
             },
+            Some(Owner::Pages(pages)) => pages.get_mut(..self.length).unwrap_or(&mut []),
             _ => &mut [],
         }
     }
@@ -123,6 +138,7 @@ impl Deref for Storage {
             Owner::Aligned(block) => unsafe {
                 std::slice::from_raw_parts(block.pointer.as_ptr(), self.length)
             },
+            Owner::Pages(pages) => pages.get(..self.length).unwrap_or(&[]),
             Owner::Shared(owner) => {
                 (**owner).as_ref().get(self.offset..self.offset + self.length).unwrap_or(&[])
             }
@@ -153,12 +169,18 @@ mod tests {
 
     #[test]
     fn owned_bytes_are_aligned_and_not_copied_when_exclusive() {
-        let mut block = Storage::zeroed(100).unwrap();
-        let address = block.as_ptr() as usize;
-        assert_eq!(address % ALIGNMENT, 0);
-        assert_eq!(block.make_mut().as_ptr() as usize, address);
-        let other = block.clone();
-        assert_ne!(block.make_mut().as_ptr() as usize, address);
-        assert_eq!(other.as_ptr() as usize, address);
+        for length in [0, 1, 100, HUGE - 1, HUGE, HUGE + 1] {
+            let mut block = Storage::zeroed(length).unwrap();
+            assert!(block.len() == length && block.iter().all(|&byte| byte == 0));
+            let address = block.as_ptr() as usize;
+            assert_eq!(address % ALIGNMENT, 0);
+            assert_eq!(block.make_mut().as_ptr() as usize, address);
+            block.make_mut().fill(7);
+            let other = block.clone();
+            assert_ne!(block.make_mut().as_ptr() as usize, address);
+            assert_eq!(other.as_ptr() as usize, address);
+            assert_eq!(&*block, &*other);
+        }
+        assert!(Storage::zeroed(usize::MAX).is_none() && Storage::zeroed(1 << 60).is_none());
     }
 }

@@ -192,6 +192,11 @@ impl Tensor {
         self.storage.make_mut()
     }
 
+    /// Whether the bytes can be written without a copy: nobody else has them.
+    pub fn is_exclusive(&mut self) -> bool {
+        self.storage.is_exclusive()
+    }
+
     /// The storage, which can be shared without a copy.
     pub fn storage(&self) -> &Storage {
         &self.storage

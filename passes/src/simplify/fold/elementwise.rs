@@ -9,8 +9,8 @@ use kiln_ir::TensorType;
 use kiln_ir::op::{BinaryFn, Op, UnaryFn};
 use kiln_tensor::{DType, Element, Tensor};
 
-/// The result of such an operation; `None` for any other.
-pub(super) fn evaluate(op: &Op, operands: &[Tensor], ty: &TensorType) -> Option<Tensor> {
+/// The result of such an operation; `None` for any other. The first operand's memory may become the result's.
+pub(super) fn evaluate(op: &Op, operands: &mut [Tensor], ty: &TensorType) -> Option<Tensor> {
     let sizes = ty.static_sizes()?;
     match (op, operands) {
         (Op::Cast(_), [x]) => cast(x, ty.dtype, sizes),
@@ -63,36 +63,54 @@ fn each<T: Element, U: Element>(
 
 /// `f` of every pair of elements, one operand of which may be stretched.
 fn stretched<T: Element>(
-    a: &Tensor,
+    a: &mut Tensor,
     b: &Tensor,
     sizes: Vec<usize>,
     f: impl Fn(T, T) -> T,
 ) -> Option<Tensor> {
     let strides = [strides(a.sizes(), sizes.len())?, strides(b.sizes(), sizes.len())?];
     let walk = joined(&sizes, &strides);
-    let (a, b) = (a.as_slice::<T>().ok()?, b.as_slice::<T>().ok()?);
-    let mut result = Tensor::zeros(T::DTYPE, sizes).ok()?;
-    let slots = result.as_mut_slice::<T>().ok()?;
-    let Some((&(columns, steps), outer)) = walk.split_last() else {
-        slots.iter_mut().for_each(|slot| *slot = f(a[0], b[0]));
-        return Some(result);
+    let (last, outer) = match walk.split_last() {
+        Some((&last, outer)) => (last, outer),
+        None => ((1, [0, 0]), &walk[..]),
     };
-    if slots.is_empty() {
-        return Some(result);
+    let (columns, steps) = last;
+    let b = b.as_slice::<T>().ok()?;
+    if a.sizes() == sizes && a.dtype() == T::DTYPE && a.is_exclusive() {
+        let slots = a.as_mut_slice::<T>().ok()?;
+        rows(slots, columns, outer, |row, [_, j]| match steps {
+            [_, 1] => row.iter_mut().zip(&b[j..]).for_each(|(slot, &b)| *slot = f(*slot, b)),
+            _ => row.iter_mut().for_each(|slot| *slot = f(*slot, b[j])),
+        });
+        return Some(a.clone());
     }
+    let a = a.as_slice::<T>().ok()?;
+    let mut result = Tensor::zeros(T::DTYPE, sizes).ok()?;
+    // Each of these is a loop over contiguous numbers.
+    rows(result.as_mut_slice::<T>().ok()?, columns, outer, |row, [i, j]| match steps {
+        [1, 1] => {
+            let pairs = a[i..].iter().zip(&b[j..]);
+            row.iter_mut().zip(pairs).for_each(|(slot, (&a, &b))| *slot = f(a, b));
+        }
+        [1, _] => row.iter_mut().zip(&a[i..]).for_each(|(slot, &a)| *slot = f(a, b[j])),
+        [_, 1] => row.iter_mut().zip(&b[j..]).for_each(|(slot, &b)| *slot = f(a[i], b)),
+        _ => row.fill(f(a[i], b[j])),
+    });
+    Some(result)
+}
+
+/// Calls `each` with every row of a result and where the rows of both operands begin.
+fn rows<T>(
+    slots: &mut [T],
+    columns: usize,
+    outer: &[(usize, [usize; 2])],
+    mut each: impl FnMut(&mut [T], [usize; 2]),
+) {
     let mut at = vec![0usize; outer.len()];
     let [mut i, mut j] = [0usize; 2];
-    for row in slots.chunks_exact_mut(columns) {
-        // Each of these is a loop over contiguous numbers.
-        match steps {
-            [1, 1] => {
-                let pairs = a[i..].iter().zip(&b[j..]);
-                row.iter_mut().zip(pairs).for_each(|(slot, (&a, &b))| *slot = f(a, b));
-            }
-            [1, _] => row.iter_mut().zip(&a[i..]).for_each(|(slot, &a)| *slot = f(a, b[j])),
-            [_, 1] => row.iter_mut().zip(&b[j..]).for_each(|(slot, &b)| *slot = f(a[i], b)),
-            _ => row.fill(f(a[i], b[j])),
-        }
+    // A result without elements has no rows, however long they would be.
+    for row in slots.chunks_exact_mut(columns.max(1)) {
+        each(row, [i, j]);
         for (place, &(size, [first, second])) in at.iter_mut().zip(outer).rev() {
             *place += 1;
             (i, j) = (i + first, j + second);
@@ -103,7 +121,6 @@ fn stretched<T: Element>(
             (i, j) = (i - first * size, j - second * size);
         }
     }
-    Some(result)
 }
 
 /// Distances in elements with which a tensor is read as one of this rank that it stretches to.
@@ -157,13 +174,18 @@ mod tests {
         let types: Vec<TensorType> = operands.iter().map(TensorType::of).collect();
         let ty = op.infer(&types.iter().collect::<Vec<_>>(), &[]).unwrap().remove(0);
         let expected = op.evaluate(operands, &[], &SymbolValues::new()).unwrap().remove(0);
-        let actual = evaluate(&op, operands, &ty).unwrap();
         let same = |(a, b): (&f64, &f64)| a == b || a.is_nan() && b.is_nan();
-        assert!(
-            TensorType::of(&actual) == TensorType::of(&expected)
-                && actual.to_f64().iter().zip(&expected.to_f64()).all(same),
-            "{op:?}"
-        );
+        // With memory that others have, too, and in place.
+        let own =
+            |x: &Tensor| Tensor::from_bytes(x.dtype(), x.sizes().to_vec(), x.bytes()).unwrap();
+        for mut given in [operands.to_vec(), operands.iter().map(own).collect()] {
+            let actual = evaluate(&op, &mut given, &ty).unwrap();
+            assert!(
+                TensorType::of(&actual) == TensorType::of(&expected)
+                    && actual.to_f64().iter().zip(&expected.to_f64()).all(same),
+                "{op:?}"
+            );
+        }
     }
 
     #[test]

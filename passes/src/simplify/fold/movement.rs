@@ -5,6 +5,7 @@
 use kiln_ir::TensorType;
 use kiln_ir::op::Op;
 use kiln_tensor::{DType, Tensor};
+use std::cmp::Reverse;
 
 /// Elements along each side of a block that is moved at once, so that its lines stay in a cache.
 const BLOCK: usize = 16;
@@ -112,28 +113,29 @@ impl Walk<'_> {
             target[0] = source[self.first as usize];
             return;
         };
-        // The dimension whose neighbours are neighbours in the source too.
-        let near = (0..last).find(|&dim| self.from[dim] == 1 && self.sizes[dim] > 1);
-        let outer: Vec<usize> = (0..last).filter(|&dim| Some(dim) != near).collect();
+        let mut outer: Vec<usize> = (0..last).filter(|&dim| self.sizes[dim] > 1).collect();
+        let across = self.from[last] != 1 && outer.iter().any(|&dim| self.from[dim] == 1);
+        if across {
+            // As the source has them, so that what lies in one of its lines is read together.
+            outer.sort_by_key(|&dim| Reverse(self.from[dim].unsigned_abs()));
+        }
         let mut at = vec![0usize; outer.len()];
         let (mut read, mut write) = (self.first, 0isize);
+        let mut rows = Vec::with_capacity(BLOCK);
         loop {
-            match near {
-                Some(near) if self.from[last] != 1 => {
-                    self.block(source, target, read, write, [near, last]);
+            if across {
+                rows.push((read, write));
+                if rows.len() == BLOCK {
+                    self.block(source, target, &rows, last);
+                    rows.clear();
                 }
-                Some(near) => {
-                    for row in 0..self.sizes[near] as isize {
-                        let (read, write) =
-                            (read + row * self.from[near], write + row * self.to[near]);
-                        self.row(source, target, read, write, last);
-                    }
-                }
-                None => self.row(source, target, read, write, last),
+            } else {
+                self.row(source, target, read, write, last);
             }
             let mut position = outer.len();
             loop {
                 if position == 0 {
+                    self.block(source, target, &rows, last);
                     return;
                 }
                 position -= 1;
@@ -167,27 +169,17 @@ impl Walk<'_> {
         }
     }
 
-    /// A plane of two dimensions, block by block.
-    fn block<T: Copy>(
-        &self,
-        source: &[T],
-        target: &mut [T],
-        read: isize,
-        write: isize,
-        [near, last]: [usize; 2],
-    ) {
-        let (rows, columns) = (self.sizes[near], self.sizes[last]);
-        for row in (0..rows).step_by(BLOCK) {
-            for column in (0..columns).step_by(BLOCK) {
-                for row in row..rows.min(row + BLOCK) {
-                    for column in column..columns.min(column + BLOCK) {
-                        let from = read
-                            + row as isize * self.from[near]
-                            + column as isize * self.from[last];
-                        let to =
-                            write + row as isize * self.to[near] + column as isize * self.to[last];
-                        target[to as usize] = source[from as usize];
-                    }
+    /// Rows of the result, each from and to a place, some elements of all of them at a time.
+    fn block<T: Copy>(&self, source: &[T], target: &mut [T], rows: &[(isize, isize)], last: usize) {
+        let (columns, stride) = (self.sizes[last], self.from[last]);
+        for column in (0..columns).step_by(BLOCK) {
+            let width = BLOCK.min(columns - column);
+            for &(read, write) in rows {
+                let slots = &mut target[write as usize + column..][..width];
+                let mut read = read + column as isize * stride;
+                for slot in slots {
+                    *slot = source[read as usize];
+                    read += stride;
                 }
             }
         }
