@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build needs from the system and is missing: LLVM and MLIR 22, a C++ compiler,
-# Python's venv module; with --tests Open MPI, too, for tuning by several processes. It says what it
-# installs, and installs nothing that is there already.
+# Python's venv module; with --tests Open MPI, too, for tuning by several processes, and what runs
+# programs for AArch64. It says what it installs, and installs nothing that is there already.
 #
 # A machine without apt can still be used: LLVM 22 with MLIR in another place is named with
 # MLIR_SYS_220_PREFIX, LLVM_SYS_221_PREFIX and TABLEGEN_220_PREFIX (see .cargo/config.toml).
@@ -46,6 +46,15 @@ fi
 
 if [ "${1:-}" = --tests ] && ! { command -v mpirun && command -v mpicc; } >/dev/null; then
     missing+=(libopenmpi-dev openmpi-bin)
+fi
+if [ "${1:-}" = --tests ]; then
+    command -v aarch64-linux-gnu-gcc >/dev/null || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+    command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
+    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu/lib" ]; then
+        say "Adding Rust's standard library for AArch64"
+        rustup target add aarch64-unknown-linux-gnu || fail "Rust's standard library for AArch64 is missing" \
+            "The tests run the runtime on AArch64, emulated: rustup target add aarch64-unknown-linux-gnu"
+    fi
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then

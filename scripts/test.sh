@@ -22,6 +22,8 @@ step() {
 cargo_test() { cargo --config scripts/checked.toml test --release --no-fail-fast "$@"; }
 
 step "formatting, clippy, documentation" scripts/lint.sh
+step "the runtime for AArch64" cargo build --release --package kiln-runtime --example run_artefact \
+    --target aarch64-unknown-linux-gnu
 # First, so that what is left in target/release is the command with all of its backends.
 step "tests without LLVM" cargo_test --package kiln --package kiln-backends \
     --no-default-features --features kiln/images,kiln/mpi -- --skip reference/

@@ -3,7 +3,8 @@
 //! Invariant: weights are laid out one at a time as they are written or loaded; until then they lie
 //! in the mapped model file.
 
-use crate::{Error, Model, Phase, Phases};
+use crate::generate::in_parallel;
+use crate::{CacheUse, Error, Model, Phase, Phases};
 use kiln_passes::{Plan, Weight};
 use kiln_program::{CodeVariant, Contents, Program, WeightRange};
 use kiln_runtime::{LoadedModel, Weights};
@@ -11,24 +12,27 @@ use kiln_tensor::Storage;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What [`crate::Compiler::build`] made.
 #[derive(Clone, Debug)]
 pub struct Compilation {
-    plan: Plan,
+    plan: Arc<Plan>,
     code: Vec<CodeVariant>,
     notes: BTreeMap<String, String>,
     phases: Phases,
+    cached: CacheUse,
 }
 
 impl Compilation {
     pub(crate) fn new(
-        plan: Plan,
+        plan: Arc<Plan>,
         code: Vec<CodeVariant>,
         notes: BTreeMap<String, String>,
         phases: Phases,
+        cached: CacheUse,
     ) -> Self {
-        Compilation { plan, code, notes, phases }
+        Compilation { plan, code, notes, phases, cached }
     }
 
     /// The program.
@@ -51,6 +55,11 @@ impl Compilation {
         &self.phases
     }
 
+    /// How much of the code was there before.
+    pub fn cached(&self) -> &CacheUse {
+        &self.cached
+    }
+
     /// Kernels whose schedules were measured, here or for kernels of nearly their sizes.
     pub fn tuned(&self) -> usize {
         self.plan.kernels.iter().filter(|planned| planned.tuned).count()
@@ -69,8 +78,16 @@ impl Compilation {
     /// Writes the compiled model to a file. At the path there is the old file or the whole new
     /// one, never a part.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let contents =
-            Contents { program: &self.plan.program, code: &self.code, notes: &self.notes };
+        self.save_with(&self.code, path)
+    }
+
+    /// [`Compilation::save`] with other code for the same kernels.
+    pub(crate) fn save_with(
+        &self,
+        code: &[CodeVariant],
+        path: impl AsRef<Path>,
+    ) -> Result<(), Error> {
+        let contents = Contents { program: &self.plan.program, code, notes: &self.notes };
         let weights = self.plan.weights.iter().map(|weight| (weight.range, bytes(weight)));
         Ok(kiln_program::write(path.as_ref(), contents, weights)?)
     }
@@ -79,10 +96,10 @@ impl Compilation {
     pub fn into_model(mut self, threads: usize) -> Result<Model, Error> {
         let mut phases = std::mem::take(&mut self.phases);
         let loaded = phases.run(Phase::Load, || {
-            let mut pieces = BTreeMap::new();
-            for weight in &self.plan.weights {
-                pieces.insert(weight.range.offset, in_memory(weight)?);
-            }
+            let weights: Vec<&Weight> = self.plan.weights.iter().collect();
+            let pieces =
+                in_parallel(&weights, |weight| Ok((weight.range.offset, in_memory(weight)?)))?;
+            let pieces: BTreeMap<u64, Storage> = pieces.into_iter().collect();
             let program = self.plan.program.clone();
             Ok::<_, Error>(LoadedModel::new(program, &self.code, &Weights::Pieces(pieces))?)
         })?;

@@ -3,10 +3,11 @@
 //! Invariant: each phase is a pure function of the one before; cancellation is looked at between
 //! phases and between pieces of code generation.
 
+use crate::cache::KernelCache;
 use crate::generate::{self, tile_target};
 use crate::tune::Setting;
 use crate::{Backend, CancelToken, Compilation, CompileOptions, Error, Model, Phase, Source};
-use crate::{Phases, generate::generator};
+use crate::{Phases, generate::generator, tiers};
 use kiln_backends::{CodeGenerator, Target};
 use kiln_frontend::ImportOptions;
 use kiln_ir::Graph;
@@ -17,11 +18,14 @@ use std::sync::Arc;
 /// Is told of each phase as it begins.
 type Observer = dyn Fn(Phase) + Send + Sync;
 
-/// Compiles models for one target.
+/// Compiles models for a target, and for others beside it.
 #[derive(Clone)]
 pub struct Compiler {
     target: Target,
+    /// Other machines that compiled models have code for, those to be preferred first.
+    others: Vec<Target>,
     options: CompileOptions,
+    cache: Option<Arc<KernelCache>>,
     cancel: CancelToken,
     observer: Arc<Observer>,
 }
@@ -31,7 +35,9 @@ impl Compiler {
     pub fn new(target: Target) -> Self {
         Compiler {
             target,
+            others: Vec::new(),
             options: CompileOptions::default(),
+            cache: None,
             cancel: CancelToken::new(),
             observer: Arc::new(|_| {}),
         }
@@ -40,6 +46,13 @@ impl Compiler {
     /// The same with these options.
     pub fn options(self, options: CompileOptions) -> Self {
         Compiler { options, ..self }
+    }
+
+    /// The same with code for another machine, too, in one compiled model: for those that cannot run the code
+    /// before. Program and weights are laid out for the first target.
+    pub fn also(mut self, target: Target) -> Self {
+        self.others.push(target);
+        self
     }
 
     /// The same with these schedules.
@@ -52,6 +65,12 @@ impl Compiler {
     pub fn cost(mut self, cost: CostModel) -> Self {
         self.options.cost = Some(cost);
         self
+    }
+
+    /// The same, taking code from a cache and leaving there what it compiles. It changes no byte of what comes
+    /// out.
+    pub fn cache(self, cache: impl Into<Arc<KernelCache>>) -> Self {
+        Compiler { cache: Some(cache.into()), ..self }
     }
 
     /// The same, stopped with [`Error::Cancelled`] once the token is cancelled.
@@ -87,6 +106,32 @@ impl Compiler {
         compilation.into_model(self.options.threads)
     }
 
+    /// [`Compiler::compile`], but the model is ready as soon as Cranelift has made code for it. It moves over,
+    /// kernel by kernel, to what its own backend makes in the background, the costliest kernels first; what a
+    /// cache has of that it begins with. Results of both agree within the bounds that hold for each.
+    ///
+    /// See [`Model::tiers`] and [`Model::wait`].
+    pub fn compile_tiered(&self, source: impl Into<Source>) -> Result<Model, Error> {
+        if self.options.backend != Backend::Llvm {
+            return self.compile(source);
+        }
+        let source = source.into();
+        let mut phases = Phases::default();
+        let generator = generator(self.options.backend)?;
+        let simplified = self.simplified(&source, &mut phases)?;
+        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
+        let plan = Arc::new(self.plan(&optimised, &mut phases)?);
+        let quick = tile_target(Backend::Cranelift, &self.target, self.options.threads);
+        let (first, rest) = self.phase(Phase::Generate, &mut phases, || {
+            tiers::first(generator, &plan, &quick, &self.target, self.cache.clone(), &self.cancel)
+        })?;
+        let notes = generate::notes(&self.options, &[&self.target]);
+        let cached = rest.cached();
+        let compilation = Compilation::new(plan, vec![first], notes, phases, cached);
+        (self.observer)(Phase::Load);
+        Ok(compilation.into_model(self.options.threads)?.improved_by(rest))
+    }
+
     /// Compiles a model without loading it: for writing it to a file, also for another machine.
     pub fn build(&self, source: impl Into<Source>) -> Result<Compilation, Error> {
         let source = source.into();
@@ -112,11 +157,25 @@ impl Compiler {
         plan: Plan,
         mut phases: Phases,
     ) -> Result<Compilation, Error> {
-        let variant = self.phase(Phase::Generate, &mut phases, || {
-            generate::code(generator, &plan, &self.target, &self.cancel)
+        let (cache, cancel) = (self.cache.as_deref(), &self.cancel);
+        let (variants, cached) = self.phase(Phase::Generate, &mut phases, || {
+            let schedules = generate::own_schedules(&plan);
+            let (first, mut cached) =
+                generate::code(generator, &plan, &schedules, &self.target, cache, cancel)?;
+            let mut variants = vec![first];
+            for target in &self.others {
+                let seen = tile_target(self.options.backend, target, self.options.threads);
+                let schedules = generate::other_schedules(&plan, &seen);
+                let (variant, more) =
+                    generate::code(generator, &plan, &schedules, target, cache, cancel)?;
+                variants.push(variant);
+                cached = cached.and(more);
+            }
+            Ok((variants, cached))
         })?;
-        let notes = generate::notes(&self.options, &self.target);
-        Ok(Compilation::new(plan, vec![variant], notes, phases))
+        let targets: Vec<&Target> = [&self.target].into_iter().chain(&self.others).collect();
+        let notes = generate::notes(&self.options, &targets);
+        Ok(Compilation::new(Arc::new(plan), variants, notes, phases, cached))
     }
 
     /// The graph of a model as the frontend gives it.

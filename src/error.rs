@@ -3,9 +3,9 @@
 //! Invariant: a variant wraps the room's own typed error; each has a stable code, and help where
 //! there is something that the user can do.
 
-use crate::Backend;
 use crate::inspect::InspectError;
 use crate::tune::{DatabaseError, RanksError, WorkerError};
+use crate::{Backend, CacheError};
 use kiln_backends::{CodegenError, TargetError};
 use kiln_frontend::{ImportError, ReadError, Report};
 use kiln_ir::EvaluateError;
@@ -64,6 +64,9 @@ pub enum Error {
     /// The database of schedules cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// Compiled kernels cannot be kept.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// Schedules cannot be measured.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -97,6 +100,7 @@ impl Error {
             Error::Tensor(_) => "run/tensor",
             Error::Inspect(_) => "inspect",
             Error::Database(_) => "tune/database",
+            Error::Cache(_) => "compile/cache",
             Error::Worker(_) => "tune/worker",
             Error::Calibration(_) => "calibrate",
             Error::Ranks(_) => "tune/ranks",

@@ -1,18 +1,21 @@
 //! Machine code of a plan's kernels, in parallel.
 //!
-//! Invariant: which kernels share an object depends on the plan alone, so the number of threads
-//! that compile changes no byte.
+//! Invariant: a kernel's object depends on the kernel, its schedule and the target alone, so neither the
+//! number of threads that compile nor what was compiled before changes a byte.
 
+use crate::cache::{CacheUse, KernelCache, Key};
 use crate::{Backend, CancelToken, CompileOptions, Error};
 use kiln_backends::nest::Capabilities;
 use kiln_backends::{CodeGenerator, Cranelift, Target, Unit};
+use kiln_ir::schedule::Schedule;
 use kiln_passes::{Effort, Plan, TileTarget};
-use kiln_program::{Architecture, CodeVariant};
-use std::collections::BTreeMap;
+use kiln_program::{CodeVariant, Partition};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Kernels in one object: enough to repay a context of MLIR, few enough to spread over cores.
+/// Kernels that are compiled together: enough to repay a context of MLIR, few enough to spread over cores.
 const UNITS: usize = 8;
 
 /// The code generator of a backend.
@@ -37,7 +40,7 @@ pub(crate) fn tile_target(backend: Backend, target: &Target, threads: usize) -> 
     TileTarget {
         vector_bits: seen.vector_bits,
         vector_registers: seen.vector_registers,
-        fma: seen.has("fma"),
+        fma: seen.fuses_multiply_add(),
         bytes: backend == Backend::Llvm && Capabilities::full(&seen).dot.is_some(),
         l1: seen.machine.l1d_bytes,
         l2: seen.machine.l2_bytes,
@@ -46,43 +49,112 @@ pub(crate) fn tile_target(backend: Backend, target: &Target, threads: usize) -> 
     }
 }
 
-/// Code for all kernels of a plan.
+/// Code for all kernels of a plan under these schedules, one for each, and how much of it the cache had.
 pub(crate) fn code(
     generator: &dyn CodeGenerator,
     plan: &Plan,
+    schedules: &[Cow<'_, Schedule>],
     target: &Target,
+    cache: Option<&KernelCache>,
     cancel: &CancelToken,
-) -> Result<CodeVariant, Error> {
-    let units: Vec<Unit<'_>> = plan
-        .kernels
+) -> Result<(CodeVariant, CacheUse), Error> {
+    let units = units(plan, schedules);
+    let found = kept(generator, &units, target, cache)?;
+    let missing: Vec<Unit<'_>> = units
         .iter()
+        .zip(&found)
+        .filter(|(_, found)| found.is_none())
+        .map(|(unit, _)| *unit)
+        .collect();
+    let compiled = compile(generator, &missing, target, cache, cancel)?;
+    let used = CacheUse {
+        found: units.len() - missing.len(),
+        compiled: missing.len(),
+        fault: cache.and_then(KernelCache::take_fault),
+    };
+    let mut compiled = compiled.into_iter();
+    let objects = found.into_iter().filter_map(|found| found.or_else(|| compiled.next())).collect();
+    let partitions = plan.kernels.iter().zip(schedules);
+    let partitions = partitions.map(|(planned, schedule)| planned.partition(schedule)).collect();
+    Ok((variant(target, objects, partitions), used))
+}
+
+/// Code for a target.
+pub(crate) fn variant(
+    target: &Target,
+    objects: Vec<Vec<u8>>,
+    partitions: Vec<Partition>,
+) -> CodeVariant {
+    let features = target.features.iter().cloned().collect();
+    CodeVariant { architecture: target.architecture(), features, objects, partitions }
+}
+
+/// The schedules that a plan has for its kernels.
+pub(crate) fn own_schedules(plan: &Plan) -> Vec<Cow<'_, Schedule>> {
+    plan.kernels.iter().map(|planned| Cow::Borrowed(&planned.schedule)).collect()
+}
+
+/// Schedules for a plan's kernels on another target, around the layouts of their constants.
+pub(crate) fn other_schedules(plan: &Plan, target: &TileTarget) -> Vec<Cow<'static, Schedule>> {
+    plan.kernels.iter().map(|planned| Cow::Owned(planned.reschedule(target))).collect()
+}
+
+/// What is to be compiled of a plan under these schedules: each function once.
+pub(crate) fn units<'a>(plan: &'a Plan, schedules: &'a [Cow<'_, Schedule>]) -> Vec<Unit<'a>> {
+    let mut symbols = BTreeSet::new();
+    plan.kernels
+        .iter()
+        .zip(schedules)
         .zip(&plan.program.kernels)
-        .map(|(planned, entry)| Unit {
+        .filter(|(_, entry)| symbols.insert(entry.symbol.as_str()))
+        .map(|((planned, schedule), entry)| Unit {
             kernel: &planned.kernel,
-            schedule: &planned.schedule,
+            schedule,
             symbol: &entry.symbol,
         })
-        .collect();
-    let pieces: Vec<&[Unit<'_>]> = units.chunks(UNITS).collect();
-    let objects = in_parallel(&pieces, |piece| {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        Ok(generator.compile(piece, target)?)
-    })?;
-    Ok(CodeVariant {
-        architecture: architecture(target),
-        features: target.features.iter().cloned().collect(),
-        objects: objects.into_iter().map(|object| object.bytes).collect(),
+        .collect()
+}
+
+/// The code of units as far as a cache has it.
+pub(crate) fn kept(
+    generator: &dyn CodeGenerator,
+    units: &[Unit<'_>],
+    target: &Target,
+    cache: Option<&KernelCache>,
+) -> Result<Vec<Option<Vec<u8>>>, Error> {
+    let Some(cache) = cache else { return Ok(vec![None; units.len()]) };
+    in_parallel(&units.iter().collect::<Vec<_>>(), |unit| {
+        Ok(Key::of(generator, target, unit).and_then(|key| cache.find(&key)))
     })
 }
 
-fn architecture(target: &Target) -> Architecture {
-    if target.triple.starts_with(Architecture::Aarch64.name()) {
-        Architecture::Aarch64
-    } else {
-        Architecture::X86_64
+/// Compiles units, and leaves their code in a cache.
+pub(crate) fn compile(
+    generator: &dyn CodeGenerator,
+    units: &[Unit<'_>],
+    target: &Target,
+    cache: Option<&KernelCache>,
+    cancel: &CancelToken,
+) -> Result<Vec<Vec<u8>>, Error> {
+    let pieces: Vec<&[Unit<'_>]> = units.chunks(UNITS).collect();
+    let compiled = in_parallel(&pieces, |piece| {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let objects = generator.compile(piece, target)?;
+        if let Some(cache) = cache {
+            for (unit, object) in piece.iter().zip(&objects) {
+                if let Some(key) = Key::of(generator, target, unit) {
+                    cache.keep(&key, &object.bytes);
+                }
+            }
+        }
+        Ok(objects)
+    })?;
+    if let Some(cache) = cache.filter(|_| !units.is_empty()) {
+        cache.trim();
     }
+    Ok(compiled.into_iter().flatten().map(|object| object.bytes).collect())
 }
 
 /// Compiles the pieces on as many threads as there are cores; the results are in order, and of
@@ -117,13 +189,14 @@ pub(crate) fn in_parallel<P: Copy + Sync, T: Send>(
 }
 
 /// What an artefact says of how it was made: nothing that differs between equal compilations.
-pub(crate) fn notes(options: &CompileOptions, target: &Target) -> BTreeMap<String, String> {
+pub(crate) fn notes(options: &CompileOptions, targets: &[&Target]) -> BTreeMap<String, String> {
     let dims: Vec<String> =
         options.dims.iter().map(|(name, size)| format!("{name}={size}")).collect();
+    let cpus: Vec<&str> = targets.iter().map(|target| target.cpu.as_str()).collect();
     let mut notes = BTreeMap::from([
         ("kiln".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("backend".to_owned(), options.backend.to_string()),
-        ("cpu".to_owned(), target.cpu.clone()),
+        ("cpu".to_owned(), cpus.join(", ")),
     ]);
     let effort = match options.effort {
         Effort::Off => Some("off"),

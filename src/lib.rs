@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod cache;
 mod calibrate;
 pub mod check;
 mod compilation;
@@ -39,8 +40,10 @@ mod source;
 pub mod statistics;
 pub mod tensor_file;
 mod tensor_info;
+mod tiers;
 pub mod tune;
 
+pub use cache::{CacheError, CacheUse, KernelCache};
 pub use calibrate::{Calibration, calibrate};
 pub use compilation::Compilation;
 pub use compiler::Compiler;
@@ -51,6 +54,7 @@ pub use phases::{Phase, Phases};
 pub use random_inputs::random_tensor;
 pub use source::Source;
 pub use tensor_info::TensorInfo;
+pub use tiers::Tiers;
 
 pub use kiln_backends::{Target, TargetError};
 pub use kiln_frontend::{ImportError, Problem, ProblemKind, ReadError, Report, Site};

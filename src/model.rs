@@ -1,9 +1,10 @@
 //! A model that is ready to run.
 //!
-//! Invariant: immutable, so any number of threads may run it at once; each run has a session of its
+//! Invariant: what it computes never changes, so any number of threads may run it at once; each run has a session of its
 //! own, and sessions are kept for the next run.
 
-use crate::{Backend, CancelToken, Compilation, Error, Phases, TensorInfo};
+use crate::tiers::{Improvement, Rest, Tiers};
+use crate::{Backend, CacheUse, CancelToken, Compilation, Error, Phases, TensorInfo};
 use kiln_ir::Graph;
 use kiln_program::{Artefact, CodeVariant, Contents, Program, WeightRange};
 use kiln_runtime::{LoadedModel, MemoryUse, RunOptions, Session, SessionOptions, Trace};
@@ -34,6 +35,8 @@ struct Code {
     options: SessionOptions,
     /// Those that are not running. There are never more than runs at the same time.
     idle: Mutex<Vec<Session>>,
+    /// Who makes better code for it.
+    improvement: Option<Improvement>,
 }
 
 /// What a model can be saved from.
@@ -88,6 +91,33 @@ impl Model {
         Self::with_code(loaded, Origin::Compilation(Box::new(compilation)), options, phases)
     }
 
+    /// The same, moving to better code in the background.
+    pub(crate) fn improved_by(mut self, rest: Rest) -> Self {
+        if let Form::Code(code) = &mut self.form {
+            code.improvement = Some(Improvement::start(rest, Arc::clone(&code.loaded)));
+        }
+        self
+    }
+
+    /// How many of its kernels run the best code that they will, if the model began with other code: see
+    /// [`Compiler::compile_tiered`](crate::Compiler::compile_tiered).
+    pub fn tiers(&self) -> Option<Tiers> {
+        self.improvement().map(Improvement::tiers)
+    }
+
+    /// Waits until every kernel runs the best code that it will; at once for a model that began with it. An
+    /// error says why there is no better code for a kernel, which then runs on as it does.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.improvement().map_or(Ok(()), |improvement| improvement.finish().map(|_| ()))
+    }
+
+    fn improvement(&self) -> Option<&Improvement> {
+        match &self.form {
+            Form::Code(code) => code.improvement.as_ref(),
+            Form::Reference(_) => None,
+        }
+    }
+
     fn with_code(
         loaded: LoadedModel,
         origin: Origin,
@@ -108,6 +138,7 @@ impl Model {
                 origin,
                 options,
                 idle: Mutex::default(),
+                improvement: None,
             })),
         }
     }
@@ -158,6 +189,11 @@ impl Model {
         }
     }
 
+    /// How much of the code was there before, where the model was compiled here.
+    pub fn cached(&self) -> Option<&CacheUse> {
+        self.compilation().map(Compilation::cached)
+    }
+
     /// What the code was made by and for, as noted in the compiled model.
     pub fn notes(&self) -> Vec<(&str, &str)> {
         match &self.form {
@@ -179,11 +215,14 @@ impl Model {
         Some(kernels.iter().map(|planned| planned.predicted).collect())
     }
 
-    /// Writes the compiled model to a file.
+    /// Writes the compiled model to a file, with the best code of every kernel, which is waited for.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let Form::Code(code) = &self.form else { return Err(Error::NoCode) };
         match &code.origin {
-            Origin::Compilation(compilation) => compilation.save(path),
+            Origin::Compilation(compilation) => match &code.improvement {
+                Some(improvement) => compilation.save_with(&[improvement.finish()?], path),
+                None => compilation.save(path),
+            },
             Origin::Artefact(artefact) => {
                 let variants: Vec<CodeVariant> = artefact
                     .code()
@@ -191,6 +230,7 @@ impl Model {
                         architecture: variant.architecture,
                         features: variant.features,
                         objects: variant.objects.into_iter().map(<[u8]>::to_vec).collect(),
+                        partitions: variant.partitions,
                     })
                     .collect();
                 let contents = Contents {

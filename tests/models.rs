@@ -1,15 +1,19 @@
-//! Real models against ONNX Runtime: every case of `target/models`, on every backend.
+//! Real models against ONNX Runtime: every case of `target/models`, on every backend, while it moves from one
+//! to another, and with the code that a compiled model has for older machines.
 //!
 //! Invariant: results agree within the bounds of `kiln_ir::accuracy`, and what was saved and loaded
 //! again gives the same bits; without the models these tests fail.
 //!
-//! A trial is named `BACKEND/CASE`, so `cargo test --test models llvm/minilm` runs one.
+//! A trial is named `BACKEND/CASE`, so `cargo test --test models llvm/minilm` runs one; `tiered` and `older`
+//! stand for a backend, too.
 
 use kiln::check::{Case, find_cases, numbered_values};
 use kiln::{Backend, CompileOptions, Compiler, Model, Phases, Source, Target, Tensor};
 use kiln::{DType, Dim, SymbolValues};
 use kiln_ir::accuracy::{Tolerance, rounded_steps};
+use kiln_program::{Artefact, CodeVariant, Contents, WeightRange};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -24,6 +28,12 @@ fn main() -> ExitCode {
             let case = case.clone();
             let name = format!("{backend}/{}", case.name);
             trials.push(Trial::test(name, move || agrees(&case, backend)));
+        }
+        if Backend::Llvm.is_built_in() {
+            let (tiered, older) = (case.clone(), case.clone());
+            let name = |way: &str| format!("{way}/{}", case.name);
+            trials.push(Trial::test(name("tiered"), move || agrees_on_the_way(&tiered)));
+            trials.push(Trial::test(name("older"), move || agrees_on_older_machines(&older)));
         }
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -47,25 +57,69 @@ fn all_cases_are_there(models: &Path) -> Result<(), Failed> {
 fn agrees(case: &Case, backend: Backend) -> Result<(), Failed> {
     let options = CompileOptions { backend, ..CompileOptions::default() };
     let compiler = Compiler::new(Target::host()?).options(options);
-    let graph = compiler.import(&Source::from(&case.model), &mut Phases::default())?;
     let model = compiler.compile(&case.model)?;
     let loaded = if backend == Backend::Reference { None } else { Some(reload(&model)?) };
+    results_agree(case, &compiler, &model, loaded.as_ref())
+}
+
+/// Runs the model while its kernels move from Cranelift's code to LLVM's.
+fn agrees_on_the_way(case: &Case) -> Result<(), Failed> {
+    let compiler = Compiler::new(Target::host()?);
+    let model = compiler.compile_tiered(&case.model)?;
+    results_agree(case, &compiler, &model, None)
+}
+
+/// Runs the code that a model compiled for this machine has for older ones, if this one is newer.
+fn agrees_on_older_machines(case: &Case) -> Result<(), Failed> {
+    let (host, older) = (Target::host()?, Target::named("x86-64-v3")?);
+    if !older.features.is_subset(&host.features) {
+        return Ok(());
+    }
+    let compiler = Compiler::new(host).also(older);
+    let folder = tempfile::tempdir()?;
+    let [both, one] = ["both", "one"].map(|name| folder.path().join(name));
+    compiler.build(&case.model)?.save(&both)?;
+    let artefact = Artefact::open(&both)?;
+    let second = artefact.code().nth(1).ok_or("there is one version of the code")?;
+    let second = CodeVariant {
+        architecture: second.architecture,
+        features: second.features,
+        objects: second.objects.into_iter().map(<[u8]>::to_vec).collect(),
+        partitions: second.partitions,
+    };
+    let contents =
+        Contents { program: artefact.program(), code: &[second], notes: artefact.notes() };
+    let weights = artefact.weights();
+    let range = WeightRange { offset: 0, length: weights.len() as u64 };
+    let all = (!weights.is_empty()).then_some((range, Cow::Borrowed(&weights[..])));
+    kiln_program::write(&one, contents, all)?;
+    results_agree(case, &compiler, &Model::load(&one)?, None)
+}
+
+/// Compares the results of a model with those of the case, and with those of another one to the bit.
+fn results_agree(
+    case: &Case,
+    compiler: &Compiler,
+    model: &Model,
+    loaded: Option<&Model>,
+) -> Result<(), Failed> {
+    let graph = compiler.import(&Source::from(&case.model), &mut Phases::default())?;
     if case.data_sets.is_empty() {
         return Err("no data sets".into());
     }
     for folder in &case.data_sets {
         let inputs = numbered_values(folder, "input", model.inputs())?;
         let expected = numbered_values(folder, "output", model.outputs())?;
-        let steps = rounded_steps(&graph, &sizes(&model, &inputs));
+        let steps = rounded_steps(&graph, &sizes(model, &inputs));
         let actual = model.run(&inputs)?;
         // ONNX Runtime has errors of its own; the reference evaluator rounds once.
-        let tolerance = |dtype| match backend {
-            Backend::Reference => Tolerance::for_type(dtype, steps),
-            Backend::Llvm | Backend::Cranelift => Tolerance::for_type(dtype, steps).between_two(),
+        let tolerance = |dtype| match model.backend() {
+            Some(Backend::Reference) => Tolerance::for_type(dtype, steps),
+            _ => Tolerance::for_type(dtype, steps).between_two(),
         };
-        compare(&model, &actual, &expected, tolerance)
+        compare(model, &actual, &expected, tolerance)
             .map_err(|difference| format!("{}: {difference}", folder.display()))?;
-        if let Some(loaded) = &loaded
+        if let Some(loaded) = loaded
             && loaded.run(&inputs)? != actual
         {
             return Err(format!("{}: another result after loading", folder.display()).into());

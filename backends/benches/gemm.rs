@@ -85,8 +85,8 @@ fn peak_kernel(target: &Target, [rows, columns]: [u64; 2]) -> (Kernel, Schedule)
 
 fn code(kernel: &Kernel, schedule: &Schedule, target: &Target) -> LoadedCode {
     let unit = Unit { kernel, schedule, symbol: "kernel" };
-    let object = Llvm.compile(&[unit], target).expect("the kernel compiles");
-    LoadedCode::load(&[&object.bytes]).expect("the object loads")
+    let objects = Llvm.compile(&[unit], target).expect("the kernel compiles");
+    LoadedCode::load(&[&objects[0].bytes]).expect("the object loads")
 }
 
 fn zeros(elements: usize) -> Tensor {

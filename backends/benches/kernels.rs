@@ -33,8 +33,8 @@ fn measure(
 ) {
     let target = Target::host().expect("the host is a target");
     let unit = Unit { kernel, schedule, symbol: "kernel" };
-    let object = Llvm.compile(&[unit], &target).expect("the kernel compiles");
-    let code = LoadedCode::load(&[&object.bytes]).expect("the object loads");
+    let objects = Llvm.compile(&[unit], &target).expect("the kernel compiles");
+    let code = LoadedCode::load(&[&objects[0].bytes]).expect("the object loads");
     let function = code.entry("kernel").expect("the symbol is there");
     let size = |dim: Dim| dim.evaluate(&SymbolValues::new()).expect("sizes are constant");
     let mut memory: Vec<Tensor> = kernel

@@ -1,4 +1,4 @@
-//! What every code generator does: kernels under schedules in, a relocatable object out.
+//! What every code generator does: kernels under schedules in, relocatable objects out.
 //!
 //! Invariant: equal units and targets give equal bytes, and an object calls nothing outside itself.
 
@@ -19,7 +19,7 @@ pub struct Unit<'a> {
     pub symbol: &'a str,
 }
 
-/// A relocatable ELF object with one function for each unit, of the type
+/// A relocatable ELF object with the function of a unit, of the type
 /// `extern "C" fn(buffers: *const *mut u8, params: *const i64, scratch: *mut u8, begin: i64, end: i64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -32,10 +32,18 @@ pub trait CodeGenerator: Send + Sync {
     /// Name in flags and reports, e.g. `llvm`.
     fn name(&self) -> &'static str;
 
-    /// One object with a function for each unit. Units may be spread over several calls, which may
-    /// run in parallel.
-    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Object, CodegenError>;
+    /// An object for each unit, in order. Units may be spread over several calls, which may run in parallel;
+    /// an object depends on its unit and the target alone.
+    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Vec<Object>, CodegenError>;
+
+    /// Which version of the generator this is: another one may give other objects.
+    fn revision(&self) -> String {
+        format!("{} {REVISION}", self.name())
+    }
 }
+
+/// A hash of all source that machine code follows from.
+pub(crate) const REVISION: &str = env!("KILN_CODE_REVISION");
 
 /// Why there is no code.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

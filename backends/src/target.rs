@@ -5,6 +5,7 @@
 
 mod host;
 
+use kiln_program::Architecture;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -62,10 +63,15 @@ const V2: &[&str] = &["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "sss
 const V3: &[&str] = &["avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"];
 const V4: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
 const DEEP_LEARNING: &[&str] = &["avx512bf16", "avx512vnni"];
+const NEON: &[&str] = &["neon"];
+const V8_2: &[&str] = &["dotprod", "fullfp16", "lse"];
 
 /// A processor that can be asked for by name.
 struct Processor {
     name: &'static str,
+    architecture: Architecture,
+    /// LLVM's name.
+    cpu: &'static str,
     features: &'static [&'static [&'static str]],
     l1d_kib: u64,
     l2_kib: u64,
@@ -77,7 +83,18 @@ const fn processor(
     features: &'static [&'static [&'static str]],
     [l1d_kib, l2_kib, l3_kib_per_core]: [u64; 3],
 ) -> Processor {
-    Processor { name, features, l1d_kib, l2_kib, l3_kib_per_core }
+    let architecture = Architecture::X86_64;
+    Processor { name, architecture, cpu: name, features, l1d_kib, l2_kib, l3_kib_per_core }
+}
+
+const fn arm(
+    name: &'static str,
+    cpu: &'static str,
+    features: &'static [&'static [&'static str]],
+    [l1d_kib, l2_kib, l3_kib_per_core]: [u64; 3],
+) -> Processor {
+    let architecture = Architecture::Aarch64;
+    Processor { name, architecture, cpu, features, l1d_kib, l2_kib, l3_kib_per_core }
 }
 
 /// Cache sizes are those of the server parts of each generation.
@@ -97,6 +114,9 @@ const PROCESSORS: &[Processor] = &[
     processor("znver3", &[V2, V3], [32, 512, 4096]),
     processor("znver4", &[V2, V3, V4, DEEP_LEARNING], [32, 1024, 4096]),
     processor("znver5", &[V2, V3, V4, DEEP_LEARNING], [48, 1024, 4096]),
+    arm("armv8-a", "generic", &[NEON], [32, 256, 512]),
+    arm("cortex-a72", "cortex-a72", &[NEON], [32, 512, 512]),
+    arm("neoverse-n1", "neoverse-n1", &[NEON, V8_2], [64, 1024, 1024]),
 ];
 
 /// Names that [`Target::named`] knows, besides `host`.
@@ -126,7 +146,21 @@ impl Target {
             l3_bytes_per_core: found.l3_kib_per_core << 10,
             cores: 1,
         };
-        Ok(Self::x86_64(found.name, features, machine))
+        Ok(match found.architecture {
+            Architecture::X86_64 => Self::x86_64(found.cpu, features, machine),
+            Architecture::Aarch64 => Self::aarch64(found.cpu, features, machine),
+        })
+    }
+
+    fn aarch64(cpu: &str, features: BTreeSet<String>, machine: Machine) -> Self {
+        Target {
+            triple: "aarch64-unknown-linux-gnu".to_owned(),
+            cpu: cpu.to_owned(),
+            features,
+            vector_bits: 128,
+            vector_registers: 32,
+            machine,
+        }
     }
 
     fn x86_64(cpu: &str, features: BTreeSet<String>, machine: Machine) -> Self {
@@ -145,6 +179,20 @@ impl Target {
             vector_registers,
             machine,
         }
+    }
+
+    /// The architecture that the triple begins with.
+    pub fn architecture(&self) -> Architecture {
+        if self.triple.starts_with(Architecture::Aarch64.name()) {
+            Architecture::Aarch64
+        } else {
+            Architecture::X86_64
+        }
+    }
+
+    /// Whether a product and a sum are one operation.
+    pub fn fuses_multiply_add(&self) -> bool {
+        self.architecture() == Architecture::Aarch64 || self.has("fma")
     }
 
     /// Whether code may use an instruction set extension, by LLVM's name.
@@ -169,8 +217,11 @@ mod tests {
         {
             let target = Target::named(name).unwrap();
             assert_eq!((target.vector_bits, target.vector_registers), (bits, registers), "{name}");
-            assert_eq!(target.has("fma"), bits > 128, "{name}");
+            assert_eq!(target.fuses_multiply_add(), bits > 128, "{name}");
         }
+        let arm = Target::named("cortex-a72").unwrap();
+        assert!(arm.architecture() == Architecture::Aarch64 && arm.fuses_multiply_add());
+        assert_eq!((arm.vector_bits, arm.vector_registers), (128, 32));
     }
 
     #[test]

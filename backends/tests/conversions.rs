@@ -114,7 +114,7 @@ fn compare(how: &str, kernel: &Kernel, x: &Tensor, actual: &[u8], expected: &Ten
     }
 }
 
-/// One code generator over many kernels of one object.
+/// One code generator over many kernels.
 fn compiled(generator: &dyn CodeGenerator, lanes: u32, cases: &[(Kernel, Tensor, Tensor)]) {
     let target = Target::host().unwrap();
     let schedule = schedule(lanes);
@@ -125,8 +125,9 @@ fn compiled(generator: &dyn CodeGenerator, lanes: u32, cases: &[(Kernel, Tensor,
         .zip(&names)
         .map(|((kernel, ..), name)| Unit { kernel, schedule: &schedule, symbol: name })
         .collect();
-    let object = generator.compile(&units, &target).unwrap();
-    let code = LoadedCode::load(&[&object.bytes]).unwrap();
+    let objects = generator.compile(&units, &target).unwrap();
+    let bytes: Vec<&[u8]> = objects.iter().map(|object| &object.bytes[..]).collect();
+    let code = LoadedCode::load(&bytes).unwrap();
     for ((kernel, x, expected), name) in cases.iter().zip(&names) {
         let count = x.len() as i64;
         let sizes: SymbolValues = [(Symbol::new("n"), count)].into();

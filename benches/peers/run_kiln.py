@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model, threads = timed.Model(arguments.folder), ("--threads", arguments.threads)
     empty = empty_bytes(arguments.kiln)
-    compiled, compiling = build(arguments.kiln, model, arguments.work, [*threads, "--schedules", arguments.schedules])
+    compiled, compiling = build(arguments.kiln, model, arguments.work, [*threads, "--cache", "none", "--schedules", arguments.schedules])
     given = [word for name, path in zip(model.inputs, model.input_files()) for word in ("--input", f"{name}={path}")]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"

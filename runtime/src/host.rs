@@ -81,6 +81,7 @@ mod tests {
             architecture,
             features: features.iter().map(|&f| f.to_owned()).collect(),
             objects: vec![],
+            partitions: vec![],
         };
         assert_eq!(obstacle(&variant(host, &[])), None);
         let message = obstacle(&variant(host, &["warp-drive"])).unwrap();

@@ -18,6 +18,7 @@
 pub mod arena;
 mod execution;
 mod host;
+mod kernel;
 pub mod loader;
 mod model;
 pub mod threads;

@@ -1,17 +1,21 @@
 //! A loaded model: validated program, mapped code, weights in place.
 //!
-//! Invariant: immutable once loaded, so any number of threads may run it at once, each in a
-//! session of its own.
+//! Invariant: nothing but its kernels' code ever changes, each from one version to another that computes the
+//! same, so any number of threads may run it at once, each in a session of its own.
 
 use crate::execution::Prepared;
 use crate::host;
-use crate::loader::{KernelFunction, LoadError, LoadedCode};
+use crate::kernel::{Kernel, Version};
+use crate::loader::{LoadError, LoadedCode};
 use kiln_program::{
-    Artefact, ArtefactError, Buffer, CodeVariant, Location, Program, ProgramError, WeightRange,
+    Artefact, ArtefactError, Buffer, CodeVariant, Location, Partition, Program, ProgramError,
+    WeightRange, check_partitions,
 };
 use kiln_tensor::{ALIGNMENT, Storage};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 /// Why a model cannot be loaded.
@@ -80,7 +84,7 @@ impl Weights {
         if offset == 0 && storage.len() == length {
             return Some(storage.clone());
         }
-        Storage::shared(std::sync::Arc::new(Window(storage.clone())), offset, length)
+        Storage::shared(Arc::new(Window(storage.clone())), offset, length)
     }
 }
 
@@ -98,11 +102,11 @@ impl AsRef<[u8]> for Window {
 pub struct LoadedModel {
     program: Program,
     prepared: Prepared,
-    kernels: Vec<KernelFunction>,
+    kernels: Vec<Kernel>,
     /// For each buffer the constant that it is, if it is one.
     constants: Vec<Option<Storage>>,
-    /// What `kernels` points into.
-    code: LoadedCode,
+    /// Bytes of machine code.
+    code_size: AtomicUsize,
 }
 
 impl LoadedModel {
@@ -126,19 +130,28 @@ impl LoadedModel {
         weights: &Weights,
     ) -> Result<Self, ModelError> {
         program.validate(weights.length())?;
-        let objects: Vec<&[u8]> = match code.iter().find(|v| host::obstacle(v).is_none()) {
-            Some(variant) => variant.objects.iter().map(AsRef::as_ref).collect(),
-            None if program.kernels.is_empty() => Vec::new(),
-            None => {
-                let obstacles = code.iter().filter_map(host::obstacle).collect();
-                return Err(ModelError::NoCode { obstacles });
-            }
-        };
-        let code = LoadedCode::load(&objects)?;
+        let (objects, partitions): (Vec<&[u8]>, &[Partition]) =
+            match code.iter().find(|v| host::obstacle(v).is_none()) {
+                Some(variant) => {
+                    let objects = variant.objects.iter().map(AsRef::as_ref).collect();
+                    (objects, variant.partitions.as_slice())
+                }
+                None if program.kernels.is_empty() => (Vec::new(), &[]),
+                None => {
+                    let obstacles = code.iter().filter_map(host::obstacle).collect();
+                    return Err(ModelError::NoCode { obstacles });
+                }
+            };
+        check_partitions(&program, partitions)?;
+        let code = Arc::new(LoadedCode::load(&objects)?);
         let kernels = program
             .kernels
             .iter()
-            .map(|kernel| code.entry(&kernel.symbol))
+            .zip(partitions)
+            .map(|(kernel, partition)| {
+                let function = code.entry(&kernel.symbol)?;
+                Ok::<_, LoadError>(Kernel::new(Version::new(function, partition.clone(), &code)))
+            })
             .collect::<Result<_, _>>()?;
         let constants = program
             .buffers
@@ -146,7 +159,36 @@ impl LoadedModel {
             .map(|buffer| constant(buffer, weights))
             .collect::<Result<_, _>>()?;
         let prepared = Prepared::new(&program);
-        Ok(LoadedModel { program, prepared, kernels, constants, code })
+        let code_size = AtomicUsize::new(code.size());
+        Ok(LoadedModel { program, prepared, kernels, constants, code_size })
+    }
+
+    /// Gives kernels other code, with which they run from their next launch on, also in sessions that are
+    /// running. A kernel takes better code once; what it is given later is not used.
+    ///
+    /// `kernels` are numbers of kernels of the program, each with how this code cuts up its work, and the
+    /// object is code for this machine that computes what they compute, on operands in the same layouts: like
+    /// all code it runs with this process' rights.
+    pub fn improve(&self, object: &[u8], kernels: &[(usize, Partition)]) -> Result<(), ModelError> {
+        let mut partitions: Vec<Partition> =
+            self.kernels.iter().map(|kernel| kernel.first().partition().clone()).collect();
+        for (number, partition) in kernels {
+            let slot = partitions.get_mut(*number).ok_or_else(|| ProgramError {
+                place: "better code".to_owned(),
+                reason: format!("there is no kernel {number}"),
+            })?;
+            *slot = partition.clone();
+        }
+        check_partitions(&self.program, &partitions)?;
+        let code = Arc::new(LoadedCode::load(&[object])?);
+        let entry = |number: usize| code.entry(&self.program.kernels[number].symbol);
+        let functions = kernels.iter().map(|(number, _)| entry(*number));
+        let functions = functions.collect::<Result<Vec<_>, _>>()?;
+        for (function, (number, partition)) in functions.into_iter().zip(kernels) {
+            self.kernels[*number].improve(Version::new(function, partition.clone(), &code));
+        }
+        self.code_size.fetch_add(code.size(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// The program.
@@ -175,14 +217,14 @@ impl LoadedModel {
 
     /// Bytes of machine code.
     pub fn code_size(&self) -> usize {
-        self.code.size()
+        self.code_size.load(Ordering::Relaxed)
     }
 
     pub(crate) fn prepared(&self) -> &Prepared {
         &self.prepared
     }
 
-    pub(crate) fn kernels(&self) -> &[KernelFunction] {
+    pub(crate) fn kernels(&self) -> &[Kernel] {
         &self.kernels
     }
 

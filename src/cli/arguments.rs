@@ -71,9 +71,14 @@ pub struct CommonArguments {
     /// user's own)
     #[arg(long, value_name = "FILE")]
     pub schedules: Option<PathBuf>,
-    /// CPU to compile for: `host` (the default) or a name such as x86-64-v3, skylake-avx512, znver4
-    #[arg(long, value_name = "CPU")]
-    pub target: Option<String>,
+    /// Folder that the code of kernels is kept in, for the next compilation that has them (`none` for none;
+    /// default: the user's own)
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// CPU to compile for: `host` (the default) or a name such as x86-64-v3, znver4, neoverse-n1. Of several,
+    /// with commas between them, a machine runs the first whose code it can
+    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    pub target: Vec<String>,
     #[command(flatten)]
     pub report: ReportArguments,
 }
@@ -153,8 +158,22 @@ pub struct RunArguments {
     /// Format of the output files
     #[arg(long, value_enum, default_value = "npy")]
     pub format: FormatArgument,
+    /// Whose code to run, where LLVM is built in (default: both)
+    #[arg(long, value_enum, conflicts_with = "backend")]
+    pub tier: Option<TierArgument>,
     #[command(flatten)]
     pub common: CommonArguments,
+}
+
+/// Tiers of code by their names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TierArgument {
+    /// Cranelift's, which is there at once
+    First,
+    /// LLVM's, once all of it is there
+    Best,
+    /// Cranelift's at first, and for each kernel LLVM's as soon as it is there
+    Both,
 }
 
 /// Tensor file formats by their names on the command line.

@@ -31,6 +31,8 @@ struct BenchReport {
     latency_ms: Latency,
     throughput_per_s: f64,
     compile_ms: f64,
+    /// Kernels whose code was there before.
+    kept: usize,
     load_ms: f64,
     peak_rss_bytes: Option<u64>,
     arena_bytes: u64,
@@ -104,6 +106,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         latency_ms: latency,
         throughput_per_s: 1e3 / latency.median,
         compile_ms: time_of(&|phase| phase != Phase::Load),
+        kept: model.cached().map_or(0, |cached| cached.found),
         load_ms: time_of(&|phase| phase == Phase::Load),
         peak_rss_bytes: peak_resident_bytes(),
         arena_bytes: memory.arena,
@@ -115,7 +118,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         kernels,
     };
     if !output::is_taken(&arguments.common.report) {
-        show(&report);
+        show(&report, &model::kept(model.cached()));
     }
     output::json(&arguments.common.report, &report)?;
     Ok(ExitCode::SUCCESS)
@@ -178,14 +181,15 @@ fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelRepo
     Ok(kernels)
 }
 
-fn show(report: &BenchReport) {
+fn show(report: &BenchReport, kept: &str) {
     let Latency { min, median, p95 } = report.latency_ms;
     output::line(format!(
         "latency     median {median:.3} ms, min {min:.3} ms, p95 {p95:.3} ms ({} runs, {} threads)",
         report.runs, report.threads
     ));
     output::line(format!("throughput  {:.1} runs a second", report.throughput_per_s));
-    output::line(format!("compile     {:.1} ms, load {:.1} ms", report.compile_ms, report.load_ms));
+    let BenchReport { compile_ms, load_ms, .. } = report;
+    output::line(format!("compile     {compile_ms:.1} ms{kept}, load {load_ms:.1} ms"));
     let resident = report.peak_rss_bytes.map_or_else(|| "not known".to_owned(), output::bytes);
     output::line(format!(
         "memory      peak {resident}, arena {}",

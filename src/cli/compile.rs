@@ -24,6 +24,8 @@ struct CompileReport {
     kernels: usize,
     /// Those with schedules from the database.
     tuned: usize,
+    /// Those whose code was there before.
+    kept: usize,
     steps: usize,
     code_bytes: u64,
     weight_bytes: u64,
@@ -50,6 +52,7 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
     let write_ms = start.elapsed().as_secs_f64() * 1e3;
     drop((compiler, progress));
 
+    model::note_fault(Some(compilation.cached()));
     let metadata = std::fs::metadata(file).map_err(|error| failure::io(file, error))?;
     let phases = compilation.phases();
     let report = CompileReport {
@@ -66,6 +69,7 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
         write_ms,
         kernels: compilation.program().kernels.len(),
         tuned: compilation.tuned(),
+        kept: compilation.cached().found,
         steps: compilation.program().steps.len(),
         code_bytes: compilation.code_bytes(),
         weight_bytes: compilation.weight_bytes(),
@@ -88,7 +92,7 @@ pub fn compile(arguments: &CompileArguments) -> Result<ExitCode> {
         output::line(format!(
             "compiled in {:.1} ms: {}, write {write_ms:.1} ms",
             report.compile_ms + write_ms,
-            model::phases(phases)
+            model::phases(phases, Some(compilation.cached()))
         ));
     }
     output::json(&arguments.common.report, &report)?;

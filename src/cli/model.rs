@@ -6,11 +6,15 @@ use super::arguments::{BackendArgument, CommonArguments, EffortArgument};
 use super::progress::Progress;
 use super::{failure, output};
 use kiln::tune::{self, Database};
-use kiln::{Backend, CompileOptions, Compiler, Effort, LoadOptions, Model, Phases, Target};
+use kiln::{
+    Backend, CacheUse, CompileOptions, Compiler, Effort, Error, KernelCache, LoadOptions, Model,
+    Phase, Phases, Target,
+};
 use kiln_program::Artefact;
 use miette::{Result, miette};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether the file is a compiled model.
 pub fn is_compiled(path: &Path) -> bool {
@@ -34,7 +38,10 @@ pub fn backend_of(asked: Option<BackendArgument>) -> Backend {
 
 /// A compiler as the flags have it, with what was found out about this machine.
 pub fn compiler(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
-    let compiler = untuned(common, progress)?;
+    let mut compiler = untuned(common, progress)?;
+    if let Some(cache) = cache(common)? {
+        compiler = compiler.cache(cache);
+    }
     Ok(match database(common)? {
         Some(database) => measured(compiler, &database),
         None => compiler,
@@ -53,8 +60,12 @@ pub fn measured(compiler: Compiler, database: &Database) -> Compiler {
 
 /// A compiler as the flags have it but for what was measured, which shows its phases on a terminal.
 pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
-    let target =
-        Target::named(common.target.as_deref().unwrap_or("host")).map_err(failure::report)?;
+    let named = |name: &String| Target::named(name).map_err(failure::report);
+    let mut targets = common.target.iter().map(named).collect::<Result<Vec<_>>>()?.into_iter();
+    let target = match targets.next() {
+        Some(first) => first,
+        None => Target::host().map_err(failure::report)?,
+    };
     let options = CompileOptions {
         backend: backend(common),
         dims: common.fixed_dims()?,
@@ -69,7 +80,18 @@ pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Com
         ..CompileOptions::default()
     };
     let progress = Arc::clone(progress);
-    Ok(Compiler::new(target).options(options).observe(move |phase| progress.say(phase.name())))
+    let compiler = Compiler::new(target).options(options);
+    Ok(targets.fold(compiler, Compiler::also).observe(move |phase| progress.say(phase.name())))
+}
+
+/// Where compiled kernels are kept: the folder that was asked for, or else the user's own.
+fn cache(common: &CommonArguments) -> Result<Option<KernelCache>> {
+    match (common.cache.as_deref(), KernelCache::default_path()) {
+        (Some(asked), _) if asked == Path::new("none") => Ok(None),
+        (Some(asked), _) => KernelCache::open(asked).map(Some).map_err(failure::report),
+        // A user without a home, or with one that nothing can be written to, has no cache.
+        (None, path) => Ok(path.ok().and_then(|path| KernelCache::open(path).ok())),
+    }
 }
 
 /// The database that schedules are taken from: the one that was asked for, or else the user's own.
@@ -130,11 +152,23 @@ fn open_database(path: PathBuf) -> Result<Database> {
 
 /// Compiles or loads a model.
 pub fn open(path: &Path, common: &CommonArguments) -> Result<Model> {
+    open_with(path, common, |compiler, path| compiler.compile(path))
+}
+
+/// [`open`], compiling in this way.
+pub fn open_with(
+    path: &Path,
+    common: &CommonArguments,
+    compile: impl FnOnce(&Compiler, &Path) -> Result<Model, Error>,
+) -> Result<Model> {
     if !is_compiled(path) {
         let progress = Arc::new(Progress::spinner());
-        return compiler(common, &progress)?
-            .compile(path)
-            .map_err(|error| failure::of_file(path, error));
+        let compiler = compiler(common, &progress)?;
+        let model = compile(&compiler, path).map_err(|error| failure::of_file(path, error))?;
+        drop(compiler);
+        drop(progress);
+        note_fault(model.cached());
+        return Ok(model);
     }
     let options = LoadOptions {
         threads: common.threads.map_or(0, |threads| threads as usize),
@@ -154,7 +188,7 @@ pub fn refuse_compile_flags(
     let asked = common.backend.map(|_| backend(common));
     let flag = if asked.is_some() && asked != made_by {
         "--backend"
-    } else if common.target.as_deref().is_some_and(|target| target != "host") {
+    } else if common.target.iter().any(|target| target != "host") {
         "--target"
     } else if common.egraph != EffortArgument::Full {
         "--egraph"
@@ -162,6 +196,8 @@ pub fn refuse_compile_flags(
         "--without"
     } else if common.error_budget.is_some() {
         "--error-budget"
+    } else if common.cache.as_deref().is_some_and(|folder| folder != Path::new("none")) {
+        "--cache"
     } else if common.schedules.as_deref().is_some_and(|file| file != Path::new("none")) {
         "--schedules"
     } else {
@@ -176,10 +212,29 @@ pub fn refuse_compile_flags(
     ))
 }
 
-/// `read 0.1 ms, import 3.4 ms, …`
-pub fn phases(phases: &Phases) -> String {
-    let times = phases.times().iter();
-    let texts: Vec<String> =
-        times.map(|(phase, time)| format!("{phase} {:.1} ms", time.as_secs_f64() * 1e3)).collect();
-    texts.join(", ")
+/// `read 0.1 ms, import 3.4 ms, …`, with how many kernels were compiled before.
+pub fn phases(phases: &Phases, cached: Option<&CacheUse>) -> String {
+    let kept = kept(cached);
+    let text = |&(phase, time): &(Phase, Duration)| {
+        let kept = if phase == Phase::Generate { kept.as_str() } else { "" };
+        format!("{phase} {:.1} ms{kept}", time.as_secs_f64() * 1e3)
+    };
+    phases.times().iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// ` (3 of 4 kernels kept from before)`, or nothing where there were none.
+pub fn kept(cached: Option<&CacheUse>) -> String {
+    match cached {
+        Some(CacheUse { found, compiled, .. }) if *found > 0 => {
+            format!(" ({found} of {} kernels kept from before)", found + compiled)
+        }
+        _ => String::new(),
+    }
+}
+
+/// Says why compiled kernels could not be kept, if they could not.
+pub fn note_fault(cached: Option<&CacheUse>) {
+    if let Some(fault) = cached.and_then(|cached| cached.fault.as_deref()) {
+        output::note(format!("compiled kernels cannot be kept for the next time: {fault}"));
+    }
 }

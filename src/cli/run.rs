@@ -2,10 +2,12 @@
 //!
 //! Invariant: what is shown of an output is computed from the values that are written.
 
-use super::arguments::{FormatArgument, RunArguments};
+use super::arguments::{
+    BackendArgument, CommonArguments, FormatArgument, RunArguments, TierArgument,
+};
 use super::{failure, inputs, model, output, preview};
 use kiln::tensor_file::{self, TensorFormat};
-use kiln::{Tensor, TensorInfo};
+use kiln::{Model, Tensor, TensorInfo, Tiers};
 use miette::{Result, miette};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -18,6 +20,9 @@ struct RunReport {
     threads: usize,
     load_ms: f64,
     run_ms: f64,
+    /// Kernels, and those of them that ran the best code that they can.
+    kernels: Option<usize>,
+    best: Option<usize>,
     made_up_inputs: Vec<String>,
     outputs: Vec<OutputReport>,
 }
@@ -37,7 +42,7 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
         std::fs::create_dir_all(folder).map_err(|error| failure::io(folder, error))?;
     }
     let start = Instant::now();
-    let model = model::open(&arguments.model, &arguments.common)?;
+    let model = open(arguments)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let inputs = inputs::gather(&arguments.input, &arguments.common, &model)?;
     inputs.notes.iter().for_each(output::note);
@@ -60,8 +65,15 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     output::note(format!(
         "{} in {load_ms:.1} ms ({}), ran in {run_ms:.2} ms",
         if model::is_compiled(&arguments.model) { "loaded" } else { "compiled" },
-        model::phases(model.phases())
+        model::phases(model.phases(), model.cached())
     ));
+    let tiers = model.tiers().filter(|tiers| tiers.best < tiers.kernels);
+    if let Some(Tiers { kernels, best }) = tiers {
+        output::note(format!(
+            "{best} of {kernels} kernels had LLVM's code by then, the others Cranelift's; --tier best waits \
+             for all, and runs faster"
+        ));
+    }
     let files = write(arguments, model.outputs(), &outputs)?;
     if !output::is_taken(&arguments.common.report) {
         for (info, tensor) in model.outputs().iter().zip(&outputs) {
@@ -75,6 +87,11 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
         threads: model.threads().map_err(failure::report)?,
         load_ms,
         run_ms,
+        kernels: model.program().map(|program| program.kernels.len()),
+        best: match tiers {
+            Some(tiers) => Some(tiers.best),
+            None => model.program().map(|program| program.kernels.len()),
+        },
         made_up_inputs: inputs.notes,
         outputs: reports
             .map(|(number, (info, tensor))| OutputReport {
@@ -88,6 +105,30 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
     };
     output::json(&arguments.common.report, &report)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model, with the code that was asked for.
+fn open(arguments: &RunArguments) -> Result<Model> {
+    let RunArguments { model: path, common, tier, .. } = arguments;
+    if tier.is_some() && model::is_compiled(path) {
+        return Err(miette!(
+            code = "cli/compiled",
+            help = "give the .onnx file, or leave the flag out",
+            "{}: --tier has no effect on a model that is compiled already",
+            path.display()
+        ));
+    }
+    match tier {
+        Some(TierArgument::First) => {
+            let backend = Some(BackendArgument::Cranelift);
+            model::open(path, &CommonArguments { backend, ..common.clone() })
+        }
+        None if common.backend.is_some() => model::open(path, common),
+        None | Some(TierArgument::Both) => {
+            model::open_with(path, common, |compiler, path| compiler.compile_tiered(path))
+        }
+        Some(TierArgument::Best) => model::open(path, common),
+    }
 }
 
 /// Writes the outputs if a folder was given; gives the names of the files.

@@ -76,7 +76,7 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
     if model::backend(common) == Backend::Reference {
         return Err(failure::report(kiln::Error::NoCode));
     }
-    if common.target.as_deref().is_some_and(|target| target != "host") {
+    if common.target.iter().any(|target| target != "host") {
         return Err(miette!(
             code = "cli/target",
             help = "run kiln tune on that machine, and put the databases together",

@@ -6,7 +6,7 @@
 mod part;
 mod plan;
 
-use crate::generate::generator;
+use crate::generate::{self, generator};
 use crate::{Backend, Compiler, Error, Phases, Source, tune};
 use kiln_backends::{Cranelift, Unit};
 use kiln_ir::{Graph, text};
@@ -16,8 +16,6 @@ use kiln_program::Artefact;
 use std::collections::BTreeSet;
 use std::path::Path;
 use thiserror::Error;
-
-pub use plan::print as print_plan;
 
 /// Levels of the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +120,8 @@ pub fn artefact(path: &Path, level: Level, node: Option<&str>) -> Result<String,
     let program = artefact.program();
     program.validate(artefact.weights().len() as u64).map_err(kiln_runtime::ModelError::from)?;
     if level == Level::Plan {
-        return found(plan::print(program, node), level, node);
+        let first = artefact.code().next().map(|variant| variant.partitions).unwrap_or_default();
+        return found(plan::print(program, &first, node), level, node);
     }
     let lines: Vec<String> = plan::kernels_from(program, node)
         .into_iter()
@@ -131,7 +130,9 @@ pub fn artefact(path: &Path, level: Level, node: Option<&str>) -> Result<String,
             let sources = plan::sources(program, number).join(", ");
             Some(format!(
                 "{}: {} operands, {} sizes, for {sources}",
-                kernel.symbol, kernel.operands, kernel.params
+                kernel.symbol,
+                kernel.operands,
+                kernel.params.len()
             ))
         })
         .collect();
@@ -218,7 +219,9 @@ impl Compiler {
 
     fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {
         if level == Level::Plan {
-            return found(plan::print(&plan.program, node), level, node);
+            let kernels = plan.kernels.iter();
+            let own: Vec<_> = kernels.map(|planned| planned.partition(&planned.schedule)).collect();
+            return found(plan::print(&plan.program, &own, node), level, node);
         }
         let chosen = plan::kernels_from(&plan.program, node);
         if chosen.is_empty() && node.is_some() {
@@ -227,14 +230,13 @@ impl Compiler {
         if level == Level::Kernels {
             return Ok(kernels(plan, &chosen));
         }
-        let units: Vec<Unit<'_>> = chosen
+        let symbols: BTreeSet<&str> = chosen
             .iter()
-            .filter_map(|&number| {
-                let PlannedKernel { kernel, schedule, .. } = plan.kernels.get(number)?;
-                let symbol = &plan.program.kernels.get(number)?.symbol;
-                Some(Unit { kernel, schedule, symbol })
-            })
+            .filter_map(|&number| Some(plan.program.kernels.get(number)?.symbol.as_str()))
             .collect();
+        let schedules = generate::own_schedules(plan);
+        let mut units = generate::units(plan, &schedules);
+        units.retain(|unit| symbols.contains(unit.symbol));
         self.code_text(&units, level)
     }
 

@@ -2,15 +2,16 @@
 //!
 //! Invariant: every step and every buffer of the program is shown, each once.
 
-use kiln_program::{Buffer, BufferId, Location, Program, Step};
-use kiln_tensor::Dim;
-use std::collections::BTreeSet;
+use kiln_program::{Buffer, BufferId, Location, Partition, Program, Step};
+use kiln_tensor::{Dim, Symbol};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// The program as text; with `node`, only the launches that came from nodes whose names contain it,
+/// The program as text, its kernels cut up like this; with `node`, only the launches that came from nodes whose names contain it,
 /// and `None` if there are none.
-pub fn print(program: &Program, node: Option<&str>) -> Option<String> {
-    let mut printer = Printer { program, node, text: String::new(), number: 0, shown: 0 };
+pub fn print(program: &Program, partitions: &[Partition], node: Option<&str>) -> Option<String> {
+    let text = String::new();
+    let mut printer = Printer { program, partitions, node, text, number: 0, shown: 0 };
     if node.is_none() {
         printer.head();
     }
@@ -56,6 +57,8 @@ fn each_launch(steps: &[Step], visit: &mut impl FnMut(usize, &str)) {
 
 struct Printer<'a> {
     program: &'a Program,
+    /// How the work of each kernel is cut up.
+    partitions: &'a [Partition],
     node: Option<&'a str>,
     text: String,
     number: usize,
@@ -130,21 +133,23 @@ impl Printer<'_> {
 
     fn describe(&self, step: &Step) -> String {
         match step {
-            Step::Launch { kernel, operands, params, tasks, scratch, source, .. } => {
-                let name = self
-                    .program
-                    .kernels
-                    .get(*kernel as usize)
-                    .map_or_else(|| format!("kernel {kernel}"), |kernel| kernel.symbol.clone());
+            Step::Launch { kernel, operands, params, source, .. } => {
+                let number = *kernel as usize;
+                let kernel = self.program.kernels.get(number);
+                let name = kernel.map_or_else(|| format!("kernel {number}"), |k| k.symbol.clone());
                 let operands: Vec<String> =
                     operands.iter().map(|(buffer, _)| self.buffer(*buffer)).collect();
                 let mut text = format!("launch {name}({})", operands.join(", "));
                 if !params.is_empty() {
                     let _ = write!(text, " sizes {}", list(params));
                 }
-                let _ = write!(text, " tasks {tasks}");
-                if !scratch.is(0) {
-                    let _ = write!(text, " scratch {scratch} bytes");
+                if let (Some(entry), Some(cut)) = (kernel, self.partitions.get(number)) {
+                    let values: BTreeMap<&Symbol, &Dim> = entry.params.iter().zip(params).collect();
+                    let here = |dim: &Dim| dim.substitute(&|s| values.get(s).copied().cloned());
+                    let _ = write!(text, " tasks {}", here(&cut.tasks));
+                    if !cut.scratch.is(0) {
+                        let _ = write!(text, " scratch {} bytes", here(&cut.scratch));
+                    }
                 }
                 let _ = write!(text, " for `{source}`");
                 text

@@ -130,7 +130,11 @@ fn load(request: &Request, schedule: &Schedule) -> Result<Run, Error> {
     let Setting { backend, target, threads } = &request.setting;
     let plan = alone(&request.kernel, schedule, &request.params)?;
     let generator = generator(*backend)?;
-    let code = generate::code(&*generator, &plan, target, &CancelToken::new())?;
+    // Candidates are compiled once, and most of them never again.
+    let schedules = generate::own_schedules(&plan);
+    let (code, _) =
+        generate::code(&*generator, &plan, &schedules, target, None, &CancelToken::new())?;
+    drop(schedules);
     let weights = Weights::Pieces(BTreeMap::new());
     let model = Arc::new(LoadedModel::new(plan.program, &[code], &weights)?);
     let options = SessionOptions { threads: *threads, ..SessionOptions::default() };

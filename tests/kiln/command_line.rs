@@ -23,6 +23,7 @@ fn kiln(arguments: &[&str]) -> Said {
         .args(arguments)
         // Whoever runs the tests may have tuned something.
         .env("XDG_DATA_HOME", "/nonexistent")
+        .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
         .stdin(Stdio::null())
         .output()
         .expect("kiln starts");
@@ -400,7 +401,7 @@ fn every_level_can_be_seen() {
     let part = at("egraph", &["--node", "MatMul_k"]);
     assert!(part.contains("chosen: ") && part.len() < egraph.len(), "{part}");
     assert!(at("kernels", &[]).contains("stage 0"));
-    assert!(at("plan", &[]).contains("launch kiln_0_"));
+    assert!(at("plan", &[]).contains("launch kiln_"));
     for (backend, level, sign) in [
         ("llvm", "nest", "for "),
         ("llvm", "mlir", "scf.for"),

@@ -5,8 +5,13 @@
 
 use crate::small;
 use kiln::inspect::Level;
-use kiln::{Backend, CancelToken, CompileOptions, Compiler, Error, Model, Phase, Target, Tensor};
+use kiln::{
+    Backend, CacheUse, CancelToken, CompileOptions, Compiler, Error, KernelCache, Model, Phase,
+    Target, Tensor,
+};
 use kiln_ir::accuracy::Tolerance;
+use kiln_program::Artefact;
+use kiln_runtime::{LoadedModel, Session, SessionOptions, Weights};
 use kiln_tensor::DType;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -208,4 +213,119 @@ fn the_reference_has_nothing_to_save() {
 fn a_missing_backend_says_so() {
     let error = compiler(Backend::Llvm).compile(small::perceptron()).unwrap_err();
     assert!(matches!(error, Error::NoBackend(Backend::Llvm)) && error.help().is_some());
+}
+
+#[test]
+fn kernels_that_were_compiled_before_are_taken_from_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = || KernelCache::open(folder.path().join("kernels")).unwrap();
+    let [plain, first, again, other] =
+        ["plain", "first", "again", "other"].map(|name| folder.path().join(name));
+    for backend in generators() {
+        let built = |compiler: Compiler, file: &std::path::Path| {
+            let compilation = compiler.build(small::perceptron()).unwrap();
+            compilation.save(file).unwrap();
+            compilation.cached().clone()
+        };
+        let without = built(compiler(backend), &plain);
+        assert!(without.found == 0 && without.compiled > 0);
+        let before = built(compiler(backend).cache(own()), &first);
+        assert_eq!(before, CacheUse { found: 0, ..without.clone() }, "{backend}");
+        let after = built(compiler(backend).cache(own()), &again);
+        assert_eq!(after, CacheUse { found: without.compiled, compiled: 0, fault: None });
+        // For another processor there is other code.
+        let named = Compiler::new(Target::named("x86-64-v2").unwrap());
+        let named = named.options(CompileOptions { backend, ..CompileOptions::default() });
+        assert_eq!(built(named.cache(own()), &other).found, 0, "{backend}");
+
+        // Whatever becomes of the files, what comes out is the same.
+        for (number, entry) in files(&folder.path().join("kernels")).into_iter().enumerate() {
+            let damage = [&b""[..], b"KILNOBJ1", b"KILNOBJ1 but not what should follow"];
+            std::fs::write(entry, damage[number % damage.len()]).unwrap();
+        }
+        assert_eq!(built(compiler(backend).cache(own()), &again).found, 0, "{backend}");
+        let bytes = [&plain, &first, &again].map(|file| std::fs::read(file).unwrap());
+        assert!(bytes[0] == bytes[1] && bytes[1] == bytes[2], "{backend}");
+    }
+}
+
+#[cfg(feature = "llvm")]
+#[test]
+fn a_model_moves_to_better_code_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, tiered] = ["plain", "tiered"].map(|name| folder.path().join(name));
+    let best = compiler(Backend::Llvm).compile(small::perceptron()).unwrap();
+    assert!(best.tiers().is_none() && best.wait().is_ok());
+    let model = compiler(Backend::Llvm).compile_tiered(small::perceptron()).unwrap();
+    let kernels = model.program().unwrap().kernels.len();
+    let expected = best.run(&[rows(9)]).unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&kernels) {
+        let tiers = model.tiers().unwrap();
+        assert_eq!(tiers.kernels, kernels);
+        assert_close(&model.run(&[rows(9)]).unwrap()[0], &expected[0]);
+        seen.push(tiers.best);
+    }
+    assert!(seen.is_sorted(), "{seen:?}");
+    model.wait().unwrap();
+    // The same code now, and the same file.
+    assert_eq!(model.run(&[rows(9)]).unwrap(), expected);
+    best.save(&plain).unwrap();
+    model.save(&tiered).unwrap();
+    assert!(std::fs::read(&plain).unwrap() == std::fs::read(&tiered).unwrap());
+
+    // With a cache it begins where another ended, and one that is given up leaves nothing behind.
+    let cache = Arc::new(KernelCache::open(folder.path().join("kernels")).unwrap());
+    let cached = || compiler(Backend::Llvm).cache(Arc::clone(&cache));
+    let first = cached().compile_tiered(small::perceptron()).unwrap();
+    assert_eq!(first.cached().unwrap().found, 0);
+    first.wait().unwrap();
+    drop(first);
+    let second = cached().compile_tiered(small::perceptron()).unwrap();
+    assert_eq!(second.tiers().unwrap().best, kernels);
+    assert_eq!(second.run(&[rows(9)]).unwrap(), expected);
+    drop(compiler(Backend::Llvm).compile_tiered(small::perceptron()).unwrap());
+}
+
+#[test]
+fn one_file_has_code_for_several_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.kiln");
+    let host = Target::host().unwrap();
+    for backend in generators() {
+        let reference = compiler(Backend::Reference).compile(small::perceptron()).unwrap();
+        let others =
+            ["x86-64-v4", "x86-64-v3", "x86-64-v2"].map(|name| Target::named(name).unwrap());
+        let all = others.iter().cloned().fold(compiler(backend), Compiler::also);
+        all.build(small::perceptron()).unwrap().save(&file).unwrap();
+        let artefact = Artefact::open(&file).unwrap();
+        let variants: Vec<_> = artefact.code().collect();
+        assert_eq!(variants.len(), 4);
+        // Each version by itself, on the one layout of the weights.
+        for (variant, target) in variants.iter().zip([&host].into_iter().chain(&others)) {
+            assert!(variant.features.iter().eq(&target.features));
+            if !target.features.is_subset(&host.features) {
+                continue;
+            }
+            let weights = Weights::Section(artefact.weights());
+            let version = std::slice::from_ref(variant);
+            let model = LoadedModel::new(artefact.program().clone(), version, &weights).unwrap();
+            let mut session = Session::new(Arc::new(model), &SessionOptions::default()).unwrap();
+            for count in [0, 1, 5, 40] {
+                let expected = reference.run(&[rows(count)]).unwrap();
+                assert_close(&session.run(&[rows(count)]).unwrap()[0], &expected[0]);
+            }
+        }
+        let loaded = Model::load(&file).unwrap();
+        let alone = compiler(backend).compile(small::perceptron()).unwrap();
+        assert_eq!(loaded.run(&[rows(7)]).unwrap(), alone.run(&[rows(7)]).unwrap());
+    }
+}
+
+/// The files in the folders of a folder.
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = |folder: &std::path::Path| {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    entries(folder).iter().flat_map(|folder| entries(folder)).collect()
 }

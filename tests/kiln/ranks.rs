@@ -11,6 +11,7 @@ fn run(program: &mut Command, folder: &Path) -> Output {
     let output = program
         .current_dir(folder)
         .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .stdin(Stdio::null())
         .output();
     output.unwrap_or_else(|error| panic!("{program:?}: {error}; scripts/packages.sh --tests"))

@@ -19,6 +19,7 @@ pub(crate) fn kiln(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CACHE_HOME", folder.join("cache"))
         .stdin(Stdio::null())
         .output()
         .expect("kiln starts")

@@ -79,7 +79,7 @@ impl Isa {
         for (_, flag) in known.iter().filter(|(feature, _)| target.has(feature)) {
             builder.enable(flag).map_err(|error| format!("{flag}: {error}"))?;
         }
-        let fma = architecture == Architecture::Aarch64 || target.has("fma");
+        let fma = target.fuses_multiply_add();
         Ok(Isa {
             cranelift: builder.finish(flags).map_err(|error| error.to_string())?,
             architecture,

@@ -57,15 +57,15 @@ impl CodeGenerator for Cranelift {
         NAME
     }
 
-    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Object, CodegenError> {
+    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Vec<Object>, CodegenError> {
         let isa = Isa::new(target)?;
         let mut context = FunctionBuilderContext::new();
-        let mut codes = Vec::with_capacity(units.len());
-        for unit in units {
+        let object = |unit: &Unit<'_>| {
             let nest = self.nest(unit, target)?;
-            codes.push(compile_nest(unit.symbol, &nest, &isa, &mut context, false)?);
-        }
-        object::write(&codes, &isa)
+            let code = compile_nest(unit.symbol, &nest, &isa, &mut context, false)?;
+            object::write(&code, &isa)
+        };
+        units.iter().map(object).collect()
     }
 }
 

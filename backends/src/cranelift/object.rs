@@ -1,4 +1,4 @@
-//! Compiled functions as one relocatable ELF object.
+//! A compiled function as a relocatable ELF object.
 //!
 //! Invariant: the object refers to nothing outside itself. Code that would call a library is
 //! refused, so a hole in the translation cannot become a missing symbol at load time.
@@ -51,17 +51,14 @@ pub(super) fn compile(
     })
 }
 
-/// Writes functions into one object.
-pub(super) fn write(codes: &[Code], isa: &Isa) -> Result<Object, CodegenError> {
+/// Writes a function into an object.
+pub(super) fn write(code: &Code, isa: &Isa) -> Result<Object, CodegenError> {
     let isa = isa.cranelift.clone();
     let signature = signature(isa.default_call_conv());
     let builder = ObjectBuilder::new(isa, "kernels", default_libcall_names()).map_err(writing)?;
     let mut module = ObjectModule::new(builder);
-    for code in codes {
-        let id =
-            module.declare_function(&code.symbol, Linkage::Export, &signature).map_err(writing)?;
-        module.define_function_bytes(id, code.alignment, &code.bytes, &[]).map_err(writing)?;
-    }
+    let id = module.declare_function(&code.symbol, Linkage::Export, &signature).map_err(writing)?;
+    module.define_function_bytes(id, code.alignment, &code.bytes, &[]).map_err(writing)?;
     let bytes = module.finish().emit().map_err(writing)?;
     Ok(Object { bytes })
 }

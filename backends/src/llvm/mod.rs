@@ -7,11 +7,13 @@ mod lanes;
 mod object;
 mod pipeline;
 
-use crate::codegen::{CodeGenerator, CodegenError, Object, Unit, check_self_contained};
+use crate::codegen::{CodeGenerator, CodegenError, Object, REVISION, Unit, check_self_contained};
 use crate::mlir;
 use crate::nest::{self, Capabilities};
 use crate::target::Target;
 use diagnostics::Diagnostics;
+use inkwell::targets::TargetMachine;
+use melior::Context;
 use melior::ir::{Location, Module};
 
 pub(crate) const NAME: &str = "llvm";
@@ -38,10 +40,20 @@ impl CodeGenerator for Llvm {
         NAME
     }
 
-    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Object, CodegenError> {
-        let bytes = self.generate(units, target, None)?;
-        check_self_contained(NAME, &bytes)?;
-        Ok(Object { bytes })
+    fn compile(&self, units: &[Unit<'_>], target: &Target) -> Result<Vec<Object>, CodegenError> {
+        with_setting(target, |setting| {
+            let object = |unit: &Unit<'_>| {
+                let bytes = setting.generate(&[*unit], None)?;
+                check_self_contained(NAME, &bytes)?;
+                Ok(Object { bytes })
+            };
+            units.iter().map(object).collect()
+        })
+    }
+
+    fn revision(&self) -> String {
+        let (major, minor, patch) = inkwell::support::get_llvm_version();
+        format!("{NAME} {major}.{minor}.{patch} {REVISION}")
     }
 }
 
@@ -61,35 +73,54 @@ impl Llvm {
             }
             return Ok(text);
         }
-        let bytes = self.generate(units, target, Some(level))?;
+        let bytes = with_setting(target, |setting| setting.generate(units, Some(level)))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
 
-    /// The object's bytes, or the text of an earlier level.
-    fn generate(
-        &self,
-        units: &[Unit<'_>],
-        target: &Target,
-        stop: Option<Level>,
-    ) -> Result<Vec<u8>, CodegenError> {
-        let machine = object::machine(target)?;
-        let capabilities = Capabilities::full(target);
-        let attributes = function_attributes(target);
-        let context = mlir::context();
-        let diagnostics = Diagnostics::attach(&context);
-        let mut module = Module::new(Location::unknown(&context));
+/// What units are compiled with, which several of them can share.
+struct Setting<'a> {
+    capabilities: Capabilities,
+    attributes: Vec<(String, Option<String>)>,
+    machine: &'a TargetMachine,
+    context: &'a Context,
+    diagnostics: &'a Diagnostics,
+}
+
+fn with_setting<T>(
+    target: &Target,
+    work: impl FnOnce(&Setting<'_>) -> Result<T, CodegenError>,
+) -> Result<T, CodegenError> {
+    let machine = object::machine(target)?;
+    let context = mlir::context();
+    let diagnostics = Diagnostics::attach(&context);
+    work(&Setting {
+        capabilities: Capabilities::full(target),
+        attributes: function_attributes(target),
+        machine: &machine,
+        context: &context,
+        diagnostics: &diagnostics,
+    })
+}
+
+impl Setting<'_> {
+    /// The bytes of one object of all units, or the text of an earlier level.
+    fn generate(&self, units: &[Unit<'_>], stop: Option<Level>) -> Result<Vec<u8>, CodegenError> {
+        let mut module = Module::new(Location::unknown(self.context));
         for unit in units {
-            let nest = nest::lower(unit.kernel, unit.schedule, capabilities)?;
-            mlir::emit(&module, &context, &nest, unit.symbol, &attributes).map_err(|error| {
-                diagnostics.error("building MLIR", format!("{}: {error}", unit.symbol))
-            })?;
+            let nest = nest::lower(unit.kernel, unit.schedule, self.capabilities)?;
+            mlir::emit(&module, self.context, &nest, unit.symbol, &self.attributes).map_err(
+                |error| {
+                    self.diagnostics.error("building MLIR", format!("{}: {error}", unit.symbol))
+                },
+            )?;
         }
         if stop == Some(Level::Mlir) {
             return Ok(module.as_operation().to_string().into_bytes());
         }
-        pipeline::lower(&context, &mut module)
-            .map_err(|message| diagnostics.error("lowering MLIR to LLVM", message))?;
-        object::optimise(&module, &machine, stop, &diagnostics)
+        pipeline::lower(self.context, &mut module)
+            .map_err(|message| self.diagnostics.error("lowering MLIR to LLVM", message))?;
+        object::optimise(&module, self.machine, stop, self.diagnostics)
     }
 }
 

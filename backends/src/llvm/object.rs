@@ -16,6 +16,7 @@ use inkwell::targets::{
     CodeModel, FileType, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine,
     TargetTriple,
 };
+use kiln_program::Architecture;
 use std::sync::Once;
 
 /// What a nest still needs: its loads numbered, its index arithmetic combined, its loops turned and
@@ -31,14 +32,17 @@ const PASSES: &str = "function(sroa,early-cse<memssa>,simplifycfg,instcombine<no
 /// LLVM's code generator for a target.
 pub(super) fn machine(target: &Target) -> Result<TargetMachine, CodegenError> {
     static INITIALISED: Once = Once::new();
-    INITIALISED.call_once(|| LlvmTarget::initialize_x86(&InitializationConfig::default()));
+    INITIALISED.call_once(|| {
+        LlvmTarget::initialize_x86(&InitializationConfig::default());
+        LlvmTarget::initialize_aarch64(&InitializationConfig::default());
+    });
     let refuse = |reason: String| CodegenError::Target {
         generator: NAME,
         triple: target.triple.clone(),
         cpu: target.cpu.clone(),
         reason,
     };
-    if !target.has("sse4.1") {
+    if target.architecture() == Architecture::X86_64 && !target.has("sse4.1") {
         // Rounding would become library calls.
         return Err(refuse("SSE4.1 is needed".to_owned()));
     }

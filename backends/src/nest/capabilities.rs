@@ -4,6 +4,7 @@
 //! computed.
 
 use crate::target::Target;
+use kiln_program::Architecture;
 
 /// Operations beyond the plain ones that a code generator has for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,14 @@ pub struct Capabilities {
 impl Capabilities {
     /// For a code generator that legalises every vector type itself, as LLVM does.
     pub fn full(target: &Target) -> Self {
+        let arm = target.architecture() == Architecture::Aarch64;
         Capabilities {
-            fma: target.has("fma"),
-            half: target.has("f16c"),
+            fma: target.fuses_multiply_add(),
+            half: arm || target.has("f16c"),
             dot: dot_of(target),
             prefetch: true,
-            masks: true,
+            // Where the processor has none, LLVM writes a branch for each lane.
+            masks: !arm,
             only_bits: None,
         }
     }
@@ -41,7 +44,7 @@ impl Capabilities {
     /// those cannot, as Cranelift does here.
     pub fn narrow(target: &Target) -> Self {
         Capabilities {
-            fma: target.has("fma"),
+            fma: target.fuses_multiply_add(),
             half: false,
             dot: None,
             prefetch: false,

@@ -164,8 +164,8 @@ impl Case {
             }
         }
         for target in &targets {
-            let object = kiln_backends::Llvm.compile(&[unit], target).unwrap();
-            let code = kiln_runtime::loader::LoadedCode::load(&[&object.bytes]).unwrap();
+            let objects = kiln_backends::Llvm.compile(&[unit], target).unwrap();
+            let code = kiln_runtime::loader::LoadedCode::load(&[&objects[0].bytes]).unwrap();
             let memory = self.memory(schedule);
             let mut tensors: Vec<Tensor> = memory
                 .iter()

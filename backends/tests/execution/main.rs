@@ -412,6 +412,9 @@ fn equal_kernels_give_equal_bytes() {
     let schedule = one(&[14, 0], &[(1, 32), (0, 14), (2, 4)], Some((1, 16)));
     let target = Target::named("znver4").unwrap();
     let unit = Unit { kernel: &kernel, schedule: &schedule, symbol: "kernel" };
-    let compile = || kiln_backends::Llvm.compile(&[unit], &target).unwrap();
-    assert_eq!(compile(), compile());
+    let compile = |units: &[Unit<'_>]| kiln_backends::Llvm.compile(units, &target).unwrap();
+    let alone = compile(&[unit]);
+    assert_eq!(alone, compile(&[unit]));
+    let other = Unit { symbol: "other", ..unit };
+    assert!(compile(&[other, unit])[1] == alone[0], "an object depends on its own unit alone");
 }

@@ -50,16 +50,14 @@ pub fn alone(kernel: &Kernel, schedule: &Schedule, params: &[i64]) -> Result<Pla
     }
     program.kernels.push(KernelEntry {
         name: kernel.name.clone(),
-        symbol: symbol(0, &kernel.name),
+        symbol: symbol(kernel, schedule),
         operands: operands.len() as u32,
-        params: kernel.symbols.len() as u32,
+        params: kernel.symbols.keys().cloned().collect(),
     });
     program.steps.push(Step::Launch {
         kernel: 0,
         operands,
         params: params.iter().map(|&value| Dim::from(value)).collect(),
-        tasks: known(&schedule.tasks(kernel)),
-        scratch: known(&schedule.scratch(kernel).bytes),
         flops: known(&form::flops(kernel)),
         bytes: known(&form::bytes(kernel)),
         source: kernel.name.clone(),

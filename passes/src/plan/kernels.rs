@@ -5,13 +5,14 @@
 
 use super::PlanOptions;
 use crate::form::{FormError, Formed, form};
-use crate::tile::{TileTarget, identity, tile};
+use crate::tile::{TileTarget, identity, tile, tile_around};
 use kiln_ir::kernel::Kernel;
 use kiln_ir::schedule::{PackedLayout, Schedule};
 use kiln_ir::{Graph, NodeId, TensorType};
-use kiln_program::{BufferId, Coverage, KernelEntry, Step};
-use kiln_tensor::{Dim, Symbol, Tensor};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use kiln_program::{BufferId, Coverage, KernelEntry, Partition, Step};
+use kiln_tensor::Tensor;
+use std::collections::{BTreeSet, HashMap};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A kernel of a program, and how it is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,21 @@ pub struct PlannedKernel {
     pub tuned: bool,
     /// Seconds of a launch as the cost model predicts them, with sizes that are not known as it takes them.
     pub predicted: f64,
+}
+
+impl PlannedKernel {
+    /// How its work is cut up by its own schedule, or by another one.
+    pub fn partition(&self, schedule: &Schedule) -> Partition {
+        Partition {
+            tasks: schedule.tasks(&self.kernel),
+            scratch: schedule.scratch(&self.kernel).bytes,
+        }
+    }
+
+    /// A schedule for another target, under which its constants lie as they do.
+    pub fn reschedule(&self, target: &TileTarget) -> Schedule {
+        tile_around(&self.kernel, &self.schedule.packing, target)
+    }
 }
 
 pub(super) struct Kernels {
@@ -74,9 +90,9 @@ impl Kernels {
                 let bound = formed.kernel.bound_operands().count();
                 self.entries.push(KernelEntry {
                     name: name.clone(),
-                    symbol: symbol(number, &name),
+                    symbol: symbol(&formed.kernel, &schedule),
                     operands: bound as u32,
-                    params: formed.kernel.symbols.len() as u32,
+                    params: formed.kernel.symbols.keys().cloned().collect(),
                 });
                 let (kernel, constants) = (formed.kernel.clone(), fixed);
                 let predicted = self.predicted(graph, id);
@@ -102,14 +118,13 @@ impl Kernels {
     }
 }
 
-/// A name that every object format takes: numbered, so that it is unique.
-pub(super) fn symbol(number: usize, name: &str) -> String {
-    let clean: String = name
-        .chars()
-        .take(48)
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
-        .collect();
-    format!("kiln_{number}_{clean}")
+/// A name that every object format takes, and that says all of what the function is: the same in every
+/// program that has the kernel under this schedule.
+pub(super) fn symbol(kernel: &Kernel, schedule: &Schedule) -> String {
+    let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let name: String = kernel.name.chars().take(48).map(clean).collect();
+    let content = format!("{} {schedule:?}", identity::text(kernel, &BTreeSet::new()));
+    format!("kiln_{name}_{:016x}", xxh3_64(content.as_bytes()))
 }
 
 impl Launch {
@@ -123,17 +138,10 @@ impl Launch {
     }
 
     pub(super) fn step(self, operands: Vec<(BufferId, Coverage)>, source: String) -> Step {
-        let kernel = &self.formed.kernel;
-        let params: BTreeMap<&Symbol, &Dim> =
-            kernel.symbols.keys().zip(&self.formed.params).collect();
-        let in_graph =
-            |dim: Dim| dim.substitute(&|symbol: &Symbol| params.get(symbol).copied().cloned());
         Step::Launch {
             kernel: self.number as u32,
             operands,
             params: self.formed.params.clone(),
-            tasks: in_graph(self.schedule.tasks(kernel)),
-            scratch: in_graph(self.schedule.scratch(kernel).bytes),
             flops: self.formed.flops.clone(),
             bytes: self.formed.bytes.clone(),
             source,

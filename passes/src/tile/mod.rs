@@ -11,6 +11,7 @@ mod access;
 mod book;
 mod bytes;
 pub(crate) mod identity;
+mod layouts;
 mod legal;
 mod pack;
 mod packing;
@@ -30,8 +31,9 @@ pub use vary::{POINTS, Space};
 
 use crate::simplify::IntegerProducts;
 use kiln_ir::kernel::Kernel;
-use kiln_ir::schedule::Schedule;
+use kiln_ir::schedule::{Packing, Schedule};
 use kiln_tensor::{Dim, Symbol, SymbolTable};
+use layouts::Layouts;
 use std::collections::BTreeSet;
 
 /// What the model knows of a machine.
@@ -105,12 +107,21 @@ fn expected(dim: &Dim, symbols: &SymbolTable) -> f64 {
 
 /// A schedule for a kernel whose operands in `constants` (by number) may be laid out as it likes.
 pub fn tile(kernel: &Kernel, constants: &BTreeSet<usize>, target: &TileTarget) -> Schedule {
+    schedule(kernel, Layouts::Free(constants), target)
+}
+
+/// A schedule for a kernel whose constants lie as another schedule has them, so that both serve one program.
+pub fn tile_around(kernel: &Kernel, packing: &[Packing], target: &TileTarget) -> Schedule {
+    schedule(kernel, Layouts::Fixed(packing), target)
+}
+
+fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Schedule {
     let stages: Vec<stage::Plan> = (0..kernel.stages.len())
-        .map(|number| stage::plan(kernel, number, constants, target))
+        .map(|number| stage::plan(kernel, number, layouts, target))
         .collect();
     let task = task::boxes(kernel, &stages, target);
     let fastest = task::fastest(kernel, &stages, &task, target);
-    let packing = packing::choose(kernel, &stages, constants, target);
+    let packing = packing::choose(kernel, &stages, layouts, target);
     let stages = stages.into_iter().map(|plan| plan.schedule).collect();
     let schedule = Schedule { task, fastest, stages, packing };
     match legal(kernel, &schedule) {
@@ -118,6 +129,10 @@ pub fn tile(kernel: &Kernel, constants: &BTreeSet<usize>, target: &TileTarget) -
         // One point after the other is always possible.
         Err(_) => Schedule {
             task: vec![kiln_ir::schedule::WHOLE; kernel.outer.len()],
+            packing: match layouts {
+                Layouts::Free(_) => Vec::new(),
+                Layouts::Fixed(packing) => packing.to_vec(),
+            },
             ..Schedule::default()
         },
     }

@@ -5,11 +5,11 @@
 
 use super::TileTarget;
 use super::bytes::{GROUP, Groups};
+use super::layouts::Layouts;
 use super::stage::Plan;
 use kiln_ir::kernel::{Access, Affine, Index, Kernel, Operand, ScalarOp};
 use kiln_ir::schedule::{PackedLayout, Packing, Part};
 use kiln_tensor::Dim;
-use std::collections::BTreeSet;
 
 /// Bytes by which reads of large constants are announced: a page, since processors look ahead inside of
 /// one only. Between two reads of such constants stand so many multiply-adds that too few reads are under way.
@@ -22,9 +22,13 @@ const LARGE: u64 = 16;
 pub(super) fn choose(
     kernel: &Kernel,
     stages: &[Plan],
-    constants: &BTreeSet<usize>,
+    layouts: Layouts<'_>,
     target: &TileTarget,
 ) -> Vec<Packing> {
+    let constants = match layouts {
+        Layouts::Free(constants) => constants,
+        Layouts::Fixed(packing) => return packing.to_vec(),
+    };
     let layout = |&operand: &usize| {
         let layout = layout(kernel, stages, operand)?;
         let large = bytes(&kernel.operands[operand]) > target.l2 / LARGE;

@@ -5,14 +5,13 @@
 
 use super::access::{Along, Touch, reads, writes};
 use super::bytes::{GROUP, Groups};
-use super::packing::takes_panels;
+use super::layouts::Layouts;
 use super::register::{self, Chosen, Shape};
 use super::window::{Body, Window};
 use super::{TileTarget, expected};
 use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, Operand, ScalarOp, ScalarProgram};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
-use std::collections::BTreeSet;
 
 /// Rows of a register tile, about.
 const ROWS: f64 = 8.0;
@@ -74,7 +73,7 @@ struct Facts<'k> {
     writes: Vec<Touch<'k>>,
     /// Bytes of the widest element that is read or written.
     width: usize,
-    constants: &'k BTreeSet<usize>,
+    layouts: Layouts<'k>,
     operands: &'k [Operand],
     /// Values that are combined over the reduction.
     results: usize,
@@ -85,7 +84,7 @@ struct Facts<'k> {
 pub(super) fn plan(
     kernel: &Kernel,
     number: usize,
-    constants: &BTreeSet<usize>,
+    layouts: Layouts<'_>,
     target: &TileTarget,
 ) -> Plan {
     let stage = &kernel.stages[number];
@@ -98,11 +97,11 @@ pub(super) fn plan(
         finish: reads(kernel, &stage.finish, count),
         writes: writes(kernel, stage, count),
         width: width(kernel, number),
-        constants,
+        layouts,
         operands: &kernel.operands,
         results: stage.combine.len(),
         groups: Groups::of(kernel, number)
-            .filter(|groups| target.bytes && constants.contains(&groups.operand)),
+            .filter(|groups| target.bytes && layouts.takes_groups(groups.operand)),
     };
     let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
     let mut plan = Plan {
@@ -163,12 +162,20 @@ impl Facts<'_> {
     }
 
     fn is_constant(&self, touch: &Touch) -> bool {
-        self.constants.contains(&touch.access.operand) && !touch.guarded
+        self.layouts.has(touch.access.operand) && !touch.guarded
     }
 
     /// How a read moves along an axis, once constants are laid out for it.
     fn packed(&self, touch: &Touch, axis: usize) -> Along {
+        let fixed = self.layouts.fixed(touch.access.operand).is_some();
         match touch.along[axis] {
+            Along::Contiguous | Along::Near | Along::Strided if fixed => {
+                if self.layouts.side_by_side(touch.access, axis) {
+                    Along::Contiguous
+                } else {
+                    Along::Strided
+                }
+            }
             Along::Near | Along::Strided if self.is_constant(touch) => Along::Contiguous,
             other => other,
         }
@@ -337,7 +344,8 @@ impl Facts<'_> {
             window: window.filter(|window| !body.has(window.axis)),
         };
         // Constants that are read from several places need panels that begin at each of them.
-        let takes = |touch: &Touch, width: u64| takes_panels(touch.access, vector, width);
+        let takes =
+            |touch: &Touch, width: u64| self.layouts.takes_panels(touch.access, vector, width);
         let constants: Vec<&&Touch> = along_vector
             .iter()
             .filter(|touch| self.is_constant(touch) && takes(touch, u64::from(lanes)))

@@ -3,6 +3,7 @@
 //! Invariant: what comes out is [`legal`] and differs from what went in; every schedule with vectors
 //! of the target and tiles of [`POINTS`] can be reached by such steps.
 
+use super::layouts::Layouts;
 use super::stage::Plan;
 use super::{TileTarget, legal, packing};
 use fastrand::Rng;
@@ -238,7 +239,9 @@ impl<'k> Space<'k> {
             }
         }
         schedule.packing = match packed {
-            true => packing::choose(self.kernel, &plans, self.constants, &self.target),
+            true => {
+                packing::choose(self.kernel, &plans, Layouts::Free(self.constants), &self.target)
+            }
             false => Vec::new(),
         };
     }

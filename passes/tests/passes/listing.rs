@@ -52,8 +52,9 @@ fn steps(plan: &Plan, block: &[Step], depth: usize, number: &mut usize, text: &m
             Step::Launch { kernel, operands, params, .. } => {
                 let names: Vec<String> = operands.iter().map(|(id, _)| of(plan, *id)).collect();
                 let sizes: Vec<String> = params.iter().map(ToString::to_string).collect();
-                let kernel = &plan.program.kernels[*kernel as usize].symbol;
-                let _ = writeln!(text, "{kernel}({}) {}", sizes.join(", "), names.join(", "));
+                let name = &plan.program.kernels[*kernel as usize].name;
+                let _ =
+                    writeln!(text, "k{kernel} {name}({}) {}", sizes.join(", "), names.join(", "));
             }
             Step::Sizes { buffer, dims } => {
                 let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();

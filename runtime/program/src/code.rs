@@ -2,7 +2,10 @@
 //!
 //! Invariant: objects say what they need; only a machine that has all of it is given the code.
 
+use crate::{Program, ProgramError};
+use kiln_tensor::{Dim, Symbol};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// An instruction set architecture.
@@ -50,4 +53,65 @@ pub struct CodeVariant<Bytes = Vec<u8>> {
     /// Relocatable ELF objects, linked with each other when they are loaded. Together they define
     /// the symbol of every kernel.
     pub objects: Vec<Bytes>,
+    /// How the work of each kernel of the program is cut up in this version, in the kernels' order.
+    pub partitions: Vec<Partition>,
+}
+
+/// How the work of a kernel is cut up, in its size parameters. Versions of one kernel may differ in it, and
+/// in nothing else that whoever launches them has to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Number of tasks.
+    pub tasks: Dim,
+    /// Scratch bytes for each thread.
+    pub scratch: Dim,
+}
+
+/// An error unless there is a partition for each kernel of a program, in nothing but its parameters.
+pub fn check_partitions(program: &Program, partitions: &[Partition]) -> Result<(), ProgramError> {
+    let at = |place: String, reason: String| ProgramError { place, reason };
+    if partitions.len() != program.kernels.len() {
+        let (found, expected) = (partitions.len(), program.kernels.len());
+        return Err(at("code".to_owned(), format!("it is of {found} kernels, not {expected}")));
+    }
+    for (partition, entry) in partitions.iter().zip(&program.kernels) {
+        let mut symbols: BTreeSet<Symbol> = BTreeSet::new();
+        [&partition.tasks, &partition.scratch]
+            .into_iter()
+            .for_each(|dim| dim.collect_symbols(&mut symbols));
+        if let Some(unknown) = symbols.iter().find(|symbol| !entry.params.contains(symbol)) {
+            let reason = format!("its tasks depend on `{unknown}`, which is no parameter");
+            return Err(at(format!("kernel `{}`", entry.name), reason));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelEntry;
+
+    #[test]
+    fn partitions_are_of_the_programs_kernels() {
+        let kernel = KernelEntry {
+            name: "k".into(),
+            symbol: "k".into(),
+            operands: 1,
+            params: vec![Symbol::new("n")],
+        };
+        let program = Program { kernels: vec![kernel], ..Program::default() };
+        let partition = |tasks: &str, scratch: &str| Partition {
+            tasks: tasks.parse().unwrap(),
+            scratch: scratch.parse().unwrap(),
+        };
+        let check = |partitions: &[Partition]| {
+            check_partitions(&program, partitions).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[partition("n", "4*n")]), Ok(()));
+        assert!(check(&[]).unwrap_err().contains("0 kernels, not 1"));
+        for [tasks, scratch] in [["m", "0"], ["1", "m"]] {
+            assert!(check(&[partition(tasks, scratch)]).unwrap_err().contains("`m`"));
+        }
+    }
 }

@@ -10,7 +10,7 @@ mod program;
 mod validate;
 
 pub use artefact::{Artefact, ArtefactError, Contents, VERSION, write};
-pub use code::{Architecture, CodeVariant};
+pub use code::{Architecture, CodeVariant, Partition, check_partitions};
 pub use place::{Lifetime, Placement, place};
 pub use program::{
     Buffer, BufferId, Coverage, KernelEntry, Location, LoopStep, Port, Program, Step, WeightRange,

@@ -89,12 +89,12 @@ pub struct WeightRange {
 pub struct KernelEntry {
     /// Name for people, e.g. `conv_add_relu`.
     pub name: String,
-    /// Name of the function in the object code.
+    /// Name of the function in the object code. Entries that name one function are the same code.
     pub symbol: String,
     /// Operands that it is launched with.
     pub operands: u32,
-    /// Size parameters that it is launched with.
-    pub params: u32,
+    /// Size parameters that it is launched with, by the names that its partitions give them.
+    pub params: Vec<Symbol>,
 }
 
 /// One thing that is done.
@@ -108,10 +108,6 @@ pub enum Step {
         operands: Vec<(BufferId, Coverage)>,
         /// Values of the kernel's size parameters.
         params: Vec<Dim>,
-        /// Number of tasks.
-        tasks: Dim,
-        /// Scratch bytes for each thread.
-        scratch: Dim,
         /// Floating-point operations that the launch performs, for planning threads and reports.
         flops: Dim,
         /// Bytes that it reads and writes at least once, likewise.

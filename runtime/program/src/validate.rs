@@ -209,17 +209,15 @@ struct Uses<'a> {
 impl Uses<'_> {
     fn step(&self, step: &Step) -> Check {
         match step {
-            Step::Launch { kernel, operands, params, tasks, scratch, flops, bytes, source: _ } => {
+            Step::Launch { kernel, operands, params, flops, bytes, source: _ } => {
                 within(*kernel, self.checker.program.kernels.len(), "kernel")?;
                 let entry = &self.checker.program.kernels[*kernel as usize];
-                if (operands.len(), params.len())
-                    != (entry.operands as usize, entry.params as usize)
-                {
+                if (operands.len(), params.len()) != (entry.operands as usize, entry.params.len()) {
                     return Err(format!(
                         "kernel `{}` takes {} operands and {} parameters, but gets {} and {}",
                         entry.name,
                         entry.operands,
-                        entry.params,
+                        entry.params.len(),
                         operands.len(),
                         params.len()
                     ));
@@ -230,7 +228,7 @@ impl Uses<'_> {
                         Coverage::Write => self.write(*id)?,
                     };
                 }
-                self.checker.dims(params.iter().chain([tasks, scratch, flops, bytes]))
+                self.checker.dims(params.iter().chain([flops, bytes]))
             }
             Step::Sizes { buffer, dims } => {
                 self.write(*buffer)?;
@@ -351,7 +349,7 @@ mod tests {
                 name: "k".into(),
                 symbol: "k".into(),
                 operands: 3,
-                params: 1,
+                params: vec![Symbol::new("n")],
             }],
             steps: vec![launch(0), Step::Copy { from: BufferId(0), to: BufferId(2) }],
             ..Program::default()
@@ -364,9 +362,7 @@ mod tests {
         Step::Launch {
             kernel,
             operands: vec![(BufferId(0), read), (BufferId(1), read), (BufferId(3), write)],
-            params: vec![n.clone()],
-            tasks: n,
-            scratch: Dim::default(),
+            params: vec![n],
             flops: Dim::default(),
             bytes: Dim::default(),
             source: "node".into(),
@@ -431,11 +427,10 @@ mod tests {
         program.buffers[0].shape = vec![Dim::from(1i64)];
         program.buffers[3].shape = vec![Dim::from(1i64)];
         program.buffers[3].location = Location::Arena(Lifetime { first: 3, last: 3 });
-        program.kernels[0].params = 0;
+        program.kernels[0].params.clear();
         let mut inner = launch(0);
-        if let Step::Launch { params, tasks, .. } = &mut inner {
+        if let Step::Launch { params, .. } = &mut inner {
             params.clear();
-            *tasks = Dim::from(1i64);
         }
         let copy = || Step::Copy { from: BufferId(0), to: BufferId(2) };
         program.buffers[2] = Buffer { location: Location::Output(0), ..program.buffers[0].clone() };

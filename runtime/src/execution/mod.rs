@@ -196,7 +196,7 @@ impl Session {
             self.plans.push(Arc::clone(&plan));
             return Ok(plan);
         }
-        let plan = Arc::new(Plan::new(program, self.model.prepared(), given)?);
+        let plan = Arc::new(Plan::new(&self.model, given)?);
         if self.plans.len() >= PLANS {
             self.plans.remove(0);
         }

@@ -5,9 +5,12 @@
 
 use super::RunError;
 use super::bind::{Given, bind};
-use super::prepare::{EARLY, Group, LaunchDims, Prepared};
+use super::prepare::{EARLY, Group, Launch};
+use crate::kernel::{Tier, Version};
+use crate::model::LoadedModel;
 use kiln_program::{BufferId, Location, Program, place};
-use kiln_tensor::{ALIGNMENT, Dim, SymbolValues, Tensor};
+use kiln_tensor::{ALIGNMENT, Dim, Symbol, SymbolValues, Tensor};
+use std::sync::OnceLock;
 
 /// A plan for one combination of input sizes.
 #[derive(Debug)]
@@ -46,33 +49,39 @@ pub(super) enum Place {
 }
 
 /// The sizes of a launch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct LaunchSizes {
     pub(super) params: Vec<i64>,
+    pub(super) flops: i64,
+    pub(super) bytes: i64,
+    /// How each version of the kernel cuts up the work, once it was asked for.
+    parts: [OnceLock<Parts>; 2],
+}
+
+/// How the work of a launch is cut up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
     pub(super) tasks: i64,
     /// Bytes for each thread.
     pub(super) scratch: u64,
-    pub(super) flops: i64,
-    pub(super) bytes: i64,
     /// Least number of tasks that a thread should get.
     pub(super) grain: i64,
 }
 
 impl Plan {
-    pub(super) fn new(
-        program: &Program,
-        prepared: &Prepared,
-        given: &[Given<'_>],
-    ) -> Result<Self, RunError> {
+    pub(super) fn new(model: &LoadedModel, given: &[Given<'_>]) -> Result<Self, RunError> {
+        let (program, prepared) = (model.program(), model.prepared());
         let symbols = bind(program, given)?;
         let early = GroupPlan::new(program, &prepared.groups[EARLY], &symbols)?;
         let launches: Vec<Option<LaunchSizes>> = prepared
             .launches
             .iter()
             // What has no size in a branch that is not taken must not stop the run.
-            .map(|launch| launch.early.then(|| launch.sizes.evaluate(&symbols).ok()).flatten())
+            .map(|launch| {
+                launch.early.then(|| LaunchSizes::new(launch, model, &symbols).ok()).flatten()
+            })
             .collect();
-        let scratch = launches.iter().flatten().map(|sizes| sizes.scratch).max().unwrap_or(0);
+        let scratch = launches.iter().flatten().map(LaunchSizes::scratch).max().unwrap_or(0);
         let inputs = given.iter().map(|given| given.sizes.to_vec()).collect();
         Ok(Plan { inputs, symbols, early, launches, scratch })
     }
@@ -155,34 +164,69 @@ pub(super) fn evaluate(
     dim.evaluate(symbols).map_err(|error| RunError::Size { place: place(), error })
 }
 
-impl LaunchDims {
-    /// The sizes under these values of the symbols.
-    pub(super) fn evaluate(&self, symbols: &SymbolValues) -> Result<LaunchSizes, RunError> {
+impl LaunchSizes {
+    /// The sizes of a launch under these values of the symbols; an error, too, where the version of its kernel
+    /// that there is now has none.
+    pub(super) fn new(
+        launch: &Launch,
+        model: &LoadedModel,
+        symbols: &SymbolValues,
+    ) -> Result<Self, RunError> {
+        let value = |dim: &Dim| evaluate(dim, symbols, || "launch".to_owned());
+        // Figures for planning only: what they cannot say does not stop the run.
+        let figure = |dim: &Dim| dim.evaluate(symbols).unwrap_or(0).max(0);
+        let sizes = LaunchSizes {
+            params: launch.sizes.params.iter().map(value).collect::<Result<_, _>>()?,
+            flops: figure(&launch.sizes.flops),
+            bytes: figure(&launch.sizes.bytes),
+            parts: [OnceLock::new(), OnceLock::new()],
+        };
+        let kernel = model.kernels().get(launch.kernel);
+        if let (Some(kernel), Some(entry)) = (kernel, model.program().kernels.get(launch.kernel)) {
+            let (tier, version) = kernel.best();
+            sizes.parts(tier, version, &entry.params)?;
+        }
+        Ok(sizes)
+    }
+
+    /// Scratch bytes for each thread that are known to be needed.
+    fn scratch(&self) -> u64 {
+        let known = self.parts.iter().filter_map(OnceLock::get);
+        known.map(|parts| parts.scratch).max().unwrap_or(0)
+    }
+
+    /// How a version of the kernel cuts up the work.
+    pub(super) fn parts(
+        &self,
+        tier: Tier,
+        version: &Version,
+        params: &[Symbol],
+    ) -> Result<Parts, RunError> {
+        let slot = match tier {
+            Tier::First => &self.parts[0],
+            Tier::Better => &self.parts[1],
+        };
+        if let Some(known) = slot.get() {
+            return Ok(*known);
+        }
+        let symbols: SymbolValues =
+            params.iter().cloned().zip(self.params.iter().copied()).collect();
         let place = || "launch".to_owned();
-        let value = |dim: &Dim| evaluate(dim, symbols, place);
         let size = |dim: &Dim| {
-            let value = value(dim)?;
+            let value = evaluate(dim, &symbols, place)?;
             let text = format!("{dim} = {value}");
             u64::try_from(value)
                 .map_err(|_| RunError::ImpossibleSize { place: place(), value: text })
         };
-        let tasks = size(&self.tasks)? as i64;
-        // Figures for planning only: what they cannot say does not stop the run.
-        let figure = |dim: &Dim| dim.evaluate(symbols).unwrap_or(0).max(0);
-        let (flops, bytes) = (figure(&self.flops), figure(&self.bytes));
-        Ok(LaunchSizes {
-            params: self.params.iter().map(value).collect::<Result<_, _>>()?,
-            tasks,
-            scratch: size(&self.scratch)?
-                .checked_next_multiple_of(2 * ALIGNMENT as u64)
-                .ok_or_else(|| RunError::ImpossibleSize {
-                    place: place(),
-                    value: self.scratch.to_string(),
-                })?,
-            flops,
-            bytes,
-            grain: grain(tasks, flops, bytes),
-        })
+        let partition = version.partition();
+        let tasks = size(&partition.tasks)? as i64;
+        let scratch = size(&partition.scratch)?.checked_next_multiple_of(2 * ALIGNMENT as u64);
+        let scratch = scratch.ok_or_else(|| RunError::ImpossibleSize {
+            place: place(),
+            value: partition.scratch.to_string(),
+        })?;
+        let parts = Parts { tasks, scratch, grain: grain(tasks, self.flops, self.bytes) };
+        Ok(*slot.get_or_init(|| parts))
     }
 }
 

@@ -47,8 +47,6 @@ pub(super) struct Launch {
 #[derive(Debug)]
 pub(super) struct LaunchDims {
     pub(super) params: Vec<Dim>,
-    pub(super) tasks: Dim,
-    pub(super) scratch: Dim,
     pub(super) flops: Dim,
     pub(super) bytes: Dim,
 }
@@ -109,11 +107,9 @@ impl Prepared {
 
     fn op(&mut self, step: &Step) -> Op {
         match step {
-            Step::Launch { kernel, operands, params, tasks, scratch, flops, bytes, source } => {
+            Step::Launch { kernel, operands, params, flops, bytes, source } => {
                 let sizes = LaunchDims {
                     params: params.clone(),
-                    tasks: tasks.clone(),
-                    scratch: scratch.clone(),
                     flops: flops.clone(),
                     bytes: bytes.clone(),
                 };
@@ -161,6 +157,6 @@ impl Prepared {
 
 impl LaunchDims {
     pub(super) fn all(&self) -> impl Iterator<Item = &Dim> {
-        self.params.iter().chain([&self.tasks, &self.scratch, &self.flops, &self.bytes])
+        self.params.iter().chain([&self.flops, &self.bytes])
     }
 }

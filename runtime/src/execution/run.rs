@@ -4,7 +4,7 @@
 //! view says; blocks are placed anew only together with all their views.
 
 use super::bind::check_bounds;
-use super::plan::{GroupPlan, LaunchSizes, Place, Plan, evaluate, sizes_of};
+use super::plan::{GroupPlan, LaunchSizes, Parts, Place, Plan, evaluate, sizes_of};
 use super::prepare::{EARLY, Op};
 use super::trace::LaunchRecord;
 use super::{PlacedFor, RunError, RunOptions, Session, inputs};
@@ -149,28 +149,37 @@ impl<'r, 'o> Run<'r, 'o> {
         };
         let sizes = match self.plan.launches.get(number) {
             Some(Some(sizes)) => Cow::Borrowed(sizes),
-            _ => Cow::Owned(launch.sizes.evaluate(&self.symbols).map_err(named)?),
+            _ => {
+                let sizes = LaunchSizes::new(launch, self.model, &self.symbols);
+                Cow::Owned(sizes.map_err(named)?)
+            }
         };
-        self.reserve_scratch(sizes.scratch)?;
+        let (Some(kernel), Some(entry)) = (
+            self.model.kernels().get(launch.kernel),
+            self.model.program().kernels.get(launch.kernel),
+        ) else {
+            return Ok(());
+        };
+        let (tier, version) = kernel.best();
+        let parts = sizes.parts(tier, version, &entry.params).map_err(named)?;
+        self.reserve_scratch(parts.scratch)?;
         self.pointers.clear();
         for &operand in &launch.operands {
             let pointer = self.view(operand).map_err(named)?.pointer;
             self.pointers.push(pointer);
         }
-        let Some(&function) = self.model.kernels().get(launch.kernel) else { return Ok(()) };
         let start = self.options.trace.is_some().then(Instant::now);
-        call(self.session, function, &self.pointers, &sizes)?;
+        call(self.session, version.function(), &self.pointers, &sizes.params, parts)?;
         if let (Some(start), Some(trace)) = (start, self.options.trace.as_deref_mut()) {
-            let kernel = self.model.program().kernels.get(launch.kernel);
             trace.launch(&LaunchRecord {
                 kernel: launch.kernel,
                 params: &sizes.params,
-                name: kernel.map_or("", |kernel| &kernel.name),
+                name: &entry.name,
                 source: &launch.source,
                 start,
                 duration: start.elapsed(),
-                tasks: sizes.tasks,
-                threads: self.session.pool.threads_for(sizes.tasks, sizes.grain),
+                tasks: parts.tasks,
+                threads: self.session.pool.threads_for(parts.tasks, parts.grain),
                 flops: sizes.flops,
                 bytes: sizes.bytes,
             });
@@ -459,11 +468,12 @@ fn call(
     session: &mut Session,
     function: KernelFunction,
     operands: &[*mut u8],
-    sizes: &LaunchSizes,
+    params: &[i64],
+    parts: Parts,
 ) -> Result<(), RunError> {
     let threads = session.pool.threads() as u64;
-    let scratch = session.scratch.pointer(0, sizes.scratch.saturating_mul(threads))?;
-    let stride = sizes.scratch as usize;
-    let call = Call { function, operands, params: &sizes.params, scratch, stride };
-    Ok(session.pool.run(sizes.tasks, sizes.grain, &|share| call.share(share))?)
+    let scratch = session.scratch.pointer(0, parts.scratch.saturating_mul(threads))?;
+    let stride = parts.scratch as usize;
+    let call = Call { function, operands, params, scratch, stride };
+    Ok(session.pool.run(parts.tasks, parts.grain, &|share| call.share(share))?)
 }

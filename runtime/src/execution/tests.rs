@@ -5,7 +5,7 @@ use super::*;
 use crate::model::{ModelError, Weights};
 use kiln_program::{
     Architecture, Artefact, Buffer, BufferId, CodeVariant, Contents, Coverage, KernelEntry,
-    Lifetime, Location, LoopStep, Port, Program, Step, WeightRange,
+    Lifetime, Location, LoopStep, Partition, Port, Program, Step, WeightRange,
 };
 use kiln_tensor::{Bounds, DType, Dim, Storage, Symbol};
 use object::write::{Object, StandardSection, SymbolSection};
@@ -15,15 +15,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Kernels with their numbers of operands and parameters.
-const KERNELS: [(&str, u32, u32, &[u8]); 3] = [
+/// Kernels with their numbers of operands, and their parameters beside the number of tasks.
+const KERNELS: [(&str, u32, &[&str], &[u8]); 3] = [
     // out[i] = in[i] + p
     // mov rax,[rdi]; mov rdx,[rdi+8]; mov r9,[rsi]; l: cmp rcx,r8; jge e; mov r10,[rax+rcx*8];
     // add r10,r9; mov [rdx+rcx*8],r10; inc rcx; jmp l; e: ret
     (
         "add",
         2,
-        1,
+        &["p"],
         &[
             0x48, 0x8b, 0x07, 0x48, 0x8b, 0x57, 0x08, 0x4c, 0x8b, 0x0e, 0x4c, 0x39, 0xc1, 0x7d,
             0x10, 0x4c, 0x8b, 0x14, 0xc8, 0x4d, 0x01, 0xca, 0x4c, 0x89, 0x14, 0xca, 0x48, 0xff,
@@ -36,7 +36,7 @@ const KERNELS: [(&str, u32, u32, &[u8]); 3] = [
     (
         "scratch",
         1,
-        0,
+        &[],
         &[
             0x48, 0x8b, 0x07, 0x4c, 0x39, 0xc1, 0x7d, 0x0c, 0x48, 0x89, 0x0a, 0x48, 0x89, 0x14,
             0xc8, 0x48, 0xff, 0xc1, 0xeb, 0xef, 0xc3,
@@ -47,7 +47,7 @@ const KERNELS: [(&str, u32, u32, &[u8]); 3] = [
     (
         "less",
         2,
-        1,
+        &["p"],
         &[
             0x48, 0x8b, 0x07, 0x48, 0x8b, 0x57, 0x08, 0x48, 0x8b, 0x00, 0x48, 0x3b, 0x06, 0x0f,
             0x9c, 0x02, 0xc3,
@@ -56,10 +56,20 @@ const KERNELS: [(&str, u32, u32, &[u8]); 3] = [
 ];
 
 fn code() -> Vec<CodeVariant> {
+    let objects = vec![object(KERNELS.map(|(name, _, _, code)| (name, code)))];
+    let partitions = KERNELS.map(|_| partition("tasks", "100")).to_vec();
+    vec![CodeVariant { architecture: Architecture::X86_64, features: vec![], objects, partitions }]
+}
+
+fn partition(tasks: &str, scratch: &str) -> Partition {
+    Partition { tasks: dim(tasks), scratch: dim(scratch) }
+}
+
+fn object<const N: usize>(functions: [(&str, &[u8]); N]) -> Vec<u8> {
     let mut object =
         Object::new(BinaryFormat::Elf, object::Architecture::X86_64, Endianness::Little);
     let text = object.section_id(StandardSection::Text);
-    for (name, _, _, code) in KERNELS {
+    for (name, code) in functions {
         let id = object.add_symbol(object::write::Symbol {
             name: name.as_bytes().to_vec(),
             value: 0,
@@ -72,8 +82,7 @@ fn code() -> Vec<CodeVariant> {
         });
         object.add_symbol_data(id, text, code, 16);
     }
-    let objects = vec![object.write().unwrap()];
-    vec![CodeVariant { architecture: Architecture::X86_64, features: vec![], objects }]
+    object.write().unwrap()
 }
 
 fn bound(symbol: Symbol, buffer: BufferId, element: u32) -> Step {
@@ -90,7 +99,7 @@ impl Builder {
             name: name.to_owned(),
             symbol: name.to_owned(),
             operands,
-            params,
+            params: params.iter().chain(&["tasks"]).map(|name| Symbol::new(name)).collect(),
         });
         Builder(Program { kernels: kernels.collect(), ..Program::default() })
     }
@@ -163,9 +172,7 @@ fn launch(kernel: u32, operands: &[BufferId], param: Option<&str>, tasks: &str) 
     Step::Launch {
         kernel,
         operands: operands.iter().enumerate().map(|(n, &id)| (id, coverage(n))).collect(),
-        params: param.map(dim).into_iter().collect(),
-        tasks: dim(tasks),
-        scratch: dim("100"),
+        params: param.into_iter().chain([tasks]).map(dim).collect(),
         flops: dim("1000000000"),
         bytes: dim("0"),
         source: format!("node_of_{}", KERNELS[kernel as usize].0),
@@ -246,6 +253,41 @@ fn models_are_shared_and_sessions_move_between_threads() {
     fn sent<T: Send>() {}
     shared::<LoadedModel>();
     sent::<Session>();
+}
+
+#[test]
+fn kernels_move_to_better_code_while_sessions_live() {
+    // As `add`, but for `sub r10,r9`.
+    let mut code = KERNELS[0].3.to_vec();
+    code[20] = 0x29;
+    let better = object([("add", &code)]);
+    let model = two_adds().load();
+    let mut session = session(Arc::clone(&model), 2);
+    let mut result = || {
+        let outputs = session.run(&[i64s(&[100; 50])]).unwrap();
+        (outputs[0].as_slice::<i64>().unwrap()[49], session.memory_use().scratch)
+    };
+    let (sum, scratch) = result();
+    assert_eq!(sum, 155);
+
+    let improve = |number, object: &[u8], partition| {
+        model.improve(object, &[(number, partition)]).map_err(|error| error.to_string())
+    };
+    let cut_up = || partition("tasks", "1000");
+    assert!(improve(7, &better, cut_up()).unwrap_err().contains("no kernel 7"));
+    assert!(improve(1, &better, cut_up()).unwrap_err().contains("scratch"));
+    assert!(improve(0, &better, partition("n", "0")).unwrap_err().contains("`n`"));
+    assert!(improve(0, &better[1..], cut_up()).unwrap_err().contains("damaged"));
+    assert_eq!(result(), (155, scratch));
+
+    let size = model.code_size();
+    improve(0, &better, cut_up()).unwrap();
+    assert!(model.code_size() > size);
+    let (difference, more) = result();
+    assert!(difference == 45 && more > scratch, "{difference} {more}");
+    // What was called stays.
+    improve(0, &object([("add", KERNELS[0].3)]), cut_up()).unwrap();
+    assert_eq!(result(), (45, more));
 }
 
 #[test]

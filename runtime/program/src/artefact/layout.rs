@@ -8,7 +8,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of the format. It changes with every change of what is written.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Not text, and broken by anything that treats the file as text.
 pub(super) const MAGIC: [u8; 8] = *b"\x89KILN\r\n\x1a";

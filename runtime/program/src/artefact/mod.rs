@@ -22,7 +22,7 @@ pub use layout::VERSION;
 pub use read::Artefact;
 pub use write::{Contents, write};
 
-use crate::Architecture;
+use crate::{Architecture, Partition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,6 +83,7 @@ struct VariantEntry {
     features: Vec<String>,
     /// Offset in the objects section and length of each object.
     objects: Vec<(u64, u64)>,
+    partitions: Vec<Partition>,
 }
 
 #[cfg(test)]

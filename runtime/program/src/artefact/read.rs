@@ -92,7 +92,7 @@ impl Artefact {
         &self.notes
     }
 
-    /// The versions of the code.
+    /// The versions of the code; that they fit the program is checked when one is loaded.
     pub fn code(&self) -> impl Iterator<Item = CodeVariant<&[u8]>> {
         let file: &[u8] = (*self.owner).as_ref();
         self.code.iter().map(move |variant| CodeVariant {
@@ -103,6 +103,7 @@ impl Artefact {
                 .iter()
                 .map(|range| file.get(range.clone()).unwrap_or_default())
                 .collect(),
+            partitions: variant.partitions.clone(),
         })
     }
 
@@ -155,6 +156,7 @@ fn code_ranges(
                 features: variant.features.clone(),
                 objects: objects
                     .ok_or_else(|| ArtefactError::damaged("manifest", "an object lies outside"))?,
+                partitions: variant.partitions.clone(),
             })
         })
         .collect()

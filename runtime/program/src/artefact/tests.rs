@@ -1,6 +1,6 @@
 use super::layout::{Layout, Part};
 use super::*;
-use crate::{Buffer, BufferId, CodeVariant, Location, Port, Program, Step, WeightRange};
+use crate::{Buffer, BufferId, CodeVariant, Location, Partition, Port, Program, Step, WeightRange};
 use kiln_tensor::{DType, Dim};
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -31,6 +31,7 @@ fn code() -> Vec<CodeVariant> {
         architecture: Architecture::X86_64,
         features: features.iter().map(|&f| f.to_owned()).collect(),
         objects: objects.iter().map(|&o| o.to_vec()).collect(),
+        partitions: vec![Partition { tasks: Dim::named("n"), scratch: Dim::from(64i64) }],
     };
     vec![variant(&["avx2"], &[&[1; 100], b"shared"]), variant(&[], &[b"shared", b""])]
 }
@@ -178,6 +179,7 @@ fn forged_sections_neither_crash_nor_take_memory() {
             architecture: Architecture::X86_64,
             features: vec![],
             objects: vec![(u64::MAX, 2)],
+            partitions: vec![],
         }],
         notes: BTreeMap::new(),
     };

@@ -128,6 +128,7 @@ fn place_objects(code: &[CodeVariant]) -> (Vec<VariantEntry>, Vec<u8>) {
         .map(|variant| VariantEntry {
             architecture: variant.architecture,
             features: variant.features.clone(),
+            partitions: variant.partitions.clone(),
             objects: variant
                 .objects
                 .iter()

@@ -1,0 +1,296 @@
+//! Machine code of kernels, kept in a folder from one compilation to the next.
+//!
+//! Invariant: what is found is what compiling would give, to the byte. The name of a file is a hash of all
+//! that its code follows from, a file that is damaged counts as absent, and one that is being written has
+//! another name.
+
+use kiln_backends::{CodeGenerator, Target, Unit};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+/// Bytes that the files of a cache may take in all, unless something else is asked for.
+const LIMIT: u64 = 1 << 30;
+/// Bytes beyond which a file is no code of a kernel.
+const LARGEST: u64 = 64 << 20;
+/// A file that was used is marked so once in such a time.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+/// What a file begins with; the checksum and the code follow.
+const MAGIC: &[u8; 8] = b"KILNOBJ1";
+
+/// Why there is no cache.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The folder cannot be used.
+    #[error("{}: {error}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Nobody says where the user's cache is.
+    #[error("there is no folder for compiled kernels: neither XDG_CACHE_HOME nor HOME is set")]
+    NoHome,
+}
+
+/// A folder with the code of kernels.
+///
+/// What is in it runs with the rights of whoever uses it, as programs of the same user do: keep it where
+/// only they write. Several processes may use one at once.
+#[derive(Debug)]
+pub struct KernelCache {
+    folder: PathBuf,
+    limit: u64,
+    /// The first thing that went wrong with keeping code, which costs no compilation.
+    fault: Mutex<Option<io::Error>>,
+}
+
+/// How much of a program's code was there already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CacheUse {
+    /// Kernels whose code was found.
+    pub found: usize,
+    /// Kernels that were compiled.
+    pub compiled: usize,
+    /// Why what was compiled could not be kept, if it could not.
+    pub fault: Option<String>,
+}
+
+impl CacheUse {
+    /// Of two programs together.
+    pub(crate) fn and(self, other: CacheUse) -> Self {
+        CacheUse {
+            found: self.found + other.found,
+            compiled: self.compiled + other.compiled,
+            fault: self.fault.or(other.fault),
+        }
+    }
+}
+
+impl KernelCache {
+    /// The user's own: `kiln/kernels` in `XDG_CACHE_HOME`, which is `~/.cache` if it is not set.
+    pub fn default_path() -> Result<PathBuf, CacheError> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let folder = match (set("XDG_CACHE_HOME"), set("HOME")) {
+            (Some(cache), _) => PathBuf::from(cache),
+            (None, Some(home)) => PathBuf::from(home).join(".cache"),
+            (None, None) => return Err(CacheError::NoHome),
+        };
+        Ok(folder.join("kiln").join("kernels"))
+    }
+
+    /// The cache in a folder, which is made if it is not there.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, CacheError> {
+        let folder = folder.into();
+        match fs::create_dir_all(&folder) {
+            Ok(()) => Ok(KernelCache { folder, limit: LIMIT, fault: Mutex::default() }),
+            Err(error) => Err(CacheError::Folder { path: folder, error }),
+        }
+    }
+
+    /// The same with so many bytes at most: what was not used for longest goes first.
+    pub fn limit(self, bytes: u64) -> Self {
+        KernelCache { limit: bytes, ..self }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What went wrong since this was last asked, if anything did; compilations went on without.
+    pub(crate) fn take_fault(&self) -> Option<String> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(format!("{}: {fault}", self.folder.display()))
+    }
+
+    /// The code of a unit, if it is there.
+    pub(crate) fn find(&self, key: &Key) -> Option<Vec<u8>> {
+        let path = self.path(key);
+        let about = fs::metadata(&path).ok()?;
+        if !about.is_file() || about.len() > LARGEST {
+            return None;
+        }
+        let bytes = fs::read(&path).ok()?;
+        let (head, code) = bytes.split_at_checked(head(&[]).len())?;
+        if head != self::head(code) {
+            return None;
+        }
+        let old = about.modified().ok().and_then(|time| time.elapsed().ok());
+        if old.is_some_and(|old| old > FRESH) {
+            // One that cannot be marked is only forgotten sooner.
+            let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        }
+        Some(code.to_vec())
+    }
+
+    /// Keeps the code of a unit.
+    pub(crate) fn keep(&self, key: &Key, code: &[u8]) {
+        if let Err(error) = self.write(&self.path(key), code) {
+            let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+            fault.get_or_insert(error);
+        }
+    }
+
+    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)?;
+        let aside = folder.join(format!("{}-{number}.part", std::process::id()));
+        let bytes = [&head(code), code].concat();
+        let written = fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path));
+        if written.is_err() {
+            // What is there of it is of no use.
+            let _ = fs::remove_file(&aside);
+        }
+        written
+    }
+
+    /// Deletes what was not used for longest, until the files take no more than they may.
+    pub(crate) fn trim(&self) {
+        let mut files = self.files();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        if bytes <= self.limit {
+            return;
+        }
+        files.sort();
+        for (_, size, path) in files {
+            // Room for what comes next.
+            if bytes <= self.limit / 4 * 3 {
+                return;
+            }
+            match fs::remove_file(&path) {
+                Ok(()) => bytes -= size,
+                Err(error) if error.kind() == ErrorKind::NotFound => bytes -= size,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// When each file was used last, its size and its path. What cannot be looked at is passed over.
+    fn files(&self) -> Vec<(SystemTime, u64, PathBuf)> {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files = Vec::new();
+        for folder in entries(&self.folder) {
+            for entry in entries(&folder.path()) {
+                let Ok(about) = entry.metadata() else { continue };
+                let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                if about.is_file() {
+                    files.push((used, about.len(), entry.path()));
+                }
+            }
+        }
+        files
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        let name = format!("{:032x}", key.0);
+        let (folder, file) = name.split_at(2);
+        self.folder.join(folder).join(file)
+    }
+}
+
+/// What stands in a file before the code.
+fn head(code: &[u8]) -> [u8; 16] {
+    let mut head = [0; 16];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..].copy_from_slice(&xxh3_64(code).to_le_bytes());
+    head
+}
+
+/// All that the code of a unit follows from, as a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(u128);
+
+impl Key {
+    /// The key of a unit; `None` for what has no serial form, of which there is nothing.
+    pub(crate) fn of(
+        generator: &dyn CodeGenerator,
+        target: &Target,
+        unit: &Unit<'_>,
+    ) -> Option<Self> {
+        // Not the caches and cores of the machine, which schedules follow from and code does not.
+        let Target { triple, cpu, features, vector_bits, vector_registers, machine: _ } = target;
+        let target = (triple, cpu, features, vector_bits, vector_registers);
+        let Unit { kernel, schedule, symbol } = unit;
+        let all = (generator.revision(), target, kernel, schedule, symbol);
+        Some(Key(xxh3_128(&rmp_serde::to_vec(&all).ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(limit: u64) -> (tempfile::TempDir, KernelCache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = KernelCache::open(folder.path().join("kernels")).unwrap().limit(limit);
+        (folder, cache)
+    }
+
+    #[test]
+    fn code_comes_back_as_it_was_and_damage_is_absence() {
+        let (_folder, cache) = cache(LIMIT);
+        let (key, other) = (Key(7), Key(7 << 120));
+        assert_eq!(cache.find(&key), None);
+        cache.keep(&key, b"some code");
+        cache.keep(&other, b"");
+        assert_eq!(cache.find(&key).as_deref(), Some(&b"some code"[..]));
+        assert_eq!(cache.find(&other).as_deref(), Some(&b""[..]));
+        let whole = fs::read(cache.path(&key)).unwrap();
+        for place in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 0x10;
+            fs::write(cache.path(&key), &damaged).unwrap();
+            assert_eq!(cache.find(&key), None, "byte {place}");
+            fs::write(cache.path(&key), &whole[..place]).unwrap();
+            assert_eq!(cache.find(&key), None, "cut at {place}");
+        }
+        // What is damaged is written anew.
+        cache.keep(&key, b"some code");
+        assert_eq!(cache.find(&key).as_deref(), Some(&b"some code"[..]));
+        assert!(cache.take_fault().is_none());
+        assert!(cache.files().iter().all(|(.., path)| path.extension().is_none()));
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let (_folder, cache) = cache(1000);
+        let now = SystemTime::now();
+        for number in 0..10u8 {
+            let key = Key(u128::from(number) << 120);
+            cache.keep(&key, &[number; 100]);
+            // Seconds apart, the first used last.
+            let file = File::open(cache.path(&key)).unwrap();
+            let before = Duration::from_secs(if number == 0 { 0 } else { 100 - u64::from(number) });
+            file.set_modified(now - before).unwrap();
+        }
+        cache.trim();
+        let left: Vec<u8> = (0..10u8)
+            .filter(|&number| cache.find(&Key(u128::from(number) << 120)).is_some())
+            .collect();
+        assert_eq!(left, [0, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_an_error_and_one_that_vanishes_is_noticed() {
+        let (folder, cache) = cache(LIMIT);
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = KernelCache::open(&file).unwrap_err().to_string();
+        assert!(error.contains("file"), "{error}");
+        fs::remove_dir_all(cache.folder()).unwrap();
+        fs::write(cache.folder(), "").unwrap();
+        cache.keep(&Key(1), b"code");
+        assert!(cache.take_fault().is_some() && cache.take_fault().is_none());
+        cache.trim();
+    }
+}
