@@ -11,9 +11,16 @@ use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// What machine code follows from, besides kernels and schedules: both languages, the lowering, and the
-/// versions of the libraries.
-const SOURCES: [&str; 4] = ["src", "build.rs", "../ir/src", "../Cargo.lock"];
+/// What machine code follows from, besides kernels and schedules: both languages, their arithmetic of sizes, the
+/// lowering, and the versions of the crates.
+const SOURCES: [&str; 6] = [
+    "src",
+    "build.rs",
+    "../ir/src",
+    "../runtime/tensor/src",
+    "../runtime/program/src",
+    "../Cargo.lock",
+];
 
 fn main() -> io::Result<()> {
     let mut hasher = DefaultHasher::new();

@@ -22,7 +22,7 @@ step() {
 cargo_test() { cargo --config scripts/checked.toml test --release --no-fail-fast "$@"; }
 
 step "formatting, clippy, documentation" scripts/lint.sh
-step "the runtime for AArch64" cargo build --release --package kiln-runtime --example run_artefact \
+step "the runtime for AArch64" env CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo build --release --package kiln-runtime --example run_artefact \
     --target aarch64-unknown-linux-gnu
 # First, so that what is left in target/release is the command with all of its backends.
 step "tests without LLVM" cargo_test --package kiln --package kiln-backends \

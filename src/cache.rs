@@ -1,19 +1,18 @@
 //! Machine code of kernels, kept in a folder from one compilation to the next.
 //!
 //! Invariant: what is found is what compiling would give, to the byte. The name of a file is a hash of all
-//! that its code follows from, a file that is damaged counts as absent, and one that is being written has
-//! another name.
+//! that its code follows from, which the file's checksum covers, too; a file that is damaged counts as absent,
+//! and one that is being written has a name that nobody looks for.
 
 use kiln_backends::{CodeGenerator, Target, Unit};
 use serde::Serialize;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use thiserror::Error;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 /// Bytes that the files of a cache may take in all, unless something else is asked for.
 const LIMIT: u64 = 1 << 30;
@@ -48,16 +47,18 @@ pub enum CacheError {
 pub struct KernelCache {
     folder: PathBuf,
     limit: u64,
+    /// The folder that was written to last.
+    written: Mutex<Option<PathBuf>>,
     /// The first thing that went wrong with keeping code, which costs no compilation.
     fault: Mutex<Option<io::Error>>,
 }
 
-/// How much of a program's code was there already.
+/// How much of a program's code was there already, for all machines that it has code for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CacheUse {
-    /// Kernels whose code was found.
+    /// Distinct functions that were found.
     pub found: usize,
-    /// Kernels that were compiled.
+    /// Functions that were compiled.
     pub compiled: usize,
     /// Why what was compiled could not be kept, if it could not.
     pub fault: Option<String>,
@@ -90,7 +91,12 @@ impl KernelCache {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let folder = folder.into();
         match fs::create_dir_all(&folder) {
-            Ok(()) => Ok(KernelCache { folder, limit: LIMIT, fault: Mutex::default() }),
+            Ok(()) => Ok(KernelCache {
+                folder,
+                limit: LIMIT,
+                written: Mutex::default(),
+                fault: Mutex::default(),
+            }),
             Err(error) => Err(CacheError::Folder { path: folder, error }),
         }
     }
@@ -107,7 +113,7 @@ impl KernelCache {
 
     /// What went wrong since this was last asked, if anything did; compilations went on without.
     pub(crate) fn take_fault(&self) -> Option<String> {
-        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let fault = lock(&self.fault).take()?;
         Some(format!("{}: {fault}", self.folder.display()))
     }
 
@@ -119,8 +125,8 @@ impl KernelCache {
             return None;
         }
         let bytes = fs::read(&path).ok()?;
-        let (head, code) = bytes.split_at_checked(head(&[]).len())?;
-        if head != self::head(code) {
+        let (head, code) = bytes.split_at_checked(HEAD)?;
+        if head != self::head(key, code) {
             return None;
         }
         let old = about.modified().ok().and_then(|time| time.elapsed().ok());
@@ -133,30 +139,36 @@ impl KernelCache {
 
     /// Keeps the code of a unit.
     pub(crate) fn keep(&self, key: &Key, code: &[u8]) {
-        if let Err(error) = self.write(&self.path(key), code) {
-            let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-            fault.get_or_insert(error);
+        if code.len() as u64 > LARGEST - HEAD as u64 {
+            return;
+        }
+        if let Err(error) = self.write(key, code) {
+            lock(&self.fault).get_or_insert(error);
         }
     }
 
-    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    fn write(&self, key: &Key, code: &[u8]) -> io::Result<()> {
+        let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder)?;
-        let aside = folder.join(format!("{}-{number}.part", std::process::id()));
-        let bytes = [&head(code), code].concat();
-        let written = fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path));
-        if written.is_err() {
-            // What is there of it is of no use.
-            let _ = fs::remove_file(&aside);
-        }
-        written
+        let mut aside = tempfile::Builder::new().suffix(".part").tempfile_in(folder)?;
+        aside.write_all(&head(key, code))?;
+        aside.write_all(code)?;
+        aside.persist(&path).map_err(|error| error.error)?;
+        *lock(&self.written) = Some(folder.to_owned());
+        Ok(())
     }
 
-    /// Deletes what was not used for longest, until the files take no more than they may.
+    /// Deletes what was not used for longest, until the files take no more than they may. Looks at all of them
+    /// only if one of their folders, which hashes fill alike, holds its share of that.
     pub(crate) fn trim(&self) {
-        let mut files = self.files();
+        let Some(written) = lock(&self.written).take() else { return };
+        let share: u64 = files(&written).map(|(_, bytes, _)| bytes).sum();
+        if share.saturating_mul(FOLDERS) <= self.limit {
+            return;
+        }
+        let mut files: Vec<_> =
+            entries(&self.folder).flat_map(|folder| files(&folder.path())).collect();
         let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
         if bytes <= self.limit {
             return;
@@ -175,22 +187,6 @@ impl KernelCache {
         }
     }
 
-    /// When each file was used last, its size and its path. What cannot be looked at is passed over.
-    fn files(&self) -> Vec<(SystemTime, u64, PathBuf)> {
-        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut files = Vec::new();
-        for folder in entries(&self.folder) {
-            for entry in entries(&folder.path()) {
-                let Ok(about) = entry.metadata() else { continue };
-                let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                if about.is_file() {
-                    files.push((used, about.len(), entry.path()));
-                }
-            }
-        }
-        files
-    }
-
     fn path(&self, key: &Key) -> PathBuf {
         let name = format!("{:032x}", key.0);
         let (folder, file) = name.split_at(2);
@@ -198,12 +194,35 @@ impl KernelCache {
     }
 }
 
+/// Folders of a cache, by the first two digits of the names.
+const FOLDERS: u64 = 256;
+/// Bytes before the code.
+const HEAD: usize = 16;
+
 /// What stands in a file before the code.
-fn head(code: &[u8]) -> [u8; 16] {
-    let mut head = [0; 16];
+fn head(key: &Key, code: &[u8]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
     head[..8].copy_from_slice(MAGIC);
-    head[8..].copy_from_slice(&xxh3_64(code).to_le_bytes());
+    let sum = xxh3_64_with_seed(code, xxh3_64(&key.0.to_le_bytes()));
+    head[8..].copy_from_slice(&sum.to_le_bytes());
     head
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
+/// When each file of a folder was used last, its size and its path. What cannot be looked at is passed over.
+fn files(folder: &Path) -> impl Iterator<Item = (SystemTime, u64, PathBuf)> + use<> {
+    entries(folder).filter_map(|entry| {
+        let about = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Some((used, about.len(), entry.path()))
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All that the code of a unit follows from, as a hash.
@@ -258,7 +277,11 @@ mod tests {
         cache.keep(&key, b"some code");
         assert_eq!(cache.find(&key).as_deref(), Some(&b"some code"[..]));
         assert!(cache.take_fault().is_none());
-        assert!(cache.files().iter().all(|(.., path)| path.extension().is_none()));
+        // A file under another's name is damage, too.
+        fs::copy(cache.path(&key), cache.path(&other)).unwrap();
+        assert_eq!(cache.find(&other), None);
+        let mut all = entries(cache.folder()).flat_map(|folder| files(&folder.path()));
+        assert!(all.all(|(.., path)| path.extension().is_none()));
     }
 
     #[test]
@@ -266,7 +289,8 @@ mod tests {
         let (_folder, cache) = cache(1000);
         let now = SystemTime::now();
         for number in 0..10u8 {
-            let key = Key(u128::from(number) << 120);
+            // All in one folder, so that its share is more than it should be.
+            let key = Key(u128::from(number));
             cache.keep(&key, &[number; 100]);
             // Seconds apart, the first used last.
             let file = File::open(cache.path(&key)).unwrap();
@@ -274,9 +298,8 @@ mod tests {
             file.set_modified(now - before).unwrap();
         }
         cache.trim();
-        let left: Vec<u8> = (0..10u8)
-            .filter(|&number| cache.find(&Key(u128::from(number) << 120)).is_some())
-            .collect();
+        let left: Vec<u8> =
+            (0..10u8).filter(|&number| cache.find(&Key(u128::from(number))).is_some()).collect();
         assert_eq!(left, [0, 5, 6, 7, 8, 9]);
     }
 

@@ -1,7 +1,7 @@
 //! A compiled model that is not loaded yet: program, code, and the weights where the model has them.
 //!
-//! Invariant: weights are laid out one at a time as they are written or loaded; until then they lie
-//! in the mapped model file.
+//! Invariant: weights are laid out as they are written, one at a time, or loaded, one on each core; until then
+//! they lie in the mapped model file.
 
 use crate::generate::in_parallel;
 use crate::{CacheUse, Error, Model, Phase, Phases};

@@ -108,19 +108,17 @@ impl Compiler {
 
     /// [`Compiler::compile`], but the model is ready as soon as Cranelift has made code for it. It moves over,
     /// kernel by kernel, to what its own backend makes in the background, the costliest kernels first; what a
-    /// cache has of that it begins with. Results of both agree within the bounds that hold for each.
+    /// cache has of that it begins with. Results of both agree within the bounds that hold for each, not to the
+    /// bit. A model with code for other machines, too ([`Compiler::also`]), is compiled as a whole.
     ///
     /// See [`Model::tiers`] and [`Model::wait`].
     pub fn compile_tiered(&self, source: impl Into<Source>) -> Result<Model, Error> {
-        if self.options.backend != Backend::Llvm {
+        if self.options.backend != Backend::Llvm || !self.others.is_empty() {
             return self.compile(source);
         }
-        let source = source.into();
         let mut phases = Phases::default();
         let generator = generator(self.options.backend)?;
-        let simplified = self.simplified(&source, &mut phases)?;
-        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
-        let plan = Arc::new(self.plan(&optimised, &mut phases)?);
+        let plan = Arc::new(self.planned(&source.into(), &mut phases)?);
         let quick = tile_target(Backend::Cranelift, &self.target, self.options.threads);
         let (first, rest) = self.phase(Phase::Generate, &mut phases, || {
             tiers::first(generator, &plan, &quick, &self.target, self.cache.clone(), &self.cancel)
@@ -134,13 +132,17 @@ impl Compiler {
 
     /// Compiles a model without loading it: for writing it to a file, also for another machine.
     pub fn build(&self, source: impl Into<Source>) -> Result<Compilation, Error> {
-        let source = source.into();
         let mut phases = Phases::default();
         let generator = generator(self.options.backend)?;
-        let simplified = self.simplified(&source, &mut phases)?;
-        let (optimised, _) = self.optimised(&simplified, &mut phases)?;
-        let plan = self.plan(&optimised, &mut phases)?;
+        let plan = self.planned(&source.into(), &mut phases)?;
         self.generated(&*generator, plan, phases)
+    }
+
+    /// The program of a model.
+    fn planned(&self, source: &Source, phases: &mut Phases) -> Result<Plan, Error> {
+        let simplified = self.simplified(source, phases)?;
+        let (optimised, _) = self.optimised(&simplified, phases)?;
+        self.plan(&optimised, phases)
     }
 
     /// A graph as a model, every operation a kernel.

@@ -6,7 +6,7 @@
 use crate::cache::{CacheUse, KernelCache, Key};
 use crate::{Backend, CancelToken, CompileOptions, Error};
 use kiln_backends::nest::Capabilities;
-use kiln_backends::{CodeGenerator, Cranelift, Target, Unit};
+use kiln_backends::{CodeGenerator, CodegenError, Cranelift, Target, Unit};
 use kiln_ir::schedule::Schedule;
 use kiln_passes::{Effort, Plan, TileTarget};
 use kiln_program::{CodeVariant, Partition};
@@ -76,7 +76,7 @@ pub(crate) fn code(
     let objects = found.into_iter().filter_map(|found| found.or_else(|| compiled.next())).collect();
     let partitions = plan.kernels.iter().zip(schedules);
     let partitions = partitions.map(|(planned, schedule)| planned.partition(schedule)).collect();
-    Ok((variant(target, objects, partitions), used))
+    Ok((variant(target, objects, partitions)?, used))
 }
 
 /// Code for a target.
@@ -84,9 +84,15 @@ pub(crate) fn variant(
     target: &Target,
     objects: Vec<Vec<u8>>,
     partitions: Vec<Partition>,
-) -> CodeVariant {
+) -> Result<CodeVariant, Error> {
     let features = target.features.iter().cloned().collect();
-    CodeVariant { architecture: target.architecture(), features, objects, partitions }
+    let architecture = target.architecture().ok_or_else(|| CodegenError::Target {
+        generator: "kiln",
+        triple: target.triple.clone(),
+        cpu: target.cpu.clone(),
+        reason: "its architecture is neither x86_64 nor aarch64".to_owned(),
+    })?;
+    Ok(CodeVariant { architecture, features, objects, partitions })
 }
 
 /// The schedules that a plan has for its kernels.

@@ -1,6 +1,6 @@
 //! A model that is ready to run.
 //!
-//! Invariant: what it computes never changes, so any number of threads may run it at once; each run has a session of its
+//! Invariant: its kernels' code may change, but not what they compute within its bounds, so any number of threads may run it at once; each run has a session of its
 //! own, and sessions are kept for the next run.
 
 use crate::tiers::{Improvement, Rest, Tiers};
@@ -189,9 +189,12 @@ impl Model {
         }
     }
 
-    /// How much of the code was there before, where the model was compiled here.
-    pub fn cached(&self) -> Option<&CacheUse> {
-        self.compilation().map(Compilation::cached)
+    /// How much of the code was there before, where the model was compiled here, and why what is compiled could
+    /// not be kept so far.
+    pub fn cached(&self) -> Option<CacheUse> {
+        let mut cached = self.compilation()?.cached().clone();
+        cached.fault = cached.fault.or_else(|| self.improvement()?.fault());
+        Some(cached)
     }
 
     /// What the code was made by and for, as noted in the compiled model.
@@ -257,14 +260,28 @@ impl Model {
         inputs: &[Tensor],
         settings: RunSettings<'_>,
     ) -> Result<Vec<Tensor>, Error> {
+        let mut outputs = Vec::new();
+        self.run_into(inputs, &mut outputs, settings)?;
+        Ok(outputs)
+    }
+
+    /// [`Model::run_with`] into a list of tensors, whose memory the outputs take where it fits and nobody else has
+    /// it: a run like one before then asks for no memory, as [`Session::run_into`] has it.
+    pub fn run_into(
+        &self,
+        inputs: &[Tensor],
+        outputs: &mut Vec<Tensor>,
+        settings: RunSettings<'_>,
+    ) -> Result<(), Error> {
         match &self.form {
-            Form::Reference(graph) => Ok(kiln_ir::evaluate(graph, inputs)?),
+            Form::Reference(graph) => *outputs = kiln_ir::evaluate(graph, inputs)?,
             Form::Code(code) => {
                 let cancel = settings.cancel.map(CancelToken::flag);
                 let options = RunOptions { cancel, trace: settings.trace };
-                code.with_session(|session| Ok(session.run_with(inputs, options)?))
+                code.with_session(|session| Ok(session.run_into(inputs, outputs, options)?))?;
             }
         }
+        Ok(())
     }
 
     /// Memory that a run with inputs of these shapes takes, as far as it is known before the run;

@@ -22,6 +22,15 @@ pub struct Tiers {
     pub kernels: usize,
     /// Those of them that run the best code that they will.
     pub best: usize,
+    /// Those that have no better code, since it could not be made: [`Model::wait`](crate::Model::wait) says why.
+    pub failed: usize,
+}
+
+impl Tiers {
+    /// Whether nothing will change any more.
+    pub fn is_final(&self) -> bool {
+        self.best + self.failed == self.kernels
+    }
 }
 
 /// The kernels of a program whose better code is still to be made.
@@ -30,6 +39,7 @@ pub(crate) struct Rest {
     plan: Arc<Plan>,
     target: Target,
     cache: Option<Arc<KernelCache>>,
+    cancel: CancelToken,
     /// For each function the numbers of its kernels.
     functions: Vec<Vec<usize>>,
     /// The code of functions, once it is there.
@@ -71,11 +81,23 @@ pub(crate) fn first(
         }
     }
     let simple = generate::generator(Backend::Cranelift)?;
-    let mut made = generate::compile(&*simple, &missing, target, None, cancel)?.into_iter();
+    let mut objects = objects;
+    let made = match generate::compile(&*simple, &missing, target, None, cancel) {
+        Err(Error::Codegen(_)) => {
+            // What Cranelift cannot do, the generator may.
+            let whole = generate::compile(&*generator, &units, target, cache.as_deref(), cancel)?;
+            objects = whole.into_iter().map(Some).collect();
+            partitions =
+                plan.kernels.iter().map(|planned| planned.partition(&planned.schedule)).collect();
+            Vec::new()
+        }
+        made => made?,
+    };
+    let mut made = made.into_iter();
     let start = objects.iter().filter_map(|found| found.clone().or_else(|| made.next())).collect();
-    let variant = generate::variant(target, start, partitions);
-    let (plan, target) = (Arc::clone(plan), target.clone());
-    Ok((variant, Rest { generator, plan, target, cache, functions, objects }))
+    let variant = generate::variant(target, start, partitions)?;
+    let (plan, target, cancel) = (Arc::clone(plan), target.clone(), cancel.clone());
+    Ok((variant, Rest { generator, plan, target, cache, cancel, functions, objects }))
 }
 
 impl Rest {
@@ -95,7 +117,8 @@ pub(crate) struct Improvement {
 struct Shared {
     rest: Rest,
     model: Arc<LoadedModel>,
-    cancel: CancelToken,
+    /// Once the model is not used any more.
+    end: CancelToken,
     state: Mutex<State>,
     news: Condvar,
 }
@@ -103,9 +126,15 @@ struct Shared {
 struct State {
     /// Functions that nobody has begun, the costliest last.
     open: Vec<usize>,
+    /// Functions that somebody has begun.
+    begun: usize,
     /// By functions, as they come.
     objects: Vec<Option<Vec<u8>>>,
+    /// Functions without better code, and why the first of them has none.
+    failed: Vec<usize>,
     error: Option<CodegenError>,
+    /// Why code could not be kept.
+    fault: Option<String>,
 }
 
 impl Improvement {
@@ -119,10 +148,11 @@ impl Improvement {
         open.sort_by(|&a, &b| cost(a).total_cmp(&cost(b)));
         let left = open.len();
         let objects = std::mem::take(&mut rest.objects);
-        let state = Mutex::new(State { open, objects, error: None });
-        let (cancel, news) = (CancelToken::new(), Condvar::new());
-        let shared = Arc::new(Shared { rest, model, cancel, state, news });
-        // One core stays with whoever runs the model.
+        let (failed, error, fault) = (Vec::new(), None, None);
+        let state = Mutex::new(State { open, begun: 0, objects, failed, error, fault });
+        let (end, news) = (CancelToken::new(), Condvar::new());
+        let shared = Arc::new(Shared { rest, model, end, state, news });
+        // One less than there are cores, for somebody waits for the model's own results.
         let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
         let threads = (0..left.min((cores - 1).max(1)))
             .filter_map(|_| {
@@ -137,10 +167,18 @@ impl Improvement {
     /// How far it is.
     pub(crate) fn tiers(&self) -> Tiers {
         let state = self.shared.lock();
-        let functions = self.shared.rest.functions.iter().zip(&state.objects);
-        let best =
-            functions.filter(|(_, object)| object.is_some()).map(|(kernels, _)| kernels.len());
-        Tiers { kernels: self.shared.rest.plan.kernels.len(), best: best.sum() }
+        let Rest { plan, functions, .. } = &self.shared.rest;
+        let done = functions.iter().zip(&state.objects).filter(|(_, object)| object.is_some());
+        Tiers {
+            kernels: plan.kernels.len(),
+            best: done.map(|(kernels, _)| kernels.len()).sum(),
+            failed: state.failed.iter().map(|&function| functions[function].len()).sum(),
+        }
+    }
+
+    /// Why code could not be kept for the next time, if it could not so far.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.shared.lock().fault.clone()
     }
 
     /// Waits until all is made; the best code of all kernels.
@@ -151,22 +189,28 @@ impl Improvement {
         }
         let mut state = self.shared.lock();
         loop {
-            if let Some(error) = &state.error {
-                return Err(error.clone().into());
+            if self.shared.rest.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
             }
-            if let Some(objects) = state.objects.iter().cloned().collect::<Option<Vec<_>>>() {
-                let kernels = &self.shared.rest.plan.kernels;
-                let partitions = kernels.iter().map(|k| k.partition(&k.schedule)).collect();
-                return Ok(generate::variant(&self.shared.rest.target, objects, partitions));
+            if state.open.is_empty() && state.begun == 0 {
+                break;
             }
             state = self.shared.news.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if let Some(error) = &state.error {
+            return Err(error.clone().into());
+        }
+        let objects = state.objects.iter().flatten().cloned().collect();
+        let Rest { plan, target, .. } = &self.shared.rest;
+        let partitions = plan.kernels.iter().map(|k| k.partition(&k.schedule)).collect();
+        generate::variant(target, objects, partitions)
     }
 }
 
 impl Drop for Improvement {
     fn drop(&mut self) {
-        self.shared.cancel.cancel();
+        self.shared.end.cancel();
+        // What is being made is made to its end: a library cannot be stopped.
         for thread in self.threads.drain(..) {
             // One that panicked has nothing more to do, either.
             let _ = thread.join();
@@ -186,8 +230,14 @@ impl Shared {
     }
 
     fn run(&self) {
-        while !self.cancel.is_cancelled() {
-            let Some(function) = self.lock().open.pop() else { break };
+        loop {
+            let mut state = self.lock();
+            if self.end.is_cancelled() || self.rest.cancel.is_cancelled() {
+                break;
+            }
+            let Some(function) = state.open.pop() else { break };
+            state.begun += 1;
+            drop(state);
             // Whoever waits shall hear of a panic, too.
             let made = catch_unwind(AssertUnwindSafe(|| self.make(function)));
             let made = made.unwrap_or_else(|_| {
@@ -196,18 +246,25 @@ impl Shared {
                 Err(CodegenError::Library { generator, phase: "compiling", message })
             });
             let mut state = self.lock();
+            state.begun -= 1;
             match made {
                 Ok(object) => state.objects[function] = Some(object),
                 Err(error) => {
-                    state.open.clear();
+                    state.failed.push(function);
                     state.error.get_or_insert(error);
                 }
             }
+            let last = state.open.is_empty() && state.begun == 0;
+            drop(state);
+            if let Some(cache) = self.rest.cache.as_ref().filter(|_| last) {
+                cache.trim();
+            }
+            if let Some(fault) = self.rest.cache.as_ref().and_then(|cache| cache.take_fault()) {
+                self.lock().fault.get_or_insert(fault);
+            }
             self.news.notify_all();
         }
-        if let Some(cache) = &self.rest.cache {
-            cache.trim();
-        }
+        self.news.notify_all();
     }
 
     /// Makes the code of a function and moves its kernels to it.

@@ -62,10 +62,12 @@ fn agrees(case: &Case, backend: Backend) -> Result<(), Failed> {
     results_agree(case, &compiler, &model, loaded.as_ref())
 }
 
-/// Runs the model while its kernels move from Cranelift's code to LLVM's.
+/// Runs the model while its kernels move from Cranelift's code to LLVM's, and once they have.
 fn agrees_on_the_way(case: &Case) -> Result<(), Failed> {
     let compiler = Compiler::new(Target::host()?);
     let model = compiler.compile_tiered(&case.model)?;
+    results_agree(case, &compiler, &model, None)?;
+    model.wait()?;
     results_agree(case, &compiler, &model, None)
 }
 

@@ -63,6 +63,17 @@ const V2: &[&str] = &["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "sss
 const V3: &[&str] = &["avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"];
 const V4: &[&str] = &["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
 const DEEP_LEARNING: &[&str] = &["avx512bf16", "avx512vnni"];
+/// What came with the third generation of AVX-512.
+const ICE_LAKE: &[&str] = &[
+    "avx512bitalg",
+    "avx512ifma",
+    "avx512vbmi",
+    "avx512vbmi2",
+    "avx512vpopcntdq",
+    "gfni",
+    "vaes",
+    "vpclmulqdq",
+];
 const NEON: &[&str] = &["neon"];
 const V8_2: &[&str] = &["dotprod", "fullfp16", "lse"];
 
@@ -107,13 +118,13 @@ const PROCESSORS: &[Processor] = &[
     processor("skylake", &[V2, V3], [32, 256, 2048]),
     processor("skylake-avx512", &[V2, V3, V4], [32, 1024, 1408]),
     processor("cascadelake", &[V2, V3, V4, &["avx512vnni"]], [32, 1024, 1408]),
-    processor("icelake-server", &[V2, V3, V4, &["avx512vnni"]], [48, 1280, 1536]),
-    processor("sapphirerapids", &[V2, V3, V4, DEEP_LEARNING], [48, 2048, 1920]),
+    processor("icelake-server", &[V2, V3, V4, ICE_LAKE, &["avx512vnni"]], [48, 1280, 1536]),
+    processor("sapphirerapids", &[V2, V3, V4, ICE_LAKE, DEEP_LEARNING], [48, 2048, 1920]),
     processor("znver1", &[V2, V3], [32, 512, 2048]),
     processor("znver2", &[V2, V3], [32, 512, 4096]),
     processor("znver3", &[V2, V3], [32, 512, 4096]),
-    processor("znver4", &[V2, V3, V4, DEEP_LEARNING], [32, 1024, 4096]),
-    processor("znver5", &[V2, V3, V4, DEEP_LEARNING], [48, 1024, 4096]),
+    processor("znver4", &[V2, V3, V4, ICE_LAKE, DEEP_LEARNING], [32, 1024, 4096]),
+    processor("znver5", &[V2, V3, V4, ICE_LAKE, DEEP_LEARNING], [48, 1024, 4096]),
     arm("armv8-a", "generic", &[NEON], [32, 256, 512]),
     arm("cortex-a72", "cortex-a72", &[NEON], [32, 512, 512]),
     arm("neoverse-n1", "neoverse-n1", &[NEON, V8_2], [64, 1024, 1024]),
@@ -181,18 +192,15 @@ impl Target {
         }
     }
 
-    /// The architecture that the triple begins with.
-    pub fn architecture(&self) -> Architecture {
-        if self.triple.starts_with(Architecture::Aarch64.name()) {
-            Architecture::Aarch64
-        } else {
-            Architecture::X86_64
-        }
+    /// The architecture that the triple begins with, if code for it can exist.
+    pub fn architecture(&self) -> Option<Architecture> {
+        let name = self.triple.split('-').next();
+        [Architecture::X86_64, Architecture::Aarch64].into_iter().find(|a| Some(a.name()) == name)
     }
 
     /// Whether a product and a sum are one operation.
     pub fn fuses_multiply_add(&self) -> bool {
-        self.architecture() == Architecture::Aarch64 || self.has("fma")
+        self.architecture() == Some(Architecture::Aarch64) || self.has("fma")
     }
 
     /// Whether code may use an instruction set extension, by LLVM's name.
@@ -220,8 +228,10 @@ mod tests {
             assert_eq!(target.fuses_multiply_add(), bits > 128, "{name}");
         }
         let arm = Target::named("cortex-a72").unwrap();
-        assert!(arm.architecture() == Architecture::Aarch64 && arm.fuses_multiply_add());
         assert_eq!((arm.vector_bits, arm.vector_registers), (128, 32));
+        assert!(arm.architecture() == Some(Architecture::Aarch64) && arm.fuses_multiply_add());
+        let other = Target { triple: "aarch64_be-unknown-linux-gnu".to_owned(), ..arm };
+        assert_eq!(other.architecture(), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ ROOT = HERE.parent.parent
 PLACE = ROOT / "target" / "peers"
 PYTHON = PLACE / "venv" / "bin" / "python"
 TRACT = PLACE / "tract" / "release" / "tract-runner"
+KILN_RUNNER = PLACE / "kiln" / "release" / "kiln"
 
 
 def environment() -> None:
@@ -23,6 +24,12 @@ def tract() -> None:
     manifest = HERE / "tract" / "Cargo.toml"
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest,
                     "--target-dir", PLACE / "tract"], check=True, env=flags)
+
+
+def kiln_runner() -> None:
+    """The command without LLVM, which runs what the whole one compiles."""
+    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--no-default-features", "--features", "images",
+                    "--bin", "kiln", "--target-dir", PLACE / "kiln"], check=True, cwd=ROOT)
 
 
 def versions(kiln: Path) -> dict[str, str]:

@@ -63,7 +63,8 @@ def measure(names: list[str], arguments: argparse.Namespace) -> list[Cell]:
             for number in range(arguments.turns):
                 for cell in row:
                     if cell.error is None:
-                        extra = ["--kiln", str(arguments.kiln), "--schedules", arguments.schedules]
+                        extra = ["--kiln", str(arguments.kiln), "--runner", str(install.KILN_RUNNER),
+                                 "--schedules", arguments.schedules]
                         # Half of the memory: a compiler that never ends shall not end others with it.
                         systems.turn(cell, extra if cell.system == "kiln" else [], runs, arguments.timeout,
                                      memory() // 2)
@@ -129,6 +130,8 @@ def main() -> None:
     install.environment()
     if "tract" in arguments.systems:
         install.tract()
+    if "kiln" in arguments.systems:
+        install.kiln_runner()
     cells = measure(prepare(arguments.models), arguments)
     results = write(cells, arguments)
     print(report.write(results, arguments.out))

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Runs a model with Kiln: compiled into a file for as many threads as it is run with, then measured by `kiln bench`."""
+"""Runs a model with Kiln: compiled into a file for as many threads as it is run with, then measured by the `bench` of
+a Kiln that is built without LLVM, as one is that only runs compiled models.
+"""
 
 import json
 import resource
@@ -21,7 +23,7 @@ def kiln(command: Path, *words: object) -> None:
 
 
 def empty_bytes(command: Path) -> int:
-    """Resident memory of the command when it has no model: most of it is its code generator's library."""
+    """Resident memory of the command when it has no model."""
     kiln(command, "--version")
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
@@ -39,18 +41,20 @@ def build(command: Path, model: timed.Model, work: Path, flags: list[object]) ->
 def main() -> None:
     parser = timed.parser(__doc__)
     parser.add_argument("--kiln", type=Path, required=True, help="the command")
+    parser.add_argument("--runner", type=Path, required=True, help="the command that runs what was compiled")
     parser.add_argument("--schedules", default="none", help="the database to compile with")
     arguments = parser.parse_args()
     model, threads = timed.Model(arguments.folder), ("--threads", arguments.threads)
-    empty = empty_bytes(arguments.kiln)
-    compiled, compiling = build(arguments.kiln, model, arguments.work, [*threads, "--cache", "none", "--schedules", arguments.schedules])
+    empty = empty_bytes(arguments.runner)
+    flags = [*threads, "--cache", "none", "--schedules", arguments.schedules]
+    compiled, compiling = build(arguments.kiln, model, arguments.work, flags)
     given = [word for name, path in zip(model.inputs, model.input_files()) for word in ("--input", f"{name}={path}")]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"
-        kiln(arguments.kiln, "bench", compiled, *given, *threads, "--runs", arguments.runs, "--json", file)
+        kiln(arguments.runner, "bench", compiled, *given, *threads, "--runs", arguments.runs, "--json", file)
         found = json.loads(file.read_text())
     if arguments.outputs:
-        kiln(arguments.kiln, "run", compiled, *given, *threads, "--outputs", arguments.outputs)
+        kiln(arguments.runner, "run", compiled, *given, *threads, "--outputs", arguments.outputs)
     latency = {key: found["latency_ms"][key] for key in ("min", "median")}
     timed.report(compile_ms=compiling, load_ms=found["load_ms"], latency_ms=latency,
                  peak_rss_bytes=found["peak_rss_bytes"], empty_rss_bytes=empty)

@@ -64,14 +64,9 @@ impl Kernel {
         }
     }
 
-    /// The version that the model was loaded with.
-    pub(crate) fn first(&self) -> &Version {
-        &self.first
-    }
-
-    /// Runs this version from now on; of several that are given the first is kept.
-    pub(crate) fn improve(&self, better: Version) {
-        // One that is called may not go.
-        let _ = self.better.set(better);
+    /// Runs this version from now on, unless it was given another one before: code that is called may not go.
+    /// Whether it does.
+    pub(crate) fn improve(&self, better: Version) -> bool {
+        self.better.set(better).is_ok()
     }
 }

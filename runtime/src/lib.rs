@@ -27,4 +27,4 @@ pub use execution::{
     LaunchRecord, MemoryUse, RunError, RunOptions, Session, SessionOptions, Trace,
 };
 pub use host::has_feature;
-pub use model::{LoadedModel, ModelError, Weights};
+pub use model::{LoadedModel, ModelError, Weights, check};

@@ -6,7 +6,7 @@
 use crate::execution::Prepared;
 use crate::host;
 use crate::kernel::{Kernel, Version};
-use crate::loader::{LoadError, LoadedCode};
+use crate::loader::{self, LoadError, LoadedCode};
 use kiln_program::{
     Artefact, ArtefactError, Buffer, CodeVariant, Location, Partition, Program, ProgramError,
     WeightRange, check_partitions,
@@ -107,6 +107,8 @@ pub struct LoadedModel {
     constants: Vec<Option<Storage>>,
     /// Bytes of machine code.
     code_size: AtomicUsize,
+    /// How often kernels were given better code.
+    improvements: AtomicUsize,
 }
 
 impl LoadedModel {
@@ -160,7 +162,8 @@ impl LoadedModel {
             .collect::<Result<_, _>>()?;
         let prepared = Prepared::new(&program);
         let code_size = AtomicUsize::new(code.size());
-        Ok(LoadedModel { program, prepared, kernels, constants, code_size })
+        let improvements = AtomicUsize::new(0);
+        Ok(LoadedModel { program, prepared, kernels, constants, code_size, improvements })
     }
 
     /// Gives kernels other code, with which they run from their next launch on, also in sessions that are
@@ -170,24 +173,25 @@ impl LoadedModel {
     /// object is code for this machine that computes what they compute, on operands in the same layouts: like
     /// all code it runs with this process' rights.
     pub fn improve(&self, object: &[u8], kernels: &[(usize, Partition)]) -> Result<(), ModelError> {
-        let mut partitions: Vec<Partition> =
-            self.kernels.iter().map(|kernel| kernel.first().partition().clone()).collect();
         for (number, partition) in kernels {
-            let slot = partitions.get_mut(*number).ok_or_else(|| ProgramError {
+            let entry = self.program.kernels.get(*number).ok_or_else(|| ProgramError {
                 place: "better code".to_owned(),
                 reason: format!("there is no kernel {number}"),
             })?;
-            *slot = partition.clone();
+            partition.check(entry)?;
         }
-        check_partitions(&self.program, &partitions)?;
         let code = Arc::new(LoadedCode::load(&[object])?);
         let entry = |number: usize| code.entry(&self.program.kernels[number].symbol);
         let functions = kernels.iter().map(|(number, _)| entry(*number));
         let functions = functions.collect::<Result<Vec<_>, _>>()?;
+        let mut used = false;
         for (function, (number, partition)) in functions.into_iter().zip(kernels) {
-            self.kernels[*number].improve(Version::new(function, partition.clone(), &code));
+            used |= self.kernels[*number].improve(Version::new(function, partition.clone(), &code));
         }
-        self.code_size.fetch_add(code.size(), Ordering::Relaxed);
+        if used {
+            self.code_size.fetch_add(code.size(), Ordering::Relaxed);
+            self.improvements.fetch_add(1, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -220,6 +224,10 @@ impl LoadedModel {
         self.code_size.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn improvements(&self) -> usize {
+        self.improvements.load(Ordering::Acquire)
+    }
+
     pub(crate) fn prepared(&self) -> &Prepared {
         &self.prepared
     }
@@ -231,6 +239,15 @@ impl LoadedModel {
     pub(crate) fn constants(&self) -> &[Option<Storage>] {
         &self.constants
     }
+}
+
+/// Checks that a version of the code, which may be for another machine, is one of a program: that it links, and has
+/// each of the program's kernels.
+pub fn check<B: AsRef<[u8]>>(program: &Program, code: &CodeVariant<B>) -> Result<(), ModelError> {
+    check_partitions(program, &code.partitions)?;
+    let objects: Vec<&[u8]> = code.objects.iter().map(AsRef::as_ref).collect();
+    let symbols = program.kernels.iter().map(|kernel| kernel.symbol.as_str());
+    Ok(loader::check(&objects, code.architecture, symbols)?)
 }
 
 /// The bytes of a constant, aligned as kernels expect; `None` for other buffers.

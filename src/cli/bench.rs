@@ -31,7 +31,7 @@ struct BenchReport {
     latency_ms: Latency,
     throughput_per_s: f64,
     compile_ms: f64,
-    /// Kernels whose code was there before.
+    /// Compiled kernels that were there before, of all machines that there is code for.
     kept: usize,
     load_ms: f64,
     peak_rss_bytes: Option<u64>,
@@ -67,7 +67,10 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     let inputs = inputs::gather(&arguments.input, &arguments.common, &model)?;
     inputs.notes.iter().for_each(output::note);
     let tensors = &inputs.tensors;
-    let run = || model.run(tensors).map_err(failure::report);
+    // As a program would that runs a model again and again.
+    let mut outputs = Vec::new();
+    let mut run =
+        || model.run_into(tensors, &mut outputs, RunSettings::default()).map_err(failure::report);
 
     let runs = arguments.runs as usize;
     let progress = Progress::bar(runs as u64);
@@ -118,7 +121,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         kernels,
     };
     if !output::is_taken(&arguments.common.report) {
-        show(&report, &model::kept(model.cached()));
+        show(&report, &model::kept(model.cached().as_ref()));
     }
     output::json(&arguments.common.report, &report)?;
     Ok(ExitCode::SUCCESS)

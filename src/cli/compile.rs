@@ -24,7 +24,7 @@ struct CompileReport {
     kernels: usize,
     /// Those with schedules from the database.
     tuned: usize,
-    /// Those whose code was there before.
+    /// Compiled kernels that were there before, of all machines that there is code for.
     kept: usize,
     steps: usize,
     code_bytes: u64,

@@ -6,7 +6,7 @@ use super::arguments::{FormArgument, InspectArguments, LevelArgument};
 use super::progress::Progress;
 use super::{failure, model, output};
 use kiln::inspect::{self, Level};
-use miette::Result;
+use miette::{Result, miette};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,10 +30,23 @@ pub fn inspect(arguments: &InspectArguments) -> Result<ExitCode> {
         LevelArgument::Plan => Level::Plan,
     };
     let (path, node) = (&arguments.model, arguments.node.as_deref());
+    let common = &arguments.common;
     let dot = arguments.format == FormArgument::Dot;
     let text = if model::is_compiled(path) {
         if dot { Err(inspect::no_picture(level)) } else { inspect::artefact(path, level, node) }
     } else {
+        for (flag, given) in
+            [("--cache", common.cache.is_some()), ("another --target", common.target.len() > 1)]
+        {
+            if given {
+                let help = "leave the flag out";
+                return Err(miette!(
+                    code = "cli/inspect",
+                    help = help,
+                    "{flag} has no effect here"
+                ));
+            }
+        }
         let progress = Arc::new(Progress::spinner());
         let compiler = model::compiler(&arguments.common, &progress)?;
         if dot { compiler.picture(path, level, node) } else { compiler.inspect(path, level, node) }

@@ -60,6 +60,11 @@ pub fn measured(compiler: Compiler, database: &Database) -> Compiler {
 
 /// A compiler as the flags have it but for what was measured, which shows its phases on a terminal.
 pub fn untuned(common: &CommonArguments, progress: &Arc<Progress>) -> Result<Compiler> {
+    let repeated =
+        (1..common.target.len()).find(|&n| common.target[..n].contains(&common.target[n]));
+    if let Some(name) = repeated.map(|number| &common.target[number]) {
+        return Err(miette!(code = "cli/target", "--target names {name} twice"));
+    }
     let named = |name: &String| Target::named(name).map_err(failure::report);
     let mut targets = common.target.iter().map(named).collect::<Result<Vec<_>>>()?.into_iter();
     let target = match targets.next() {
@@ -167,7 +172,7 @@ pub fn open_with(
         let model = compile(&compiler, path).map_err(|error| failure::of_file(path, error))?;
         drop(compiler);
         drop(progress);
-        note_fault(model.cached());
+        note_fault(model.cached().as_ref());
         return Ok(model);
     }
     let options = LoadOptions {
@@ -222,11 +227,11 @@ pub fn phases(phases: &Phases, cached: Option<&CacheUse>) -> String {
     phases.times().iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// ` (3 of 4 kernels kept from before)`, or nothing where there were none.
+/// ` (3 of 4 compiled kernels kept from before)`, or nothing where there were none.
 pub fn kept(cached: Option<&CacheUse>) -> String {
     match cached {
         Some(CacheUse { found, compiled, .. }) if *found > 0 => {
-            format!(" ({found} of {} kernels kept from before)", found + compiled)
+            format!(" ({found} of {} compiled kernels kept from before)", found + compiled)
         }
         _ => String::new(),
     }

@@ -7,7 +7,7 @@ use super::arguments::{
 };
 use super::{failure, inputs, model, output, preview};
 use kiln::tensor_file::{self, TensorFormat};
-use kiln::{Model, Tensor, TensorInfo, Tiers};
+use kiln::{Backend, Model, Tensor, TensorInfo, Tiers};
 use miette::{Result, miette};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ struct RunReport {
     threads: usize,
     load_ms: f64,
     run_ms: f64,
-    /// Kernels, and those of them that ran the best code that they can.
+    /// Where code moves from one tier to another: kernels, and those of them that had the best code before the run.
     kernels: Option<usize>,
     best: Option<usize>,
     made_up_inputs: Vec<String>,
@@ -59,21 +59,28 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
             ));
         }
     }
+    let before = model.tiers();
     let start = Instant::now();
     let outputs = model.run(&inputs.tensors).map_err(failure::report)?;
     let run_ms = start.elapsed().as_secs_f64() * 1e3;
     output::note(format!(
         "{} in {load_ms:.1} ms ({}), ran in {run_ms:.2} ms",
         if model::is_compiled(&arguments.model) { "loaded" } else { "compiled" },
-        model::phases(model.phases(), model.cached())
+        model::phases(model.phases(), model.cached().as_ref())
     ));
-    let tiers = model.tiers().filter(|tiers| tiers.best < tiers.kernels);
-    if let Some(Tiers { kernels, best }) = tiers {
+    if let Some(Tiers { kernels, best, failed }) =
+        model.tiers().filter(|tiers| tiers.best < tiers.kernels)
+    {
+        let failed = match failed {
+            0 => String::new(),
+            failed => format!(" (of {failed} it could make none)"),
+        };
         output::note(format!(
-            "{best} of {kernels} kernels had LLVM's code by then, the others Cranelift's; --tier best waits \
+            "{best} of {kernels} kernels have LLVM's code by now{failed}, the others Cranelift's; --tier best waits \
              for all, and runs faster"
         ));
     }
+    model::note_fault(model.cached().as_ref());
     let files = write(arguments, model.outputs(), &outputs)?;
     if !output::is_taken(&arguments.common.report) {
         for (info, tensor) in model.outputs().iter().zip(&outputs) {
@@ -87,11 +94,8 @@ pub fn run(arguments: &RunArguments) -> Result<ExitCode> {
         threads: model.threads().map_err(failure::report)?,
         load_ms,
         run_ms,
-        kernels: model.program().map(|program| program.kernels.len()),
-        best: match tiers {
-            Some(tiers) => Some(tiers.best),
-            None => model.program().map(|program| program.kernels.len()),
-        },
+        kernels: before.map(|tiers| tiers.kernels),
+        best: before.map(|tiers| tiers.best),
         made_up_inputs: inputs.notes,
         outputs: reports
             .map(|(number, (info, tensor))| OutputReport {
@@ -117,6 +121,9 @@ fn open(arguments: &RunArguments) -> Result<Model> {
             "{}: --tier has no effect on a model that is compiled already",
             path.display()
         ));
+    }
+    if tier.is_some_and(|tier| tier != TierArgument::First) && !Backend::Llvm.is_built_in() {
+        return Err(failure::report(kiln::Error::NoBackend(Backend::Llvm)));
     }
     match tier {
         Some(TierArgument::First) => {

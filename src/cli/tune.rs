@@ -83,6 +83,13 @@ fn tune_among(arguments: &TuneArguments, ranks: &dyn Ranks) -> Result<ExitCode> 
             "schedules are measured on the machine that they are for"
         ));
     }
+    if common.cache.is_some() {
+        return Err(miette!(
+            code = "cli/cache",
+            help = "leave the flag out",
+            "--cache has no effect: what is tried is compiled once"
+        ));
+    }
     if common.schedules.is_some() {
         return Err(miette!(
             code = "cli/schedules",

@@ -24,6 +24,10 @@ pub fn verify(file: &Path, arguments: &ReportArguments) -> Result<ExitCode> {
     let failed = |error: kiln::Error| failure::of_file(file, error);
     let artefact = Artefact::open(file).map_err(|error| failed(error.into()))?;
     artefact.verify().map_err(|error| failed(error.into()))?;
+    // Code for other machines, too: what links is the same everywhere.
+    for variant in artefact.code() {
+        kiln_runtime::check(artefact.program(), &variant).map_err(|error| failed(error.into()))?;
+    }
     let obstacle = match LoadedModel::from_artefact(&artefact) {
         Ok(_) => None,
         // Whole, but made for another machine.

@@ -408,7 +408,7 @@ fn every_level_can_be_seen() {
         ("llvm", "llvm", "define"),
         ("llvm", "asm", ".globl"),
         ("cranelift", "nest", "for "),
-        ("cranelift", "asm", "kiln_0_"),
+        ("cranelift", "asm", "kiln_contract_add_relu_"),
     ] {
         if backends().contains(&backend) {
             let text = at(level, &["--backend", backend]);

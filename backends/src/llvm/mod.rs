@@ -130,7 +130,9 @@ fn function_attributes(target: &Target) -> Vec<(String, Option<String>)> {
     vec![
         ("nounwind".to_owned(), None),
         ("no-builtins".to_owned(), None),
-        ("target-cpu".to_owned(), Some(target.cpu.clone())),
+        ("target-cpu".to_owned(), Some(object::baseline(target).to_owned())),
+        // Orders instructions for the processor, and uses none that its name alone would allow.
+        ("tune-cpu".to_owned(), Some(target.cpu.clone())),
         ("target-features".to_owned(), Some(target.feature_string())),
         ("prefer-vector-width".to_owned(), Some(target.vector_bits.to_string())),
     ]

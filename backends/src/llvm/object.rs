@@ -42,7 +42,10 @@ pub(super) fn machine(target: &Target) -> Result<TargetMachine, CodegenError> {
         cpu: target.cpu.clone(),
         reason,
     };
-    if target.architecture() == Architecture::X86_64 && !target.has("sse4.1") {
+    if target.architecture().is_none() {
+        return Err(refuse("its architecture is neither x86_64 nor aarch64".to_owned()));
+    }
+    if target.architecture() == Some(Architecture::X86_64) && !target.has("sse4.1") {
         // Rounding would become library calls.
         return Err(refuse("SSE4.1 is needed".to_owned()));
     }
@@ -51,13 +54,22 @@ pub(super) fn machine(target: &Target) -> Result<TargetMachine, CodegenError> {
     found
         .create_target_machine(
             &triple,
-            &target.cpu,
+            baseline(target),
             &target.feature_string(),
             OptimizationLevel::Aggressive,
             RelocMode::PIC,
             CodeModel::Small,
         )
         .ok_or_else(|| refuse("LLVM has no code generator for it".to_owned()))
+}
+
+/// The processor whose instructions code may use beside the features that the target lists. A processor's own
+/// name stands for more of them than a target says that its code needs.
+pub(super) fn baseline(target: &Target) -> &'static str {
+    match target.architecture() {
+        Some(Architecture::Aarch64) => "generic",
+        _ => "x86-64",
+    }
 }
 
 /// Translates, optimises and generates; the text of a level if asked to stop there.

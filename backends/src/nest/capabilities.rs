@@ -28,7 +28,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// For a code generator that legalises every vector type itself, as LLVM does.
     pub fn full(target: &Target) -> Self {
-        let arm = target.architecture() == Architecture::Aarch64;
+        let arm = target.architecture() == Some(Architecture::Aarch64);
         Capabilities {
             fma: target.fuses_multiply_add(),
             half: arm || target.has("f16c"),

@@ -32,7 +32,10 @@ fn features() -> BTreeSet<String> {
         "bmi2" = "bmi2", "f16c" = "f16c", "fma" = "fma", "lzcnt" = "lzcnt", "movbe" = "movbe",
         "xsave" = "xsave", "avx512f" = "avx512f", "avx512bw" = "avx512bw",
         "avx512cd" = "avx512cd", "avx512dq" = "avx512dq", "avx512vl" = "avx512vl",
-        "avx512vnni" = "avx512vnni", "avx512bf16" = "avx512bf16",
+        "avx512vnni" = "avx512vnni", "avx512bf16" = "avx512bf16", "avx512bitalg" = "avx512bitalg",
+        "avx512ifma" = "avx512ifma", "avx512vbmi" = "avx512vbmi", "avx512vbmi2" = "avx512vbmi2",
+        "avx512vpopcntdq" = "avx512vpopcntdq", "gfni" = "gfni", "vaes" = "vaes",
+        "vpclmulqdq" = "vpclmulqdq",
     };
     found.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
 }

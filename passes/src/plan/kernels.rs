@@ -12,7 +12,7 @@ use kiln_ir::{Graph, NodeId, TensorType};
 use kiln_program::{BufferId, Coverage, KernelEntry, Partition, Step};
 use kiln_tensor::Tensor;
 use std::collections::{BTreeSet, HashMap};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// A kernel of a program, and how it is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,13 +118,13 @@ impl Kernels {
     }
 }
 
-/// A name that every object format takes, and that says all of what the function is: the same in every
-/// program that has the kernel under this schedule.
+/// A name that every object format takes, and that is the same in every program that has the kernel under this
+/// schedule. Versions of the function under other schedules go by it, too.
 pub(super) fn symbol(kernel: &Kernel, schedule: &Schedule) -> String {
     let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let name: String = kernel.name.chars().take(48).map(clean).collect();
     let content = format!("{} {schedule:?}", identity::text(kernel, &BTreeSet::new()));
-    format!("kiln_{name}_{:016x}", xxh3_64(content.as_bytes()))
+    format!("kiln_{name}_{:032x}", xxh3_128(content.as_bytes()))
 }
 
 impl Launch {

@@ -54,12 +54,9 @@ impl Choice {
         let constant = constant(graph);
         let weighs = weighs(graph, &constant);
         let widens = integers::widening(graph);
-        let bytes = |value: &ValueId| {
-            let ty = graph.ty(*value);
-            let sizes = ty.static_sizes().unwrap_or_default();
-            sizes.iter().fold(ty.dtype.size(), |bytes, &size| bytes.saturating_mul(size))
+        let sum = |values: &[ValueId]| {
+            values.iter().map(|&value| bytes(graph, value)).fold(0, usize::saturating_add)
         };
-        let sum = |values: &[ValueId]| values.iter().map(bytes).fold(0, usize::saturating_add);
         let is_stored = |id: NodeId, node: &Node| {
             let number = id.0 as usize;
             if !constant[number] || widens[number] || matches!(node.op, Op::Constant(_)) {
@@ -68,8 +65,7 @@ impl Choice {
             let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
             result <= MOST_BYTES && (weighs[number] || result <= operands.max(SMALL * 8))
         };
-        let is_constant = |node: &Node| matches!(node.op, Op::Constant(_));
-        let constants = graph.nodes().filter(|(_, node)| is_constant(node));
+        let constants = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Constant(_)));
         // How much of it is left.
         let mut growth =
             constants.fold(MOST_GROWTH, |most, (_, node)| most.saturating_add(sum(&node.outputs)));
@@ -87,24 +83,37 @@ impl Choice {
                     open.extend(inputs.iter().filter_map(|&input| maker(graph, input)));
                 }
             }
-            for number in needed {
-                let node = graph.node(NodeId(number as u32));
-                let (result, operands) = (sum(&node.outputs), sum(&node.inputs));
+            let more = |node: &Node| match &node.op {
                 // The constants of the model are there already.
-                let more = if is_constant(node) { 0 } else { result.saturating_sub(operands) };
-                let mut inputs = node.inputs.iter().filter_map(|&input| maker(graph, input));
-                let known = inputs.all(|input| computed[input]);
-                if known && result <= MOST_BYTES && more <= growth {
-                    growth -= more;
-                    computed[number] = true;
-                }
-            }
-            if computed[id.0 as usize] {
+                Op::Constant(_) => 0,
+                _ => sum(&node.outputs).saturating_sub(sum(&node.inputs)),
+            };
+            let nodes = || needed.iter().map(|&number| graph.node(NodeId(number as u32)));
+            let all = nodes().map(more).fold(0, usize::saturating_add);
+            // What an earlier one needed and could not have is not there for this one, either.
+            let mut inputs = nodes().flat_map(|node| &node.inputs);
+            let known = inputs.all(|&input| {
+                maker(graph, input)
+                    .is_some_and(|number| computed[number] || needed.contains(&number))
+            });
+            if known && all <= growth && nodes().all(|node| sum(&node.outputs) <= MOST_BYTES) {
+                growth -= all;
+                needed.iter().for_each(|&number| computed[number] = true);
                 stored.push(id);
+            } else {
+                // Others may need less of it.
+                needed.iter().for_each(|&number| seen[number] = false);
             }
         }
         Choice { stored, computed }
     }
+}
+
+/// Bytes of a value whose sizes are known.
+fn bytes(graph: &Graph, value: ValueId) -> usize {
+    let ty = graph.ty(value);
+    let sizes = ty.static_sizes().unwrap_or_default();
+    sizes.iter().fold(ty.dtype.size(), |bytes, &size| bytes.saturating_mul(size))
 }
 
 /// The number of the node that makes a value; none makes an input.

@@ -34,11 +34,15 @@ impl Layouts<'_> {
         }
     }
 
-    /// Whether neighbours along an axis lie side by side, or can be laid so.
-    pub(super) fn side_by_side(&self, access: &Access, axis: usize) -> bool {
+    /// Whether so many neighbours along an axis lie side by side, or can be laid so.
+    pub(super) fn side_by_side(&self, access: &Access, axis: usize, lanes: u32) -> bool {
         match self.fixed(access.operand).map(|packing| packing.layout.levels.last()) {
             None => self.has(access.operand),
             Some(last) => last
+                .filter(|(_, part)| match part {
+                    Part::Inner(block) => block.is_multiple_of(lanes.into()),
+                    Part::Whole | Part::Outer(_) => true,
+                })
                 .and_then(|&(dim, _)| access.index.get(dim)?.affine())
                 .is_some_and(|at| at.coefficient(axis).is(1)),
         }
@@ -58,9 +62,11 @@ impl Layouts<'_> {
     pub(super) fn takes_groups(&self, operand: usize) -> bool {
         match self.fixed(operand) {
             None => self.has(operand),
-            Some(packing) => {
-                matches!(packing.layout.levels.last(), Some((_, Part::Inner(GROUP))))
-            }
+            // Groups stand inside of panels of another dimension.
+            Some(packing) => matches!(
+                packing.layout.levels.as_slice(),
+                [.., (columns, Part::Inner(_)), (terms, Part::Inner(GROUP))] if columns != terms
+            ),
         }
     }
 }

@@ -166,11 +166,11 @@ impl Facts<'_> {
     }
 
     /// How a read moves along an axis, once constants are laid out for it.
-    fn packed(&self, touch: &Touch, axis: usize) -> Along {
+    fn packed(&self, touch: &Touch, axis: usize, lanes: u32) -> Along {
         let fixed = self.layouts.fixed(touch.access.operand).is_some();
         match touch.along[axis] {
             Along::Contiguous | Along::Near | Along::Strided if fixed => {
-                if self.layouts.side_by_side(touch.access, axis) {
+                if self.layouts.side_by_side(touch.access, axis, lanes) {
                     Along::Contiguous
                 } else {
                     Along::Strided
@@ -205,7 +205,7 @@ impl Facts<'_> {
         }
         let reduced = self.reduced();
         let cost = |touch: &Touch, axis: usize, packed: bool| {
-            let along = if packed { self.packed(touch, axis) } else { touch.along[axis] };
+            let along = if packed { self.packed(touch, axis, lanes) } else { touch.along[axis] };
             match along {
                 Along::Same => 0.3,
                 Along::Contiguous => 1.0,

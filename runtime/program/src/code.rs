@@ -2,7 +2,7 @@
 //!
 //! Invariant: objects say what they need; only a machine that has all of it is given the code.
 
-use crate::{Program, ProgramError};
+use crate::{KernelEntry, Program, ProgramError};
 use kiln_tensor::{Dim, Symbol};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -74,23 +74,28 @@ pub fn check_partitions(program: &Program, partitions: &[Partition]) -> Result<(
         let (found, expected) = (partitions.len(), program.kernels.len());
         return Err(at("code".to_owned(), format!("it is of {found} kernels, not {expected}")));
     }
-    for (partition, entry) in partitions.iter().zip(&program.kernels) {
+    let mut each = partitions.iter().zip(&program.kernels);
+    each.try_for_each(|(partition, entry)| partition.check(entry))
+}
+
+impl Partition {
+    /// An error unless it is in nothing but the parameters of this kernel.
+    pub fn check(&self, entry: &KernelEntry) -> Result<(), ProgramError> {
         let mut symbols: BTreeSet<Symbol> = BTreeSet::new();
-        [&partition.tasks, &partition.scratch]
-            .into_iter()
-            .for_each(|dim| dim.collect_symbols(&mut symbols));
-        if let Some(unknown) = symbols.iter().find(|symbol| !entry.params.contains(symbol)) {
-            let reason = format!("its tasks depend on `{unknown}`, which is no parameter");
-            return Err(at(format!("kernel `{}`", entry.name), reason));
+        [&self.tasks, &self.scratch].into_iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+        match symbols.iter().find(|symbol| !entry.params.contains(symbol)) {
+            None => Ok(()),
+            Some(unknown) => Err(ProgramError {
+                place: format!("kernel `{}`", entry.name),
+                reason: format!("its tasks depend on `{unknown}`, which is no parameter"),
+            }),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KernelEntry;
 
     #[test]
     fn partitions_are_of_the_programs_kernels() {

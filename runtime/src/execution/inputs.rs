@@ -1,26 +1,26 @@
 //! Inputs as kernels expect them.
 //!
-//! Invariant: what comes out starts at a multiple of 64, its booleans are 0 or 1, and what has fewer
+//! Invariant: what kernels get starts at a multiple of 64, its booleans are 0 or 1, and what has fewer
 //! bits than a byte is extended to it. Tensors that are so already, which is nearly all, are not
 //! copied.
 
 use super::RunError;
 use kiln_tensor::{ALIGNMENT, DType, Tensor};
 
-/// The tensor, or a copy of it that is fit for kernels.
-pub(super) fn prepared(tensor: &Tensor) -> Result<Tensor, RunError> {
+/// A copy of the tensor that is fit for kernels; none where it is so itself.
+pub(super) fn fit(tensor: &Tensor) -> Result<Option<Tensor>, RunError> {
     let aligned = (tensor.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT);
     let dtype = tensor.dtype();
     let any = dtype != DType::Bool && dtype.bits() >= 8;
     let clean = any || tensor.bytes().iter().all(|&byte| dtype.extended(byte) == byte);
     if aligned && clean {
-        return Ok(tensor.clone());
+        return Ok(None);
     }
     let mut copy = Tensor::from_bytes(dtype, tensor.sizes().to_vec(), tensor.bytes())?;
     if !clean {
         copy.bytes_mut().iter_mut().for_each(|byte| *byte = dtype.extended(*byte));
     }
-    Ok(copy)
+    Ok(Some(copy))
 }
 
 #[cfg(test)]
@@ -31,18 +31,16 @@ mod tests {
 
     #[test]
     fn only_what_is_unfit_is_copied() {
-        let fit = Tensor::from_slice(vec![3], &[1u8, 2, 3]).unwrap();
-        let same = prepared(&fit).unwrap();
-        assert_eq!(same.bytes().as_ptr(), fit.bytes().as_ptr());
+        assert!(fit(&Tensor::from_slice(vec![3], &[1u8, 2, 3]).unwrap()).unwrap().is_none());
 
         let owner = Arc::new(Storage::copy_of(&[0, 2, 0, 1]).unwrap().to_vec());
         let odd = Storage::shared(owner, 1, 3).unwrap();
         let odd = Tensor::from_storage(DType::Bool, vec![3], odd).unwrap();
-        let copy = prepared(&odd).unwrap();
+        let copy = fit(&odd).unwrap().unwrap();
         assert_eq!(copy.bytes(), [1, 0, 1]);
         assert!((copy.bytes().as_ptr() as usize).is_multiple_of(ALIGNMENT));
         assert_eq!(odd.bytes(), [2, 0, 1], "the caller's tensor is as it was");
         let wide = Tensor::from_bytes(DType::I4, vec![2], &[0x0f, 0x17]).unwrap();
-        assert_eq!(prepared(&wide).unwrap().bytes(), [0xff, 0x07]);
+        assert_eq!(fit(&wide).unwrap().unwrap().bytes(), [0xff, 0x07]);
     }
 }

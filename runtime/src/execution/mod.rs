@@ -23,7 +23,7 @@ use crate::threads::{ThreadError, ThreadPool};
 use bind::Given;
 use kiln_tensor::Tensor;
 use plan::{GroupPlan, Plan};
-use run::Run;
+use run::{Kept, Run};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -88,6 +88,8 @@ pub struct Session {
     blocks: Vec<Block>,
     scratch: Arena,
     used: MemoryUse,
+    /// What the run before leaves to the next.
+    kept: Kept,
 }
 
 /// The memory of a group of buffers.
@@ -119,6 +121,7 @@ impl Session {
             blocks: (0..groups).map(|_| Block::default()).collect(),
             scratch: Arena::new(),
             used: MemoryUse::default(),
+            kept: Kept::default(),
         })
     }
 
@@ -143,13 +146,37 @@ impl Session {
         inputs: &[Tensor],
         options: RunOptions<'_>,
     ) -> Result<Vec<Tensor>, RunError> {
-        let given: Vec<Given<'_>> =
-            inputs.iter().map(|t| Given { dtype: t.dtype(), sizes: t.sizes() }).collect();
-        let plan = self.plan(&given)?;
+        let mut outputs = Vec::new();
+        self.run_into(inputs, &mut outputs, options)?;
+        Ok(outputs)
+    }
+
+    /// Runs the model, and puts its outputs in the place of what is in `outputs`, in its order. Of the tensors
+    /// that are there, those that have the type and the sizes of the output in their place, and whose bytes
+    /// nobody else has, give their memory to it: a run with inputs of the same shapes as before then asks for
+    /// none, unless the model calls routines or computes sizes. After an error nothing is in `outputs`.
+    pub fn run_into(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &mut Vec<Tensor>,
+        options: RunOptions<'_>,
+    ) -> Result<(), RunError> {
+        let mut offered = std::mem::take(&mut self.kept.offered);
+        offered.clear();
+        offered.extend(outputs.drain(..).map(Some));
+        let given = |number: usize| {
+            let tensor: &Tensor = &inputs[number];
+            Given { dtype: tensor.dtype(), sizes: tensor.sizes() }
+        };
+        let plan = self.plan(inputs.len(), given)?;
         let model = Arc::clone(&self.model);
-        let mut run = Run::new(self, &model, &plan, inputs, options)?;
-        run.steps(&model.prepared().steps)?;
-        run.into_outputs(inputs)
+        let mut run = Run::new(self, &model, &plan, inputs, offered, options)?;
+        let done = run.steps(&model.prepared().steps).and_then(|()| run.results(outputs));
+        run.end();
+        if done.is_err() {
+            outputs.clear();
+        }
+        done
     }
 
     /// Memory that a run with inputs of these shapes takes, as far as it is known before the run.
@@ -162,7 +189,7 @@ impl Session {
             let (expected, given) = (given.len(), inputs.len());
             return Err(RunError::InputCount { expected, given });
         }
-        let plan = self.plan(&given)?;
+        let plan = self.plan(given.len(), |number| given[number])?;
         Ok(self.known_memory(&plan))
     }
 
@@ -174,29 +201,36 @@ impl Session {
     fn known_memory(&self, plan: &Plan) -> MemoryUse {
         MemoryUse {
             arena: plan.early.arena,
-            scratch: plan.scratch.saturating_mul(self.pool.threads() as u64),
+            scratch: plan.scratch(&self.model).saturating_mul(self.pool.threads() as u64),
             outputs: plan.early.outputs,
         }
     }
 
-    /// The plan for these inputs, made if it is not there.
-    fn plan(&mut self, given: &[Given<'_>]) -> Result<Arc<Plan>, RunError> {
+    /// The plan for so many inputs, made if it is not there.
+    fn plan<'g>(
+        &mut self,
+        count: usize,
+        given: impl Fn(usize) -> Given<'g>,
+    ) -> Result<Arc<Plan>, RunError> {
         let program = self.model.program();
         let fits = |plan: &Arc<Plan>| {
-            let same_types = || {
-                let declared = program.inputs.iter().map(|port| program.buffer(port.buffer));
-                declared.zip(given).all(|(b, given)| b.is_some_and(|b| b.dtype == given.dtype))
-            };
-            plan.inputs.len() == given.len()
-                && plan.inputs.iter().zip(given).all(|(sizes, given)| sizes == given.sizes)
-                && same_types()
+            let declared = program.inputs.iter().map(|port| program.buffer(port.buffer));
+            plan.inputs.len() == count
+                && plan.inputs.iter().zip(declared).enumerate().all(
+                    |(number, (sizes, declared))| {
+                        let given = given(number);
+                        sizes == given.sizes && declared.is_some_and(|b| b.dtype == given.dtype)
+                    },
+                )
         };
         if let Some(position) = self.plans.iter().rposition(fits) {
-            let plan = self.plans.remove(position);
-            self.plans.push(Arc::clone(&plan));
-            return Ok(plan);
+            self.plans[position..].rotate_left(1);
+            if let Some(plan) = self.plans.last() {
+                return Ok(Arc::clone(plan));
+            }
         }
-        let plan = Arc::new(Plan::new(&self.model, given)?);
+        let given: Vec<Given<'_>> = (0..count).map(given).collect();
+        let plan = Arc::new(Plan::new(&self.model, &given)?);
         if self.plans.len() >= PLANS {
             self.plans.remove(0);
         }

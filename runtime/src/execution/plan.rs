@@ -1,7 +1,7 @@
 //! Plans: the sizes of a run with these input shapes, and where its buffers lie.
 //!
-//! Invariant: a plan depends on the program and the sizes of the inputs only, so it is made once
-//! for each distinct combination and then used again.
+//! Invariant: a plan depends on the program and the sizes of the inputs, so it is made once for each distinct
+//! combination and then used again; how launches are cut up it asks the kernel's code, which may change.
 
 use super::RunError;
 use super::bind::{Given, bind};
@@ -11,6 +11,7 @@ use crate::model::LoadedModel;
 use kiln_program::{BufferId, Location, Program, place};
 use kiln_tensor::{ALIGNMENT, Dim, Symbol, SymbolValues, Tensor};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A plan for one combination of input sizes.
 #[derive(Debug)]
@@ -21,8 +22,10 @@ pub(super) struct Plan {
     pub(super) early: GroupPlan,
     /// For each launch whose sizes are known, these.
     pub(super) launches: Vec<Option<LaunchSizes>>,
-    /// Greatest need of scratch memory of a thread, in those launches.
-    pub(super) scratch: u64,
+    /// Greatest need of scratch memory of a thread in those launches, and how often kernels had been given other
+    /// code when that was so.
+    scratch: AtomicU64,
+    scratch_of: AtomicUsize,
 }
 
 /// Where the members of a group lie.
@@ -81,9 +84,30 @@ impl Plan {
                 launch.early.then(|| LaunchSizes::new(launch, model, &symbols).ok()).flatten()
             })
             .collect();
-        let scratch = launches.iter().flatten().map(LaunchSizes::scratch).max().unwrap_or(0);
         let inputs = given.iter().map(|given| given.sizes.to_vec()).collect();
-        Ok(Plan { inputs, symbols, early, launches, scratch })
+        let (scratch, scratch_of) = (AtomicU64::new(0), AtomicUsize::new(usize::MAX));
+        Ok(Plan { inputs, symbols, early, launches, scratch, scratch_of })
+    }
+
+    /// Greatest need of scratch memory of a thread in launches whose sizes are known, with the code that there
+    /// is now.
+    pub(super) fn scratch(&self, model: &LoadedModel) -> u64 {
+        let now = model.improvements();
+        if self.scratch_of.load(Ordering::Acquire) == now {
+            return self.scratch.load(Ordering::Relaxed);
+        }
+        let launches = self.launches.iter().zip(&model.prepared().launches);
+        let scratch = launches.filter_map(|(sizes, launch)| {
+            let (sizes, kernel) = (sizes.as_ref()?, model.kernels().get(launch.kernel)?);
+            let entry = model.program().kernels.get(launch.kernel)?;
+            let (tier, version) = kernel.best();
+            // What has no size in a branch that is not taken needs none.
+            Some(sizes.parts(tier, version, &entry.params).map_or(0, |parts| parts.scratch))
+        });
+        let scratch = scratch.max().unwrap_or(0);
+        self.scratch.store(scratch, Ordering::Relaxed);
+        self.scratch_of.store(now, Ordering::Release);
+        scratch
     }
 }
 
@@ -187,12 +211,6 @@ impl LaunchSizes {
             sizes.parts(tier, version, &entry.params)?;
         }
         Ok(sizes)
-    }
-
-    /// Scratch bytes for each thread that are known to be needed.
-    fn scratch(&self) -> u64 {
-        let known = self.parts.iter().filter_map(OnceLock::get);
-        known.map(|parts| parts.scratch).max().unwrap_or(0)
     }
 
     /// How a version of the kernel cuts up the work.

@@ -19,11 +19,27 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// A buffer's memory.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct View {
     pointer: *mut u8,
     bytes: usize,
 }
+
+/// Memory that a run leaves to the next one of its session, for its own lists; it points to nothing.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    views: Vec<Option<View>>,
+    placed: Vec<bool>,
+    pointers: Vec<*mut u8>,
+    copies: Vec<Option<Tensor>>,
+    outputs: Vec<Option<Tensor>>,
+    pub(super) offered: Vec<Option<Tensor>>,
+    /// A table of no objects but the program's own.
+    objects: Option<Arc<Objects>>,
+}
+
+// SAFETY: no pointer outlives the run that put it there; between runs the lists are empty.
+unsafe impl Send for Kept {}
 
 pub(super) struct Run<'r, 'o> {
     pub(super) session: &'r mut Session,
@@ -35,10 +51,13 @@ pub(super) struct Run<'r, 'o> {
     views: Vec<Option<View>>,
     /// The groups that this run has placed.
     placed: Vec<bool>,
-    /// Inputs that views point into.
-    _inputs: Vec<Tensor>,
+    /// Inputs that views point into, and copies of those that are not fit for it.
+    inputs: &'r [Tensor],
+    copies: Vec<Option<Tensor>>,
     /// Outputs that views point into, by their number.
     outputs: Vec<Option<Tensor>>,
+    /// Tensors whose memory outputs may take, by the outputs' numbers.
+    offered: Vec<Option<Tensor>>,
     /// Kept for its memory.
     pointers: Vec<*mut u8>,
     /// Iterations of all loops so far.
@@ -54,27 +73,38 @@ impl<'r, 'o> Run<'r, 'o> {
         session: &'r mut Session,
         model: &'r LoadedModel,
         plan: &'r Plan,
-        inputs: &[Tensor],
+        inputs: &'r [Tensor],
+        offered: Vec<Option<Tensor>>,
         options: RunOptions<'o>,
     ) -> Result<Self, RunError> {
         session.used = session.known_memory(plan);
         let program = model.program();
-        let objects = Arc::new(Objects::of_strings(&program.strings));
-        let fit = |tensor: &Tensor| inputs::prepared(&objects.adopt(tensor)?);
-        let inputs = inputs.iter().map(fit).collect::<Result<Vec<_>, _>>()?;
+        let Kept { mut views, mut placed, pointers, mut copies, mut outputs, objects, .. } =
+            std::mem::take(&mut session.kept);
+        let objects = objects.unwrap_or_else(|| Arc::new(Objects::of_strings(&program.strings)));
+        for tensor in inputs {
+            copies.push(if tensor.dtype().is_handle() {
+                let adopted = objects.adopt(tensor)?;
+                inputs::fit(&adopted)?.or(Some(adopted))
+            } else {
+                inputs::fit(tensor)?
+            });
+        }
         let view = |bytes: &[u8]| {
             // Validation refuses programs that write to inputs and constants.
             View { pointer: bytes.as_ptr().cast_mut(), bytes: bytes.len() }
         };
-        let views = program
-            .buffers
-            .iter()
-            .zip(model.constants())
-            .map(|(buffer, constant)| match &buffer.location {
-                Location::Input(number) => inputs.get(*number as usize).map(|t| view(t.bytes())),
-                _ => constant.as_ref().map(|bytes| view(bytes)),
-            })
-            .collect();
+        let given = |number: usize| {
+            let copy = copies.get(number).and_then(Option::as_ref);
+            copy.or_else(|| inputs.get(number)).map(|tensor| view(tensor.bytes()))
+        };
+        let buffers = program.buffers.iter().zip(model.constants());
+        views.extend(buffers.map(|(buffer, constant)| match &buffer.location {
+            Location::Input(number) => given(*number as usize),
+            _ => constant.as_ref().map(|bytes| view(bytes)),
+        }));
+        placed.extend(model.prepared().groups.iter().map(|_| false));
+        outputs.extend(program.outputs.iter().map(|_| None));
         let mut run = Run {
             session,
             model,
@@ -82,16 +112,18 @@ impl<'r, 'o> Run<'r, 'o> {
             options,
             symbols: Cow::Borrowed(&plan.symbols),
             views,
-            placed: model.prepared().groups.iter().map(|_| false).collect(),
-            _inputs: inputs,
-            outputs: program.outputs.iter().map(|_| None).collect(),
-            pointers: Vec::new(),
+            placed,
+            inputs,
+            copies,
+            outputs,
+            offered,
+            pointers,
             iterations: 0,
             objects,
             objects_counted: 0,
         };
         run.check_memory()?;
-        run.reserve_scratch(plan.scratch)?;
+        run.reserve_scratch(plan.scratch(model))?;
         run.place(EARLY, &plan.early)?;
         // A symbol that the program computes may also follow from the inputs.
         for number in 0..model.prepared().groups.len() {
@@ -114,12 +146,8 @@ impl<'r, 'o> Run<'r, 'o> {
         match step {
             Op::Launch(number) => self.launch(*number),
             Op::Sizes { buffer, dims } => {
-                let values: Vec<i64> = dims
-                    .iter()
-                    .map(|dim| evaluate(dim, &self.symbols, || "computed sizes".to_owned()))
-                    .collect::<Result<_, _>>()?;
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                self.write(*buffer, &bytes)
+                let value = |dim| evaluate(dim, &self.symbols, || "computed sizes".to_owned());
+                self.write_all(*buffer, dims.iter().map(value))
             }
             Op::Copy { from, to } => self.copy(*from, *to),
             Op::Bind { symbol, buffer, element, source } => {
@@ -291,7 +319,19 @@ impl<'r, 'o> Run<'r, 'o> {
                 }),
                 Place::Output { number, sizes } => {
                     let Some(buffer) = model.program().buffer(*id) else { continue };
-                    let mut tensor = Tensor::zeros(buffer.dtype, sizes.clone())?;
+                    let offered = self.offered.get_mut(*number as usize).and_then(Option::take);
+                    // The program writes all of an output, so that what was there before does not matter.
+                    let fits = |tensor: &mut Tensor| {
+                        (tensor.dtype(), tensor.sizes()) == (buffer.dtype, sizes)
+                            && tensor.objects().is_none()
+                            && tensor.is_exclusive()
+                    };
+                    let offered =
+                        offered.and_then(|mut tensor| fits(&mut tensor).then_some(tensor));
+                    let mut tensor = match offered {
+                        Some(tensor) => tensor,
+                        None => Tensor::zeros(buffer.dtype, sizes.clone())?,
+                    };
                     let bytes = tensor.bytes_mut();
                     let view = View { pointer: bytes.as_mut_ptr(), bytes: bytes.len() };
                     if let Some(slot) = self.outputs.get_mut(*number as usize) {
@@ -358,6 +398,26 @@ impl<'r, 'o> Run<'r, 'o> {
         Ok(())
     }
 
+    /// Writes integers, which must fill all of a buffer.
+    fn write_all(
+        &self,
+        id: BufferId,
+        values: impl ExactSizeIterator<Item = Result<i64, RunError>>,
+    ) -> Result<(), RunError> {
+        let View { pointer, bytes } = self.view(id)?;
+        let expected = values.len() * size_of::<i64>();
+        if bytes != expected {
+            let place = format!("values for buffer {}", id.0);
+            return Err(RunError::Bytes { place, from: expected as u64, to: bytes as u64 });
+        }
+        // SAFETY: the view is valid for its bytes, and for writing by validation.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(pointer, bytes) };
+        for (slot, value) in bytes.chunks_exact_mut(size_of::<i64>()).zip(values) {
+            slot.copy_from_slice(&value?.to_le_bytes());
+        }
+        Ok(())
+    }
+
     fn element<const N: usize>(&self, id: BufferId, number: usize) -> Result<[u8; N], RunError> {
         let bytes = self.bytes(id)?;
         let begin = number.saturating_mul(N);
@@ -388,27 +448,55 @@ impl<'r, 'o> Run<'r, 'o> {
         Ok(self.element::<1>(id, 0)? != [0])
     }
 
-    /// The outputs in the model's order.
-    pub(super) fn into_outputs(mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        let ports = &self.model.program().outputs;
-        let outputs = ports.iter().map(|port| self.output(port.buffer, inputs));
-        let outputs = outputs.collect::<Result<Vec<_>, _>>()?.into_iter();
-        // An input that is handed out has a table already.
-        Ok(outputs
-            .map(|tensor| match tensor.objects() {
-                Some(_) => tensor,
-                None => tensor.with_objects(&self.objects),
-            })
-            .collect())
+    /// Puts the outputs into a list, in the model's order.
+    pub(super) fn results(&mut self, outputs: &mut Vec<Tensor>) -> Result<(), RunError> {
+        for (number, port) in self.model.program().outputs.iter().enumerate() {
+            let output = self.output(number, port.buffer)?;
+            // An input that is handed out has a table already.
+            outputs.push(match output.objects() {
+                None if output.dtype().is_handle() => output.with_objects(&self.objects),
+                _ => output,
+            });
+        }
+        Ok(())
     }
 
-    fn output(&mut self, id: BufferId, inputs: &[Tensor]) -> Result<Tensor, RunError> {
-        let Some(buffer) = self.model.program().buffer(id) else {
+    /// Leaves the memory of its lists to the next run.
+    pub(super) fn end(mut self) {
+        let kept = &mut self.session.kept;
+        self.views.clear();
+        self.placed.clear();
+        self.pointers.clear();
+        self.copies.clear();
+        self.outputs.clear();
+        self.offered.clear();
+        let own = Arc::get_mut(&mut self.objects).is_some() && self.objects.bytes() == 0;
+        *kept = Kept {
+            views: self.views,
+            placed: self.placed,
+            pointers: self.pointers,
+            copies: self.copies,
+            outputs: self.outputs,
+            offered: self.offered,
+            objects: own.then_some(self.objects),
+        };
+    }
+
+    fn output(&mut self, number: usize, id: BufferId) -> Result<Tensor, RunError> {
+        let program = self.model.program();
+        let Some(buffer) = program.buffer(id) else {
             return Err(RunError::ImpossibleSize { place: "output".into(), value: "none".into() });
         };
         let found = match &buffer.location {
-            Location::Input(number) => inputs.get(*number as usize).cloned(),
-            Location::Output(number) => self.outputs.get(*number as usize).cloned().flatten(),
+            Location::Input(number) => self.inputs.get(*number as usize).cloned(),
+            Location::Output(own) => {
+                let later = program.outputs.get(number + 1..).unwrap_or_default();
+                match self.outputs.get_mut(*own as usize) {
+                    Some(output) if later.iter().all(|port| port.buffer != id) => output.take(),
+                    Some(output) => output.clone(),
+                    None => None,
+                }
+            }
             _ => None,
         };
         if let Some(tensor) = found {

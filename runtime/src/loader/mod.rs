@@ -92,6 +92,20 @@ pub enum LoadError {
     },
 }
 
+/// Checks that objects of an architecture, which need not be this machine's, link with each other and define these
+/// functions.
+pub fn check<'s>(
+    objects: &[&[u8]],
+    architecture: Architecture,
+    mut symbols: impl Iterator<Item = &'s str>,
+) -> Result<(), LoadError> {
+    let functions = link::LinkPlan::new(objects, architecture)?.into_functions();
+    match symbols.find(|symbol| !functions.contains_key(*symbol)) {
+        Some(missing) => Err(LoadError::NoEntry { symbol: missing.to_owned() }),
+        None => Ok(()),
+    }
+}
+
 /// Code that is mapped and can be called for as long as this value lives.
 #[derive(Debug)]
 pub struct LoadedCode {

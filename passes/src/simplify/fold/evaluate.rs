@@ -23,9 +23,10 @@ pub(super) fn all(graph: &Graph, choice: &Choice) -> BTreeMap<NodeId, Tensor> {
     let work = Work::new(graph, choice);
     let bytes = |number: usize| {
         let node = graph.node(NodeId(number as u32));
-        let constant = matches!(node.op, Op::Constant(_));
-        let sizes = graph.ty(node.outputs[0]).static_sizes().filter(|_| !constant);
-        sizes.map_or(0, |sizes| sizes.iter().product::<usize>())
+        match &node.op {
+            Op::Constant(_) => 0,
+            _ => super::bytes(graph, node.outputs[0]),
+        }
     };
     let computed = (0..choice.computed.len()).filter(|&number| choice.computed[number]);
     let threads = match computed.map(bytes).fold(0, usize::saturating_add) {
@@ -34,7 +35,8 @@ pub(super) fn all(graph: &Graph, choice: &Choice) -> BTreeMap<NodeId, Tensor> {
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| work.run());
+            // Where the system has no thread for it, the others do its work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || work.run());
         }
         work.run();
     });
