@@ -127,6 +127,12 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Milliseconds to three places, or more where those would show little: some models run in less than one
+/// thousandth.
+fn ms(time: f64) -> String {
+    if time >= 0.1 { format!("{time:.3}") } else { format!("{time:.6}") }
+}
+
 /// All kernels, the costliest first.
 fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelReport>> {
     /// A kernel in one run after the other.
@@ -186,8 +192,9 @@ fn kernels(model: &Model, inputs: &[Tensor], peak: f64) -> Result<Vec<KernelRepo
 
 fn show(report: &BenchReport, kept: &str) {
     let Latency { min, median, p95 } = report.latency_ms;
+    let [median, min, p95] = [median, min, p95].map(ms);
     output::line(format!(
-        "latency     median {median:.3} ms, min {min:.3} ms, p95 {p95:.3} ms ({} runs, {} threads)",
+        "latency     median {median} ms, min {min} ms, p95 {p95} ms ({} runs, {} threads)",
         report.runs, report.threads
     ));
     output::line(format!("throughput  {:.1} runs a second", report.throughput_per_s));
@@ -216,8 +223,8 @@ fn show(report: &BenchReport, kept: &str) {
     for kernel in report.kernels.iter().take(SHOWN) {
         let seconds = kernel.ms / 1e3;
         output::line(format!(
-            "{:>8.3} {:>5.1}% {:>8.1} {:>7.1}  {:>8}  {} ({})",
-            kernel.ms,
+            "{:>8} {:>5.1}% {:>8.1} {:>7.1}  {:>8}  {} ({})",
+            ms(kernel.ms),
             100.0 * kernel.ms / report.latency_ms.median,
             kernel.flops as f64 / seconds / 1e9,
             kernel.bytes as f64 / seconds / 1e9,
