@@ -97,6 +97,19 @@ pub(super) fn along(
     }
 }
 
+/// Bytes from one point of an axis to the next, of an operand in row-major order; `None` where that is not one
+/// number.
+pub(super) fn step_bytes(kernel: &Kernel, access: &Access, axis: usize) -> Option<u64> {
+    let operand = kernel.operands.get(access.operand).filter(|o| o.role != Role::Temporary)?;
+    let mut stride = Dim::default();
+    let mut row = Dim::from(operand.dtype.size());
+    for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
+        stride = stride + index.affine()?.coefficient(axis) * row.clone();
+        row = row * extent.clone();
+    }
+    stride.as_const().map(i64::unsigned_abs)
+}
+
 /// Whether an index has other values at other points of an axis.
 pub(super) fn depends(index: &Index, program: &ScalarProgram, axis: usize) -> bool {
     match index {

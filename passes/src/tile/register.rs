@@ -30,6 +30,8 @@ pub(super) struct Shape {
     pub(super) overlap: bool,
     /// Whether what is kept for rows comes from beyond the first cache.
     pub(super) streamed: bool,
+    /// Rows whose scalars find room in the first cache side by side.
+    pub(super) room: f64,
     /// The window whose points come one by one, if the rows' reads have one.
     pub(super) window: Option<Window>,
 }
@@ -38,6 +40,8 @@ pub(super) struct Shape {
 const LATENCY: f64 = 4.0;
 /// Cycles more that a vector takes that comes from beyond the first cache.
 const FAR: f64 = 0.25;
+/// Cycles more that a scalar takes which others have driven out of the first cache.
+const CROWDED: f64 = 0.5;
 /// Cycles that vectors cost which are kept for several points.
 const KEEP: f64 = 1.0;
 /// Cycles to decide whether a place lies outside, and to read what holds there.
@@ -150,13 +154,19 @@ fn cycles(shape: &Shape, size: f64, rows: f64, vectors: f64, target: &TileTarget
     let guarding =
         shape.window.map_or(0.0, |window| window.guards * rows * GUARD * window.beyond(size, rows));
     let waiting = if shape.streamed { vectors * shape.kept * FAR } else { 0.0 };
+    let crowding = if rows > shape.room { rows * shape.scalars * CROWDED } else { 0.0 };
     let keeping = match (shape.apart, shape.overlap) {
         (false, _) => 0.0,
         (true, true) => KEEP,
         (true, false) => 2.0 * KEEP,
     };
     // A little for the loop itself, which large tiles spread over more work.
-    computing.max(loading / LOADS).max(LATENCY) + guarding + waiting + keeping + 1.0 / shape.unroll
+    computing.max(loading / LOADS).max(LATENCY)
+        + guarding
+        + waiting
+        + crowding
+        + keeping
+        + 1.0 / shape.unroll
 }
 
 #[cfg(test)]
@@ -164,6 +174,10 @@ mod tests {
     use super::*;
 
     fn product(m: Option<f64>, n: f64, target: &TileTarget, lanes: f64) -> (u64, u64) {
+        crowded(m, n, target, lanes, f64::INFINITY)
+    }
+
+    fn crowded(m: Option<f64>, n: f64, target: &TileTarget, lanes: f64, room: f64) -> (u64, u64) {
         let shape = Shape {
             side: Some((m, m.unwrap_or(64.0))),
             vectors: (Some(n), n),
@@ -176,6 +190,7 @@ mod tests {
             apart: false,
             overlap: false,
             streamed: false,
+            room,
             window: None,
         };
         let chosen = choose(&shape, target, &|_| true).unwrap();
@@ -190,6 +205,13 @@ mod tests {
         let narrow = TileTarget { vector_bits: 256, vector_registers: 16, ..wide };
         let (rows, vectors) = product(Some(1024.0), 1024.0, &narrow, 8.0);
         assert!(rows * vectors >= 10 && rows * vectors + vectors < 16, "{rows}x{vectors}");
+    }
+
+    #[test]
+    fn rows_that_drive_each_other_out_of_the_cache_are_few() {
+        let wide = TileTarget::avx512(1);
+        let (rows, vectors) = crowded(Some(1024.0), 1024.0, &wide, 16.0, 6.0);
+        assert!(rows <= 6 && rows * vectors >= 20, "{rows}x{vectors}");
     }
 
     #[test]

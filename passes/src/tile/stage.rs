@@ -3,7 +3,7 @@
 //! Invariant: parallel loops stand outside of reduction loops, and every axis named here may be
 //! tiled (sequential axes never are).
 
-use super::access::{Along, Touch, reads, writes};
+use super::access::{Along, Touch, reads, step_bytes, writes};
 use super::bytes::{GROUP, Groups};
 use super::layouts::Layouts;
 use super::register::{self, Chosen, Shape};
@@ -75,6 +75,7 @@ struct Facts<'k> {
     width: usize,
     layouts: Layouts<'k>,
     operands: &'k [Operand],
+    kernel: &'k Kernel,
     /// Values that are combined over the reduction.
     results: usize,
     /// The groups in which terms can be taken.
@@ -99,6 +100,7 @@ pub(super) fn plan(
         width: width(kernel, number),
         layouts,
         operands: &kernel.operands,
+        kernel,
         results: stage.combine.len(),
         groups: Groups::of(kernel, number)
             .filter(|groups| target.bytes && layouts.takes_groups(groups.operand)),
@@ -329,6 +331,11 @@ impl Facts<'_> {
         let reduced: f64 = plan.reductions.iter().map(|&axis| self.sizes[axis]).product();
         let bytes = if groups.is_some() { 1 } else { self.width };
         let streamed = reduced * wide * 2.0 * bytes as f64 > target.l1 as f64;
+        let room = side.map_or(f64::INFINITY, |side| {
+            let scalars = self.body.iter().filter(|touch| touch.along[vector] == Along::Same);
+            let steps = scalars.filter_map(|touch| step_bytes(self.kernel, touch.access, side));
+            steps.map(|step| rows_in_cache(step, target.l1)).fold(f64::INFINITY, f64::min)
+        });
         let shape = |body: &Body| Shape {
             side: side.map(|side| (static_size(side), self.sizes[side])),
             vectors: (static_size(vector), self.sizes[vector]),
@@ -341,6 +348,7 @@ impl Facts<'_> {
             apart: !body.innermost,
             overlap: window.is_some_and(|window| window.overlaps() && body.has(window.axis)),
             streamed,
+            room,
             window: window.filter(|window| !body.has(window.axis)),
         };
         // Constants that are read from several places need panels that begin at each of them.
@@ -423,6 +431,19 @@ impl Facts<'_> {
     }
 }
 
+/// Rows at such a distance whose lines a first-level cache of this size keeps, two ways of each of its sets left to
+/// what passes through. Lines a page apart share a set.
+fn rows_in_cache(step: u64, l1: u64) -> f64 {
+    const PAGE: u64 = 4096;
+    const LINE: u64 = 64;
+    // The largest power of two that divides the distance, up to a page.
+    let apart = (step | PAGE) & (step | PAGE).wrapping_neg();
+    if step == 0 || apart < LINE {
+        return f64::INFINITY;
+    }
+    (PAGE / apart * (l1 / PAGE).saturating_sub(2).max(1)) as f64
+}
+
 /// Whether a program is no more than a few simple operations.
 fn is_short(program: &ScalarProgram) -> bool {
     program.code.len() <= 8 && !program.code.iter().any(|(op, _)| matches!(op, ScalarOp::Unary(..)))
@@ -435,4 +456,21 @@ fn fit(size: f64, most: u64) -> u64 {
 
 fn level(axis: usize, step: u64) -> LoopLevel {
     LoopLevel { axis, step }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_a_page_apart_share_a_set() {
+        // Eight ways: three of 4096 bytes, half a page more, a line, less than a line, any odd distance.
+        for (step, rows) in
+            [(12288, 6.0), (6144, 12.0), (3072, 24.0), (64, 384.0), (96, f64::INFINITY)]
+        {
+            assert_eq!(rows_in_cache(step, 32 << 10), rows, "{step}");
+        }
+        assert_eq!(rows_in_cache(8192, 48 << 10), 10.0);
+        assert_eq!(rows_in_cache(0, 32 << 10), f64::INFINITY);
+    }
 }
