@@ -4,6 +4,7 @@
 //! that its code follows from, which the file's checksum covers, too; a file that is damaged counts as absent,
 //! and one that is being written has a name that nobody looks for.
 
+use crate::folders;
 use kiln_backends::{CodeGenerator, Target, Unit};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -78,12 +79,7 @@ impl CacheUse {
 impl KernelCache {
     /// The user's own: `kiln/kernels` in `XDG_CACHE_HOME`, which is `~/.cache` if it is not set.
     pub fn default_path() -> Result<PathBuf, CacheError> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let folder = match (set("XDG_CACHE_HOME"), set("HOME")) {
-            (Some(cache), _) => PathBuf::from(cache),
-            (None, Some(home)) => PathBuf::from(home).join(".cache"),
-            (None, None) => return Err(CacheError::NoHome),
-        };
+        let folder = folders::of_user("XDG_CACHE_HOME", ".cache").ok_or(CacheError::NoHome)?;
         Ok(folder.join("kiln").join("kernels"))
     }
 

@@ -30,6 +30,7 @@ pub mod check;
 mod compilation;
 mod compiler;
 mod error;
+mod folders;
 mod generate;
 pub mod inspect;
 mod model;

@@ -6,10 +6,9 @@
 use crate::tiers::{Improvement, Rest, Tiers};
 use crate::{Backend, CacheUse, CancelToken, Compilation, Error, Phases, TensorInfo};
 use kiln_ir::Graph;
-use kiln_program::{Artefact, CodeVariant, Contents, Program, WeightRange};
+use kiln_program::{Artefact, Program};
 use kiln_runtime::{LoadedModel, MemoryUse, RunOptions, Session, SessionOptions, Trace};
 use kiln_tensor::Tensor;
-use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -226,26 +225,7 @@ impl Model {
                 Some(improvement) => compilation.save_with(&[improvement.finish()?], path),
                 None => compilation.save(path),
             },
-            Origin::Artefact(artefact) => {
-                let variants: Vec<CodeVariant> = artefact
-                    .code()
-                    .map(|variant| CodeVariant {
-                        architecture: variant.architecture,
-                        features: variant.features,
-                        objects: variant.objects.into_iter().map(<[u8]>::to_vec).collect(),
-                        partitions: variant.partitions,
-                    })
-                    .collect();
-                let contents = Contents {
-                    program: artefact.program(),
-                    code: &variants,
-                    notes: artefact.notes(),
-                };
-                let weights = artefact.weights();
-                let range = WeightRange { offset: 0, length: weights.len() as u64 };
-                let all = (!weights.is_empty()).then_some((range, Cow::Borrowed(&weights[..])));
-                Ok(kiln_program::write(path.as_ref(), contents, all)?)
-            }
+            Origin::Artefact(artefact) => Ok(artefact.save(path.as_ref(), artefact.code())?),
         }
     }
 

@@ -67,8 +67,7 @@ pub(crate) fn first(
         units.iter().map(|unit| functions.remove(unit.symbol).unwrap_or_default()).collect();
 
     let other = generate::other_schedules(plan, quick);
-    let mut partitions: Vec<Partition> =
-        plan.kernels.iter().map(|planned| planned.partition(&planned.schedule)).collect();
+    let mut partitions = plan.partitions();
     let mut missing = Vec::new();
     for ((unit, kernels), found) in units.iter().zip(&functions).zip(&objects) {
         if found.is_none()
@@ -87,8 +86,7 @@ pub(crate) fn first(
             // What Cranelift cannot do, the generator may.
             let whole = generate::compile(&*generator, &units, target, cache.as_deref(), cancel)?;
             objects = whole.into_iter().map(Some).collect();
-            partitions =
-                plan.kernels.iter().map(|planned| planned.partition(&planned.schedule)).collect();
+            partitions = plan.partitions();
             Vec::new()
         }
         made => made?,
@@ -202,8 +200,7 @@ impl Improvement {
         }
         let objects = state.objects.iter().flatten().cloned().collect();
         let Rest { plan, target, .. } = &self.shared.rest;
-        let partitions = plan.kernels.iter().map(|k| k.partition(&k.schedule)).collect();
-        generate::variant(target, objects, partitions)
+        generate::variant(target, objects, plan.partitions())
     }
 }
 

@@ -11,9 +11,8 @@ use kiln::check::{Case, find_cases, numbered_values};
 use kiln::{Backend, CompileOptions, Compiler, Model, Phases, Source, Target, Tensor};
 use kiln::{DType, Dim, SymbolValues};
 use kiln_ir::accuracy::{Tolerance, rounded_steps};
-use kiln_program::{Artefact, CodeVariant, Contents, WeightRange};
+use kiln_program::Artefact;
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,19 +81,7 @@ fn agrees_on_older_machines(case: &Case) -> Result<(), Failed> {
     let [both, one] = ["both", "one"].map(|name| folder.path().join(name));
     compiler.build(&case.model)?.save(&both)?;
     let artefact = Artefact::open(&both)?;
-    let second = artefact.code().nth(1).ok_or("there is one version of the code")?;
-    let second = CodeVariant {
-        architecture: second.architecture,
-        features: second.features,
-        objects: second.objects.into_iter().map(<[u8]>::to_vec).collect(),
-        partitions: second.partitions,
-    };
-    let contents =
-        Contents { program: artefact.program(), code: &[second], notes: artefact.notes() };
-    let weights = artefact.weights();
-    let range = WeightRange { offset: 0, length: weights.len() as u64 };
-    let all = (!weights.is_empty()).then_some((range, Cow::Borrowed(&weights[..])));
-    kiln_program::write(&one, contents, all)?;
+    artefact.save(&one, artefact.code().skip(1))?;
     results_agree(case, &compiler, &Model::load(&one)?, None)
 }
 

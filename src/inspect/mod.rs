@@ -219,9 +219,7 @@ impl Compiler {
 
     fn plan_text(&self, plan: &Plan, level: Level, node: Option<&str>) -> Result<String, Error> {
         if level == Level::Plan {
-            let kernels = plan.kernels.iter();
-            let own: Vec<_> = kernels.map(|planned| planned.partition(&planned.schedule)).collect();
-            return found(plan::print(&plan.program, &own, node), level, node);
+            return found(plan::print(&plan.program, &plan.partitions(), node), level, node);
         }
         let chosen = plan::kernels_from(&plan.program, node);
         if chosen.is_empty() && node.is_some() {

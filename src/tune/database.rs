@@ -5,6 +5,7 @@
 
 use super::record::{Outcome, Record};
 use crate::calibrate::Calibration;
+use crate::folders;
 use kiln_passes::CostModel;
 use kiln_passes::tile::Book;
 use serde::{Deserialize, Serialize};
@@ -61,12 +62,8 @@ impl Database {
     /// The user's own: `kiln/schedules.jsonl` in `XDG_DATA_HOME`, which is `~/.local/share` if it
     /// is not set.
     pub fn default_path() -> Result<PathBuf, DatabaseError> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let folder = match (set("XDG_DATA_HOME"), set("HOME")) {
-            (Some(data), _) => PathBuf::from(data),
-            (None, Some(home)) => PathBuf::from(home).join(".local").join("share"),
-            (None, None) => return Err(DatabaseError::NoHome),
-        };
+        let folder =
+            folders::of_user("XDG_DATA_HOME", ".local/share").ok_or(DatabaseError::NoHome)?;
         Ok(folder.join("kiln").join("schedules.jsonl"))
     }
 

@@ -22,7 +22,7 @@ use crate::egraph::CostModel;
 use crate::tile::{Book, TileTarget};
 use kernels::Kernels;
 use kiln_ir::Graph;
-use kiln_program::{Buffer, BufferId, Lifetime, Location, Port, Program, Step};
+use kiln_program::{Buffer, BufferId, Lifetime, Location, Partition, Port, Program, Step};
 use kiln_tensor::Objects;
 use scope::{Bound, Scope};
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How the work of each kernel is cut up by its own schedule.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.kernels.iter().map(|planned| planned.partition(&planned.schedule)).collect()
+    }
+
     /// Bytes of the weight section.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.last().map_or(0, |weight| weight.range.offset + weight.range.length)

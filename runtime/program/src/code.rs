@@ -57,6 +57,18 @@ pub struct CodeVariant<Bytes = Vec<u8>> {
     pub partitions: Vec<Partition>,
 }
 
+impl CodeVariant<&[u8]> {
+    /// The same with objects of its own.
+    pub fn into_owned(self) -> CodeVariant {
+        CodeVariant {
+            architecture: self.architecture,
+            features: self.features,
+            objects: self.objects.into_iter().map(<[u8]>::to_vec).collect(),
+            partitions: self.partitions,
+        }
+    }
+}
+
 /// How the work of a kernel is cut up, in its size parameters. Versions of one kernel may differ in it, and
 /// in nothing else that whoever launches them has to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

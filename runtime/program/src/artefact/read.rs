@@ -3,11 +3,12 @@
 //! Invariant: an [`Artefact`] exists only if everything but its weights matches its checksums.
 
 use super::layout::{HEAD, Layout, MAGIC, Part};
-use super::{ArtefactError, Manifest};
-use crate::{CodeVariant, Program};
+use super::{ArtefactError, Contents, Manifest};
+use crate::{CodeVariant, Program, WeightRange};
 use kiln_tensor::Storage;
 use memmap2::Mmap;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -105,6 +106,19 @@ impl Artefact {
                 .collect(),
             partitions: variant.partitions.clone(),
         })
+    }
+
+    /// Writes the same program, weights and notes to a file, with these of its versions of the code.
+    pub fn save<'c>(
+        &self,
+        path: &Path,
+        code: impl IntoIterator<Item = CodeVariant<&'c [u8]>>,
+    ) -> Result<(), ArtefactError> {
+        let code: Vec<CodeVariant> = code.into_iter().map(CodeVariant::into_owned).collect();
+        let contents = Contents { program: &self.program, code: &code, notes: &self.notes };
+        let range = WeightRange { offset: 0, length: self.weights.len() as u64 };
+        let all = (range.length > 0).then_some((range, Cow::Borrowed(&self.weights[..])));
+        super::write(path, contents, all)
     }
 
     /// The weights, in place.
