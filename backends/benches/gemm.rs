@@ -46,6 +46,7 @@ fn schedule(target: &Target) -> Schedule {
         }],
         packing: vec![blocked(0, 0, rows), blocked(1, 1, columns)],
         fastest: None,
+        points_last: false,
     }
 }
 

@@ -23,6 +23,11 @@ pub struct Schedule {
     /// does not change along it; the last if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fastest: Option<usize>,
+    /// Whether the points of a task are the fastest dimension of its temporaries, so that vectors can lie along
+    /// them; they stand before the last dimension if not, so that what many points multiply with one matrix
+    /// stands together.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub points_last: bool,
     /// One for each stage.
     pub stages: Vec<StageSchedule>,
     /// Operands that are not stored in row-major order of their shape.
@@ -76,6 +81,11 @@ pub struct Packing {
     pub ahead: u64,
 }
 
+/// Whether a choice is not made.
+fn is_false(choice: &bool) -> bool {
+    !choice
+}
+
 /// Whether nothing is announced.
 fn is_none(ahead: &u64) -> bool {
     *ahead == 0
@@ -117,7 +127,7 @@ pub enum Part {
 pub struct ScratchLayout {
     /// Byte offset of each operand that is a temporary; `None` for the others. A temporary lies in
     /// row-major order of its own shape with the task's box (its points along the parallel outer axes)
-    /// before the last dimension, so that what many points multiply with one matrix stands together.
+    /// behind so many of its dimensions as [`Schedule::slices`] says.
     pub offsets: Vec<Option<Dim>>,
     /// Bytes in all.
     pub bytes: Dim,
@@ -163,6 +173,11 @@ impl Schedule {
     /// Number of tasks in all.
     pub fn tasks(&self, kernel: &Kernel) -> Dim {
         self.task_grid(kernel).into_iter().product()
+    }
+
+    /// Dimensions of a temporary, of so many, that stand before the points of the task.
+    pub fn slices(&self, rank: usize) -> usize {
+        if self.points_last { rank } else { rank.saturating_sub(1) }
     }
 
     /// Where the temporaries lie.

@@ -204,3 +204,20 @@ fn each_kind_of_choice_is_met_and_tiles_stay_small() {
     assert!(vectors.contains(&None) && tasks.len() > 8 && orders.len() > 8, "{orders:?}");
     assert!(depths.len() > 2 && packed.len() == 2, "{depths:?} {packed:?}");
 }
+
+#[test]
+fn temporaries_lie_either_way() {
+    let (types, _, operation) =
+        OPERATIONS.iter().find(|(.., operation)| operation.starts_with("Attention")).unwrap();
+    let (kernel, target) = (kernel(types, operation), TileTarget::avx512(2));
+    let constants = BTreeSet::new();
+    let space = Space::of(&kernel, &constants, &target);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut at = tile(&kernel, &constants, &target);
+    let mut met = HashSet::new();
+    for _ in 0..100 {
+        at = space.walk(&at, 1, &mut random);
+        met.insert(at.points_last);
+    }
+    assert_eq!(met.len(), 2);
+}

@@ -10,7 +10,7 @@ use super::place::{Offset, offset_of, packed, row_major};
 use super::{Address, Conversion, Element, Predicate, Type, ValueId};
 use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::BinaryFn;
-use kiln_ir::schedule::PackedLayout;
+use kiln_ir::schedule::{PackedLayout, Schedule};
 use kiln_tensor::{DType, Dim};
 
 /// How the elements of an operand are found.
@@ -27,6 +27,7 @@ pub(super) enum Layout {
 /// What stays the same over a whole kernel.
 pub(super) struct Context<'k> {
     pub(super) kernel: &'k Kernel,
+    pub(super) schedule: &'k Schedule,
     /// One for each operand.
     pub(super) layouts: Vec<Layout>,
     /// First point of the task along each outer axis.
@@ -199,7 +200,7 @@ impl Context<'_> {
                     all.push(axis.clone().plus(minus, build));
                 }
                 // A sequential axis has one point at a time: its box is 1 and its low the point.
-                let slices = indices.len().saturating_sub(1);
+                let slices = self.schedule.slices(indices.len());
                 all.splice(0..0, indices[..slices].iter().cloned());
                 all.extend(indices.into_iter().skip(slices));
                 let (slices, last) = shape.split_at(slices);

@@ -255,6 +255,8 @@ fn softmax_keeps_its_rows_in_scratch() {
             all(stage(&[(1, 32)], Some((1, 16))), 2),
             all(stage(&[(0, 2), (1, 8)], Some((1, 4))), 0),
             all(stage(&[(0, 4)], Some((0, 4))), 4),
+            Schedule { points_last: true, ..all(stage(&[(0, 4)], Some((0, 4))), 4) },
+            Schedule { points_last: true, ..all(stage(&[(0, 2), (1, 8)], Some((1, 4))), 0) },
         ] {
             let kernel = softmax(DType::F32, ["r", "c"]);
             let sizes = [("r", rows as i64), ("c", columns as i64)];

@@ -23,18 +23,27 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     let repeat = draft.outer_axis("g", &repeats, AxisKind::Parallel);
     let head = key_head.clone().times(repeats) + repeat;
     let query = draft.outer_axis("i", queries, AxisKind::Parallel);
+    let row = draft.temporary("query", dtype, vec![q_shape[3].clone()]);
     let scores = draft.temporary("scores", dtype, vec![keys.clone()]);
     let greatest = draft.temporary("greatest", dtype, Vec::new());
     let sum = draft.temporary("sum", dtype, Vec::new());
     let scalar = |operand: usize| Access { operand, index: Vec::new() };
 
-    // scores[j] = scale·q·kⱼ + mask.
+    // query = q, which lies with the other queries of a task as the products read it.
+    let mut stage = draft.stage();
+    let element = stage.axis("d", &q_shape[3], AxisKind::Parallel);
+    let mut finish = stage.walk();
+    let at = [batch.clone(), head.clone(), query.clone(), element.clone()];
+    finish.program.results = vec![finish.value(q, &at)?];
+    let place = Access { operand: row, index: vec![element] };
+    draft.stages.push(stage.pointwise(finish, vec![place]));
+
+    // scores[j] = scale·query·kⱼ + mask.
     let mut stage = draft.stage();
     let key = stage.axis("j", keys, AxisKind::Parallel);
     let element = stage.axis("d", &q_shape[3], AxisKind::Reduction);
     let mut products = stage.walk();
-    let row = [batch.clone(), head.clone(), query.clone(), element.clone()];
-    let x = products.value(q, &row)?;
+    let x = products.read(row, dtype, std::slice::from_ref(&element), None);
     let y = products.value(k, &[batch.clone(), key_head.clone(), key.clone(), element])?;
     let product = products.binary(BinaryFn::Mul, x, y)?;
     products.program.results = vec![product];

@@ -31,69 +31,74 @@ pub(super) struct Touch<'k> {
     pub(super) guarded: bool,
 }
 
-/// Every read of a program.
-pub(super) fn reads<'k>(
-    kernel: &Kernel,
-    program: &'k ScalarProgram,
-    axes: usize,
-) -> Vec<Touch<'k>> {
-    let code = program.code.iter();
-    code.filter_map(|(op, _)| match op {
-        ScalarOp::Read { access, outside } => Some(Touch {
+/// A kernel's memory, with what is decided of how its temporaries lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory<'k> {
+    pub(super) kernel: &'k Kernel,
+    /// Whether the points of a task are the fastest dimension of temporaries.
+    pub(super) points_last: bool,
+}
+
+impl Memory<'_> {
+    /// Every read of a program.
+    pub(super) fn reads<'p>(self, program: &'p ScalarProgram, axes: usize) -> Vec<Touch<'p>> {
+        let code = program.code.iter();
+        code.filter_map(|(op, _)| match op {
+            ScalarOp::Read { access, outside } => Some(Touch {
+                access,
+                along: (0..axes).map(|axis| self.along(program, access, axis)).collect(),
+                guarded: outside.is_some(),
+            }),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Every write of a stage.
+    pub(super) fn writes(self, stage: &Stage, axes: usize) -> Vec<Touch<'_>> {
+        let touch = |access| Touch {
             access,
-            along: (0..axes).map(|axis| along(kernel, program, access, axis)).collect(),
-            guarded: outside.is_some(),
-        }),
-        _ => None,
-    })
-    .collect()
-}
-
-/// Every write of a stage.
-pub(super) fn writes<'k>(kernel: &Kernel, stage: &'k Stage, axes: usize) -> Vec<Touch<'k>> {
-    let touch = |access: &'k Access| Touch {
-        access,
-        along: (0..axes).map(|axis| along(kernel, &stage.finish, access, axis)).collect(),
-        guarded: stage.updates(),
-    };
-    stage.writes.iter().map(touch).collect()
-}
-
-/// How an access moves along an axis.
-pub(super) fn along(
-    kernel: &Kernel,
-    program: &ScalarProgram,
-    access: &Access,
-    axis: usize,
-) -> Along {
-    let Some(operand) = kernel.operands.get(access.operand) else { return Along::Scattered };
-    if operand.role == Role::Temporary && axis < kernel.outer.len() {
-        // A copy for each point of the task, the last axis fastest.
-        let single = operand.shape.is_empty() && axis + 1 == kernel.outer.len();
-        return if single { Along::Contiguous } else { Along::Strided };
+            along: (0..axes).map(|axis| self.along(&stage.finish, access, axis)).collect(),
+            guarded: stage.updates(),
+        };
+        stage.writes.iter().map(touch).collect()
     }
-    let mut stride = Dim::default();
-    let mut row = Dim::from(1i64);
-    // Before the last dimension of a temporary stand the points of the task, which are not known yet.
-    let last = access.index.len().saturating_sub(1);
-    let slices = access.index.iter().take(last).filter_map(Index::affine);
-    let mut moves = slices.map(|affine| affine.coefficient(axis));
-    if operand.role == Role::Temporary && moves.any(|step| !step.is(0)) {
-        return Along::Strided;
-    }
-    for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
-        if let Some(affine) = index.affine() {
-            stride = stride + affine.coefficient(axis) * row.clone();
-        } else if depends(index, program, axis) {
+
+    /// How an access moves along an axis.
+    pub(super) fn along(self, program: &ScalarProgram, access: &Access, axis: usize) -> Along {
+        let outer = self.kernel.outer.len();
+        let Some(operand) = self.kernel.operands.get(access.operand) else {
             return Along::Scattered;
+        };
+        let temporary = operand.role == Role::Temporary;
+        if temporary && axis < outer {
+            // A copy for each point of the task, the last axis fastest.
+            let fastest = self.points_last || operand.shape.is_empty();
+            return if fastest && axis + 1 == outer { Along::Contiguous } else { Along::Strided };
         }
-        row = row * extent.clone();
-    }
-    match stride.as_const() {
-        Some(0) => Along::Same,
-        Some(1) => Along::Contiguous,
-        Some(2..=8) => Along::Near,
-        _ => Along::Strided,
+        // How many points stand behind a dimension of a temporary is not known yet.
+        let alone = usize::from(!self.points_last);
+        let slices = access.index.len().saturating_sub(alone);
+        let mut moves = access.index.iter().take(slices).filter_map(Index::affine);
+        if temporary && moves.any(|affine| !affine.coefficient(axis).is(0)) {
+            return Along::Strided;
+        }
+        let mut stride = Dim::default();
+        let mut row = Dim::from(1i64);
+        for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
+            if let Some(affine) = index.affine() {
+                stride = stride + affine.coefficient(axis) * row.clone();
+            } else if depends(index, program, axis) {
+                return Along::Scattered;
+            }
+            row = row * extent.clone();
+        }
+        match stride.as_const() {
+            Some(0) => Along::Same,
+            Some(1) => Along::Contiguous,
+            Some(2..=8) => Along::Near,
+            _ => Along::Strided,
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 //! Invariant: terms are taken together along an axis only where both operands have, or can be laid out
 //! to have, their bytes side by side along it.
 
-use super::access::{Along, along};
+use super::access::{Along, Memory};
 use super::packing::is_whole;
-use kiln_ir::kernel::{AxisKind, BYTES_AT_ONCE, Index, Kernel};
+use kiln_ir::kernel::{AxisKind, BYTES_AT_ONCE, Index};
 use kiln_tensor::Dim;
 
 /// Terms that are taken at once.
@@ -21,7 +21,8 @@ pub(super) struct Groups {
 
 impl Groups {
     /// The groups of a stage, if it has whole ones.
-    pub(super) fn of(kernel: &Kernel, stage: usize) -> Option<Groups> {
+    pub(super) fn of(memory: Memory<'_>, stage: usize) -> Option<Groups> {
+        let kernel = memory.kernel;
         let stage = kernel.stages.get(stage)?;
         let product = stage.byte_product()?;
         let axes: Vec<_> = kernel.axes(stage).collect();
@@ -33,7 +34,7 @@ impl Groups {
         let axis = (0..axes.len()).find(|&axis| {
             axes[axis].kind == AxisKind::Reduction
                 && axes[axis].extent.exact_div(&group).is_some()
-                && along(kernel, &stage.body, product.unsigned, axis) == Along::Contiguous
+                && memory.along(&stage.body, product.unsigned, axis) == Along::Contiguous
                 && laid_out(axis)
         })?;
         Some(Groups { axis, operand: product.signed.operand })

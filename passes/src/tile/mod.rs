@@ -30,7 +30,8 @@ pub use text::describe;
 pub use vary::{POINTS, Space};
 
 use crate::simplify::IntegerProducts;
-use kiln_ir::kernel::Kernel;
+use access::Memory;
+use kiln_ir::kernel::{Kernel, Role};
 use kiln_ir::schedule::{Packing, Schedule};
 use kiln_tensor::{Dim, Symbol, SymbolTable};
 use layouts::Layouts;
@@ -116,14 +117,26 @@ pub fn tile_around(kernel: &Kernel, packing: &[Packing], target: &TileTarget) ->
 }
 
 fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Schedule {
-    let stages: Vec<stage::Plan> = (0..kernel.stages.len())
-        .map(|number| stage::plan(kernel, number, layouts, target))
-        .collect();
-    let task = task::boxes(kernel, &stages, target);
-    let fastest = task::fastest(kernel, &stages, &task, target);
+    let plans = |points_last: bool| -> (Memory<'_>, Vec<stage::Plan>) {
+        let memory = Memory { kernel, points_last };
+        let stages = 0..kernel.stages.len();
+        (memory, stages.map(|number| stage::plan(memory, number, layouts, target)).collect())
+    };
+    let cost = |plans: &[stage::Plan]| plans.iter().map(|plan| plan.cost).sum::<f64>();
+    let (mut memory, mut stages) = plans(false);
+    let mut temporaries = kernel.operands.iter().filter(|o| o.role == Role::Temporary);
+    if temporaries.any(|operand| !operand.shape.is_empty()) {
+        let (last, others) = plans(true);
+        if cost(&others) < cost(&stages) {
+            (memory, stages) = (last, others);
+        }
+    }
+    let task = task::boxes(memory, &stages, target);
+    let fastest = task::fastest(memory, &stages, &task, target);
+    let points_last = memory.points_last;
     let packing = packing::choose(kernel, &stages, layouts, target);
     let stages = stages.into_iter().map(|plan| plan.schedule).collect();
-    let schedule = Schedule { task, fastest, stages, packing };
+    let schedule = Schedule { task, fastest, points_last, stages, packing };
     match legal(kernel, &schedule) {
         Ok(()) => schedule,
         // One point after the other is always possible.

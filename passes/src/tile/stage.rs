@@ -3,7 +3,7 @@
 //! Invariant: parallel loops stand outside of reduction loops, and every axis named here may be
 //! tiled (sequential axes never are).
 
-use super::access::{Along, Touch, reads, step_bytes, writes};
+use super::access::{Along, Memory, Touch, step_bytes};
 use super::bytes::{GROUP, Groups};
 use super::layouts::Layouts;
 use super::register::{self, Chosen, Shape};
@@ -36,11 +36,14 @@ pub(super) struct Plan {
     pub(super) product: bool,
     /// The groups in which it takes the terms of a sum of products of bytes.
     pub(super) groups: Option<Groups>,
+    /// What it takes, about, in operations on single elements: to hold one layout of temporaries against another.
+    pub(super) cost: f64,
 }
 
 impl Plan {
     /// What a stage's schedule, by whomever it was made, means for tasks and packing.
     pub(super) fn of(kernel: &Kernel, number: usize, schedule: &Schedule) -> Plan {
+        let memory = Memory { kernel, points_last: schedule.points_last };
         let axes: Vec<&Axis> = kernel.axes(&kernel.stages[number]).collect();
         let schedule = schedule.stages.get(number).cloned().unwrap_or_default();
         let mut tile = vec![1; axes.len()];
@@ -59,8 +62,8 @@ impl Plan {
         reductions.extend(rest);
         let panel = schedule.vector.map(|vector| (vector.axis, tile[vector.axis]));
         let groups =
-            Groups::of(kernel, number).filter(|groups| tile[groups.axis].is_multiple_of(GROUP));
-        Plan { schedule, tile, panel, reductions, product: false, groups }
+            Groups::of(memory, number).filter(|groups| tile[groups.axis].is_multiple_of(GROUP));
+        Plan { schedule, tile, panel, reductions, product: false, groups, cost: 0.0 }
     }
 }
 
@@ -83,26 +86,27 @@ struct Facts<'k> {
 }
 
 pub(super) fn plan(
-    kernel: &Kernel,
+    memory: Memory<'_>,
     number: usize,
     layouts: Layouts<'_>,
     target: &TileTarget,
 ) -> Plan {
+    let kernel = memory.kernel;
     let stage = &kernel.stages[number];
     let axes: Vec<&Axis> = kernel.axes(stage).collect();
     let count = axes.len();
     let facts = Facts {
         sizes: axes.iter().map(|axis| expected(&axis.extent, &kernel.symbols)).collect(),
         axes,
-        body: reads(kernel, &stage.body, count),
-        finish: reads(kernel, &stage.finish, count),
-        writes: writes(kernel, stage, count),
+        body: memory.reads(&stage.body, count),
+        finish: memory.reads(&stage.finish, count),
+        writes: memory.writes(stage, count),
         width: width(kernel, number),
         layouts,
         operands: &kernel.operands,
         kernel,
         results: stage.combine.len(),
-        groups: Groups::of(kernel, number)
+        groups: Groups::of(memory, number)
             .filter(|groups| target.bytes && layouts.takes_groups(groups.operand)),
     };
     let reductions: Vec<usize> = (0..count).filter(|&axis| facts.is_reduction(axis)).collect();
@@ -113,10 +117,12 @@ pub(super) fn plan(
         reductions,
         product: false,
         groups: None,
+        cost: facts.points() / facts.scalar_gain(),
     };
     let ordered = stage.combine.iter().any(|how| !matches!(how, Combine::Reduce(_)));
     let lanes = target.lanes(facts.width);
-    let Some(vector) = facts.vector_axis(lanes, ordered) else { return plan };
+    let Some((gain, vector)) = facts.vector_axis(lanes, ordered) else { return plan };
+    plan.cost = facts.points() / gain;
     // More lanes than points would only be masked.
     let points = facts.axes[vector].extent.as_const().and_then(|points| u32::try_from(points).ok());
     let lanes =
@@ -199,8 +205,20 @@ impl Facts<'_> {
         serves.map(|other| self.sizes[other].min(ROWS)).fold(1.0, f64::max)
     }
 
-    /// The axis along which vectors pay most, if any does.
-    fn vector_axis(&self, lanes: u32, ordered: bool) -> Option<usize> {
+    /// Points of the stage.
+    fn points(&self) -> f64 {
+        self.sizes.iter().product()
+    }
+
+    /// What one point after the other gains over as many operations without memory.
+    fn scalar_gain(&self) -> f64 {
+        let once = (self.finish.len() + self.writes.len()) as f64;
+        1.0 / (1.0 + self.body.len() as f64 + once / self.reduced())
+    }
+
+    /// The axis along which vectors pay most, if any does, and what they gain over as many operations without
+    /// memory.
+    fn vector_axis(&self, lanes: u32, ordered: bool) -> Option<(f64, usize)> {
         let wide = f64::from(lanes);
         if lanes == 1 {
             return None;
@@ -246,7 +264,7 @@ impl Facts<'_> {
                 best = Some((gain, axis));
             }
         }
-        best.filter(|(gain, _)| *gain > 0.3).map(|(_, axis)| axis)
+        best.filter(|(gain, _)| *gain > 0.3)
     }
 
     /// Vectors along a reduction: several accumulators for each of a few results.

@@ -3,7 +3,7 @@
 //! Invariant: a box is a whole number of register tiles along every axis that it cuts, and the
 //! temporaries of one box stay in a cache.
 
-use super::access::Along;
+use super::access::{Along, Memory};
 use super::stage::Plan;
 use super::{TileTarget, expected};
 use crate::form::flops;
@@ -25,7 +25,8 @@ const AGAIN: f64 = 8.0;
 const ROWS: u64 = 8;
 
 /// Points of each outer axis in one task.
-pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Vec<u64> {
+pub(super) fn boxes(memory: Memory<'_>, stages: &[Plan], target: &TileTarget) -> Vec<u64> {
+    let kernel = memory.kernel;
     let outer = kernel.outer.len();
     let sizes: Vec<f64> =
         kernel.outer.iter().map(|axis| expected(&axis.extent, &kernel.symbols)).collect();
@@ -35,7 +36,7 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
     let shared = each * points / (f64::from(target.cores.max(1)) * PER_CORE);
     let wanted = if known { shared.max(LEAST) } else { shared.clamp(LEAST, 4.0 * LEAST) };
     // Few tasks, but one for each core, where each reads much that the others read, too.
-    let alike = AGAIN * again(kernel) / BANDWIDTH;
+    let alike = AGAIN * again(memory) / BANDWIDTH;
     let wanted = wanted.max(alike.min(each * points / f64::from(target.cores.max(1))));
 
     // Least box: one register tile.
@@ -87,7 +88,7 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
     // Rows of a product first, so that a panel that is read serves several tiles.
     for (stage, plan) in kernel.stages.iter().zip(stages).filter(|(_, plan)| plan.product) {
         let mut tiles = 1;
-        for axis in rows(kernel, stage, plan).into_iter().rev() {
+        for axis in rows(memory, stage, plan).into_iter().rev() {
             let most = plan.tile[axis] * (ROWS / tiles).max(1);
             grow(axis, sizes[axis].min(most as f64), &mut points);
             tiles *= (points[axis] as u64).div_ceil(plan.tile[axis]);
@@ -119,9 +120,10 @@ pub(super) fn boxes(kernel: &Kernel, stages: &[Plan], target: &TileTarget) -> Ve
 }
 
 /// The outer axes of a product along which its panels are the same.
-fn rows(kernel: &Kernel, stage: &Stage, plan: &Plan) -> Vec<usize> {
+fn rows(memory: Memory<'_>, stage: &Stage, plan: &Plan) -> Vec<usize> {
+    let kernel = memory.kernel;
     let Some((columns, _)) = plan.panel else { return Vec::new() };
-    let reads = super::access::reads(kernel, &stage.body, kernel.axes(stage).count());
+    let reads = memory.reads(&stage.body, kernel.axes(stage).count());
     let panels = reads.iter().filter(|touch| touch.along[columns] != Along::Same);
     let panels: Vec<_> = panels.collect();
     (0..kernel.outer.len())
@@ -133,11 +135,12 @@ fn rows(kernel: &Kernel, stage: &Stage, plan: &Plan) -> Vec<usize> {
 /// The axis along which tasks should follow each other: the rows of a product whose columns are more than
 /// a cache holds, so that all rows are multiplied with some columns before the next columns are read.
 pub(super) fn fastest(
-    kernel: &Kernel,
+    memory: Memory<'_>,
     stages: &[Plan],
     task: &[u64],
     target: &TileTarget,
 ) -> Option<usize> {
+    let kernel = memory.kernel;
     let (stage, plan) = kernel.stages.iter().zip(stages).find(|(_, plan)| plan.product)?;
     let (columns, _) = plan.panel.filter(|&(axis, _)| axis < kernel.outer.len())?;
     let rows = (0..kernel.outer.len()).find(|&axis| axis != columns && plan.tile[axis] > 1)?;
@@ -145,7 +148,7 @@ pub(super) fn fastest(
         WHOLE => 1.0,
         points => (expected(&kernel.outer[axis].extent, &kernel.symbols) / points as f64).ceil(),
     };
-    let reads = super::access::reads(kernel, &stage.body, kernel.axes(stage).count());
+    let reads = memory.reads(&stage.body, kernel.axes(stage).count());
     let bytes = |along: usize| -> f64 {
         let moves = reads.iter().filter(|touch| touch.along[along] != Along::Same);
         let operands: BTreeSet<usize> = moves.map(|touch| touch.access.operand).collect();
@@ -165,11 +168,12 @@ pub(super) fn fastest(
 }
 
 /// Bytes of operands that are the same at all points of the outer axes.
-fn again(kernel: &Kernel) -> f64 {
+fn again(memory: Memory<'_>) -> f64 {
+    let kernel = memory.kernel;
     let mut bytes: BTreeMap<usize, f64> = BTreeMap::new();
     for stage in &kernel.stages {
         let axes = kernel.axes(stage).count();
-        for touch in super::access::reads(kernel, &stage.body, axes) {
+        for touch in memory.reads(&stage.body, axes) {
             let number = touch.access.operand;
             let Some(operand) = kernel.operands.get(number) else { continue };
             let moves = touch.along[..kernel.outer.len()].iter().any(|along| *along != Along::Same);

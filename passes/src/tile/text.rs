@@ -19,6 +19,9 @@ pub fn describe(kernel: &Kernel, schedule: &Schedule) -> String {
         let name = kernel.outer.get(axis).map_or_else(|| format!("#{axis}"), |a| a.name.clone());
         let _ = write!(text, " fastest {name}");
     }
+    if schedule.points_last {
+        text.push_str(", its points last in temporaries");
+    }
     text.push('\n');
     for (number, (stage, how)) in kernel.stages.iter().zip(&schedule.stages).enumerate() {
         let name = |axis: usize| {

@@ -7,7 +7,7 @@ use super::layouts::Layouts;
 use super::stage::Plan;
 use super::{TileTarget, legal, packing};
 use fastrand::Rng;
-use kiln_ir::kernel::{AxisKind, Combine, Kernel};
+use kiln_ir::kernel::{AxisKind, Combine, Kernel, Operand, Role};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis, WHOLE};
 use std::collections::BTreeSet;
 
@@ -35,6 +35,8 @@ enum Choice {
     Task,
     /// The axis along which tasks follow each other.
     Fastest,
+    /// Whether the points of a task are the fastest dimension of temporaries.
+    Temporaries,
     /// Whether constants are laid out for the register tile.
     Packing,
     /// Whether reads of constants are announced.
@@ -42,7 +44,7 @@ enum Choice {
 }
 
 /// The weight of each choice is how often it stands here.
-const CHOICES: [Choice; 11] = [
+const CHOICES: [Choice; 12] = [
     Choice::Tile,
     Choice::Tile,
     Choice::Tile,
@@ -52,6 +54,7 @@ const CHOICES: [Choice; 11] = [
     Choice::Task,
     Choice::Task,
     Choice::Fastest,
+    Choice::Temporaries,
     Choice::Packing,
     Choice::Ahead,
 ];
@@ -136,6 +139,13 @@ impl<'k> Space<'k> {
                 schedule.fastest = (axis + 1 != outer).then_some(axis);
                 return Some(());
             }
+            Choice::Temporaries => {
+                let mut operands = self.kernel.operands.iter();
+                let lies = |operand: &Operand| !operand.shape.is_empty();
+                operands.find(|operand| operand.role == Role::Temporary && lies(operand))?;
+                schedule.points_last = !schedule.points_last;
+                return Some(());
+            }
             Choice::Task => {
                 let axis = pick(&parallel, random)?;
                 let power = random.u32(0..12);
@@ -200,7 +210,11 @@ impl<'k> Space<'k> {
                     tiles.for_each(|level| level.step = level.step.min(2) * u64::from(lanes));
                 }
             }
-            Choice::Task | Choice::Fastest | Choice::Packing | Choice::Ahead => {}
+            Choice::Task
+            | Choice::Fastest
+            | Choice::Temporaries
+            | Choice::Packing
+            | Choice::Ahead => {}
         }
         Some(())
     }
