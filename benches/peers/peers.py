@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PLACE / "out", help="where the results go")
     arguments = parser.parse_args()
     arguments.kiln = arguments.kiln.resolve()
+    if "kiln" in arguments.systems and not arguments.kiln.is_file():
+        parser.error(f"there is no {arguments.kiln}: cargo build --release --bin kiln")
     install.environment()
     if "tract" in arguments.systems:
         install.tract()
