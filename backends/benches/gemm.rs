@@ -12,7 +12,9 @@ mod kernels;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kiln_backends::{CodeGenerator, Llvm, Target, Unit};
 use kiln_ir::kernel::{Kernel, ScalarOp};
-use kiln_ir::schedule::{LoopLevel, PackedLayout, Packing, Schedule, StageSchedule, VectorAxis};
+use kiln_ir::schedule::{
+    LoopLevel, PackedLayout, Packing, PointsPlace, Schedule, StageSchedule, VectorAxis,
+};
 use kiln_runtime::loader::LoadedCode;
 use kiln_tensor::{DType, Tensor};
 use std::hint::black_box;
@@ -46,7 +48,7 @@ fn schedule(target: &Target) -> Schedule {
         }],
         packing: vec![blocked(0, 0, rows), blocked(1, 1, columns)],
         fastest: None,
-        points_last: false,
+        points: PointsPlace::BeforeLast,
     }
 }
 

@@ -23,15 +23,46 @@ pub struct Schedule {
     /// does not change along it; the last if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fastest: Option<usize>,
-    /// Whether the points of a task are the fastest dimension of its temporaries, so that vectors can lie along
-    /// them; they stand before the last dimension if not, so that what many points multiply with one matrix
-    /// stands together.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub points_last: bool,
+    /// Where the points of a task stand among the dimensions of its temporaries.
+    #[serde(default, skip_serializing_if = "PointsPlace::is_default")]
+    pub points: PointsPlace,
     /// One for each stage.
     pub stages: Vec<StageSchedule>,
     /// Operands that are not stored in row-major order of their shape.
     pub packing: Vec<Packing>,
+}
+
+/// Where the points of a task stand among the dimensions of its temporaries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PointsPlace {
+    /// Before the last dimension, so that what many points multiply with one matrix stands together.
+    #[default]
+    BeforeLast,
+    /// Behind all dimensions, so that vectors can lie along them.
+    Last,
+}
+
+impl PointsPlace {
+    /// Dimensions, of so many, that stand before the points.
+    pub fn slices(self, rank: usize) -> usize {
+        match self {
+            PointsPlace::BeforeLast => rank.saturating_sub(1),
+            PointsPlace::Last => rank,
+        }
+    }
+
+    /// The other place.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            PointsPlace::BeforeLast => PointsPlace::Last,
+            PointsPlace::Last => PointsPlace::BeforeLast,
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Stands for the whole extent of an axis.
@@ -81,11 +112,6 @@ pub struct Packing {
     pub ahead: u64,
 }
 
-/// Whether a choice is not made.
-fn is_false(choice: &bool) -> bool {
-    !choice
-}
-
 /// Whether nothing is announced.
 fn is_none(ahead: &u64) -> bool {
     *ahead == 0
@@ -127,7 +153,7 @@ pub enum Part {
 pub struct ScratchLayout {
     /// Byte offset of each operand that is a temporary; `None` for the others. A temporary lies in
     /// row-major order of its own shape with the task's box (its points along the parallel outer axes)
-    /// behind so many of its dimensions as [`Schedule::slices`] says.
+    /// where the schedule's [`PointsPlace`] has it.
     pub offsets: Vec<Option<Dim>>,
     /// Bytes in all.
     pub bytes: Dim,
@@ -173,11 +199,6 @@ impl Schedule {
     /// Number of tasks in all.
     pub fn tasks(&self, kernel: &Kernel) -> Dim {
         self.task_grid(kernel).into_iter().product()
-    }
-
-    /// Dimensions of a temporary, of so many, that stand before the points of the task.
-    pub fn slices(&self, rank: usize) -> usize {
-        if self.points_last { rank } else { rank.saturating_sub(1) }
     }
 
     /// Where the temporaries lie.

@@ -217,7 +217,7 @@ fn temporaries_lie_either_way() {
     let mut met = HashSet::new();
     for _ in 0..100 {
         at = space.walk(&at, 1, &mut random);
-        met.insert(at.points_last);
+        met.insert(at.points);
     }
     assert_eq!(met.len(), 2);
 }

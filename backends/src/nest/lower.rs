@@ -32,7 +32,7 @@ pub fn lower(
     let task_loop = build.open_for(begin, end, 1, &[]);
     let (low, mut ranges) = boxes(kernel, schedule, &task_loop, &mut build);
     let task_box = schedule.task_box(kernel);
-    let mut context = Context { kernel, schedule, layouts, low, task_box };
+    let mut context = Context { kernel, points: schedule.points, layouts, low, task_box };
 
     let sequential: Vec<usize> = (0..kernel.outer.len())
         .filter(|&axis| kernel.outer[axis].kind == AxisKind::Sequential)

@@ -10,7 +10,7 @@ use super::place::{Offset, offset_of, packed, row_major};
 use super::{Address, Conversion, Element, Predicate, Type, ValueId};
 use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::BinaryFn;
-use kiln_ir::schedule::{PackedLayout, Schedule};
+use kiln_ir::schedule::{PackedLayout, PointsPlace};
 use kiln_tensor::{DType, Dim};
 
 /// How the elements of an operand are found.
@@ -27,7 +27,8 @@ pub(super) enum Layout {
 /// What stays the same over a whole kernel.
 pub(super) struct Context<'k> {
     pub(super) kernel: &'k Kernel,
-    pub(super) schedule: &'k Schedule,
+    /// Where the points of the task stand in temporaries.
+    pub(super) points: PointsPlace,
     /// One for each operand.
     pub(super) layouts: Vec<Layout>,
     /// First point of the task along each outer axis.
@@ -200,7 +201,7 @@ impl Context<'_> {
                     all.push(axis.clone().plus(minus, build));
                 }
                 // A sequential axis has one point at a time: its box is 1 and its low the point.
-                let slices = self.schedule.slices(indices.len());
+                let slices = self.points.slices(indices.len());
                 all.splice(0..0, indices[..slices].iter().cloned());
                 all.extend(indices.into_iter().skip(slices));
                 let (slices, last) = shape.split_at(slices);

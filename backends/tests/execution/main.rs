@@ -17,7 +17,7 @@ use kernels::*;
 use kiln_backends::Target;
 use kiln_backends::nest::{Block, Capabilities, Op, Stmt, lower};
 use kiln_ir::kernel::Kernel;
-use kiln_ir::schedule::{PackedLayout, Packing, Schedule, StageSchedule};
+use kiln_ir::schedule::{PackedLayout, Packing, PointsPlace, Schedule, StageSchedule};
 use kiln_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -255,8 +255,11 @@ fn softmax_keeps_its_rows_in_scratch() {
             all(stage(&[(1, 32)], Some((1, 16))), 2),
             all(stage(&[(0, 2), (1, 8)], Some((1, 4))), 0),
             all(stage(&[(0, 4)], Some((0, 4))), 4),
-            Schedule { points_last: true, ..all(stage(&[(0, 4)], Some((0, 4))), 4) },
-            Schedule { points_last: true, ..all(stage(&[(0, 2), (1, 8)], Some((1, 4))), 0) },
+            Schedule { points: PointsPlace::Last, ..all(stage(&[(0, 4)], Some((0, 4))), 4) },
+            Schedule {
+                points: PointsPlace::Last,
+                ..all(stage(&[(0, 2), (1, 8)], Some((1, 4))), 0)
+            },
         ] {
             let kernel = softmax(DType::F32, ["r", "c"]);
             let sizes = [("r", rows as i64), ("c", columns as i64)];

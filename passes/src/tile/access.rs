@@ -2,7 +2,10 @@
 //!
 //! Invariant: `Same` and `Contiguous` are certain; what is not understood counts as scattered.
 
-use kiln_ir::kernel::{Access, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage};
+use kiln_ir::kernel::{
+    Access, Index, Kernel, Operand, Role, ScalarId, ScalarOp, ScalarProgram, Stage,
+};
+use kiln_ir::schedule::PointsPlace;
 use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
@@ -35,11 +38,17 @@ pub(super) struct Touch<'k> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory<'k> {
     pub(super) kernel: &'k Kernel,
-    /// Whether the points of a task are the fastest dimension of temporaries.
-    pub(super) points_last: bool,
+    /// Where the points of a task stand in temporaries.
+    pub(super) points: PointsPlace,
 }
 
 impl Memory<'_> {
+    /// Whether it matters where the points of a task stand: whether a temporary has dimensions of its own.
+    pub(super) fn has_choice(self) -> bool {
+        let mut operands = self.kernel.operands.iter();
+        operands.any(|operand| operand.role == Role::Temporary && !operand.shape.is_empty())
+    }
+
     /// Every read of a program.
     pub(super) fn reads<'p>(self, program: &'p ScalarProgram, axes: usize) -> Vec<Touch<'p>> {
         let code = program.code.iter();
@@ -70,49 +79,57 @@ impl Memory<'_> {
         let Some(operand) = self.kernel.operands.get(access.operand) else {
             return Along::Scattered;
         };
-        let temporary = operand.role == Role::Temporary;
-        if temporary && axis < outer {
-            // A copy for each point of the task, the last axis fastest.
-            let fastest = self.points_last || operand.shape.is_empty();
-            return if fastest && axis + 1 == outer { Along::Contiguous } else { Along::Strided };
-        }
-        // How many points stand behind a dimension of a temporary is not known yet.
-        let alone = usize::from(!self.points_last);
-        let slices = access.index.len().saturating_sub(alone);
-        let mut moves = access.index.iter().take(slices).filter_map(Index::affine);
-        if temporary && moves.any(|affine| !affine.coefficient(axis).is(0)) {
-            return Along::Strided;
-        }
-        let mut stride = Dim::default();
-        let mut row = Dim::from(1i64);
-        for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
-            if let Some(affine) = index.affine() {
-                stride = stride + affine.coefficient(axis) * row.clone();
-            } else if depends(index, program, axis) {
-                return Along::Scattered;
+        if operand.role == Role::Temporary {
+            let rank = operand.shape.len();
+            let slices = self.points.slices(rank);
+            if axis < outer {
+                // A copy for each point of the task, the last axis fastest.
+                let fastest = slices == rank && axis + 1 == outer;
+                return if fastest { Along::Contiguous } else { Along::Strided };
             }
-            row = row * extent.clone();
+            // How many points stand behind a dimension is not known yet.
+            let mut moves = access.index.iter().take(slices).filter_map(Index::affine);
+            if moves.any(|affine| !affine.coefficient(axis).is(0)) {
+                return Along::Strided;
+            }
         }
-        match stride.as_const() {
-            Some(0) => Along::Same,
-            Some(1) => Along::Contiguous,
-            Some(2..=8) => Along::Near,
-            _ => Along::Strided,
+        match stride(operand, program, access, axis).map(|stride| stride.as_const()) {
+            None => Along::Scattered,
+            Some(Some(0)) => Along::Same,
+            Some(Some(1)) => Along::Contiguous,
+            Some(Some(2..=8)) => Along::Near,
+            Some(_) => Along::Strided,
         }
+    }
+
+    /// Bytes from one point of an axis to the next, of an operand in row-major order; `None` where that is not
+    /// one number.
+    pub(super) fn step_bytes(
+        self,
+        program: &ScalarProgram,
+        access: &Access,
+        axis: usize,
+    ) -> Option<u64> {
+        let operands = self.kernel.operands.get(access.operand);
+        let operand = operands.filter(|operand| operand.role != Role::Temporary)?;
+        let elements = stride(operand, program, access, axis)?.as_const()?;
+        Some(elements.unsigned_abs().saturating_mul(operand.dtype.size() as u64))
     }
 }
 
-/// Bytes from one point of an axis to the next, of an operand in row-major order; `None` where that is not one
-/// number.
-pub(super) fn step_bytes(kernel: &Kernel, access: &Access, axis: usize) -> Option<u64> {
-    let operand = kernel.operands.get(access.operand).filter(|o| o.role != Role::Temporary)?;
+/// Elements from one point of an axis to the next, of an operand in row-major order; `None` where that is anywhere.
+fn stride(operand: &Operand, program: &ScalarProgram, access: &Access, axis: usize) -> Option<Dim> {
     let mut stride = Dim::default();
-    let mut row = Dim::from(operand.dtype.size());
+    let mut row = Dim::from(1i64);
     for (index, extent) in access.index.iter().zip(&operand.shape).rev() {
-        stride = stride + index.affine()?.coefficient(axis) * row.clone();
+        if let Some(affine) = index.affine() {
+            stride = stride + affine.coefficient(axis) * row.clone();
+        } else if depends(index, program, axis) {
+            return None;
+        }
         row = row * extent.clone();
     }
-    stride.as_const().map(i64::unsigned_abs)
+    Some(stride)
 }
 
 /// Whether an index has other values at other points of an axis.

@@ -31,8 +31,8 @@ pub use vary::{POINTS, Space};
 
 use crate::simplify::IntegerProducts;
 use access::Memory;
-use kiln_ir::kernel::{Kernel, Role};
-use kiln_ir::schedule::{Packing, Schedule};
+use kiln_ir::kernel::Kernel;
+use kiln_ir::schedule::{Packing, PointsPlace, Schedule};
 use kiln_tensor::{Dim, Symbol, SymbolTable};
 use layouts::Layouts;
 use std::collections::BTreeSet;
@@ -116,27 +116,37 @@ pub fn tile_around(kernel: &Kernel, packing: &[Packing], target: &TileTarget) ->
     schedule(kernel, Layouts::Fixed(packing), target)
 }
 
-fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Schedule {
-    let plans = |points_last: bool| -> (Memory<'_>, Vec<stage::Plan>) {
-        let memory = Memory { kernel, points_last };
+/// How temporaries should lie, and how the stages should be run then.
+fn arranged<'k>(
+    kernel: &'k Kernel,
+    layouts: Layouts<'k>,
+    target: &TileTarget,
+) -> (Memory<'k>, Vec<stage::Plan>) {
+    let with = |points: PointsPlace| {
+        let memory = Memory { kernel, points };
         let stages = 0..kernel.stages.len();
-        (memory, stages.map(|number| stage::plan(memory, number, layouts, target)).collect())
+        let (plans, costs): (Vec<_>, Vec<f64>) =
+            stages.map(|number| stage::plan(memory, number, layouts, target)).unzip();
+        (memory, plans, costs.iter().sum::<f64>())
     };
-    let cost = |plans: &[stage::Plan]| plans.iter().map(|plan| plan.cost).sum::<f64>();
-    let (mut memory, mut stages) = plans(false);
-    let mut temporaries = kernel.operands.iter().filter(|o| o.role == Role::Temporary);
-    if temporaries.any(|operand| !operand.shape.is_empty()) {
-        let (last, others) = plans(true);
-        if cost(&others) < cost(&stages) {
-            (memory, stages) = (last, others);
+    let (memory, plans, cost) = with(PointsPlace::default());
+    if memory.has_choice() {
+        let (other, others, less) = with(memory.points.other());
+        if less < cost {
+            return (other, others);
         }
     }
+    (memory, plans)
+}
+
+fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Schedule {
+    let (memory, stages) = arranged(kernel, layouts, target);
     let task = task::boxes(memory, &stages, target);
     let fastest = task::fastest(memory, &stages, &task, target);
-    let points_last = memory.points_last;
+    let points = memory.points;
     let packing = packing::choose(kernel, &stages, layouts, target);
     let stages = stages.into_iter().map(|plan| plan.schedule).collect();
-    let schedule = Schedule { task, fastest, points_last, stages, packing };
+    let schedule = Schedule { task, fastest, points, stages, packing };
     match legal(kernel, &schedule) {
         Ok(()) => schedule,
         // One point after the other is always possible.

@@ -3,13 +3,13 @@
 //! Invariant: parallel loops stand outside of reduction loops, and every axis named here may be
 //! tiled (sequential axes never are).
 
-use super::access::{Along, Memory, Touch, step_bytes};
+use super::access::{Along, Memory, Touch};
 use super::bytes::{GROUP, Groups};
 use super::layouts::Layouts;
 use super::register::{self, Chosen, Shape};
 use super::window::{Body, Window};
 use super::{TileTarget, expected};
-use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, Operand, ScalarOp, ScalarProgram};
+use kiln_ir::kernel::{Axis, AxisKind, Combine, Kernel, ScalarOp, ScalarProgram};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis};
 use kiln_tensor::DType;
 
@@ -36,14 +36,12 @@ pub(super) struct Plan {
     pub(super) product: bool,
     /// The groups in which it takes the terms of a sum of products of bytes.
     pub(super) groups: Option<Groups>,
-    /// What it takes, about, in operations on single elements: to hold one layout of temporaries against another.
-    pub(super) cost: f64,
 }
 
 impl Plan {
     /// What a stage's schedule, by whomever it was made, means for tasks and packing.
     pub(super) fn of(kernel: &Kernel, number: usize, schedule: &Schedule) -> Plan {
-        let memory = Memory { kernel, points_last: schedule.points_last };
+        let memory = Memory { kernel, points: schedule.points };
         let axes: Vec<&Axis> = kernel.axes(&kernel.stages[number]).collect();
         let schedule = schedule.stages.get(number).cloned().unwrap_or_default();
         let mut tile = vec![1; axes.len()];
@@ -63,7 +61,7 @@ impl Plan {
         let panel = schedule.vector.map(|vector| (vector.axis, tile[vector.axis]));
         let groups =
             Groups::of(memory, number).filter(|groups| tile[groups.axis].is_multiple_of(GROUP));
-        Plan { schedule, tile, panel, reductions, product: false, groups, cost: 0.0 }
+        Plan { schedule, tile, panel, reductions, product: false, groups }
     }
 }
 
@@ -77,20 +75,22 @@ struct Facts<'k> {
     /// Bytes of the widest element that is read or written.
     width: usize,
     layouts: Layouts<'k>,
-    operands: &'k [Operand],
-    kernel: &'k Kernel,
+    memory: Memory<'k>,
+    program: &'k ScalarProgram,
     /// Values that are combined over the reduction.
     results: usize,
     /// The groups in which terms can be taken.
     groups: Option<Groups>,
 }
 
+/// How a stage should be run, and what it then takes, about, in operations on single elements: for holding one
+/// place of the points in temporaries against the other.
 pub(super) fn plan(
     memory: Memory<'_>,
     number: usize,
     layouts: Layouts<'_>,
     target: &TileTarget,
-) -> Plan {
+) -> (Plan, f64) {
     let kernel = memory.kernel;
     let stage = &kernel.stages[number];
     let axes: Vec<&Axis> = kernel.axes(stage).collect();
@@ -103,8 +103,8 @@ pub(super) fn plan(
         writes: memory.writes(stage, count),
         width: width(kernel, number),
         layouts,
-        operands: &kernel.operands,
-        kernel,
+        memory,
+        program: &stage.body,
         results: stage.combine.len(),
         groups: Groups::of(memory, number)
             .filter(|groups| target.bytes && layouts.takes_groups(groups.operand)),
@@ -117,12 +117,12 @@ pub(super) fn plan(
         reductions,
         product: false,
         groups: None,
-        cost: facts.points() / facts.scalar_gain(),
     };
     let ordered = stage.combine.iter().any(|how| !matches!(how, Combine::Reduce(_)));
     let lanes = target.lanes(facts.width);
-    let Some((gain, vector)) = facts.vector_axis(lanes, ordered) else { return plan };
-    plan.cost = facts.points() / gain;
+    let Some((gain, vector)) = facts.vector_axis(lanes, ordered) else {
+        return (plan, facts.points() / facts.scalar_gain());
+    };
     // More lanes than points would only be masked.
     let points = facts.axes[vector].extent.as_const().and_then(|points| u32::try_from(points).ok());
     let lanes =
@@ -135,7 +135,7 @@ pub(super) fn plan(
     } else {
         facts.accumulators(&mut plan, vector, lanes, target);
     }
-    plan
+    (plan, facts.points() / gain)
 }
 
 /// Bytes of the widest element that a stage reads or writes.
@@ -338,7 +338,7 @@ impl Facts<'_> {
         let static_size = |axis: usize| self.axes[axis].extent.as_const().map(|size| size as f64);
         let kept = side.map_or(along_vector.len(), shared) as f64;
         let window = side.and_then(|side| {
-            Window::of(side, &self.body, &plan.reductions, &self.axes, self.operands)
+            Window::of(side, &self.body, &plan.reductions, &self.axes, &self.memory.kernel.operands)
         });
         let groups = self.groups.filter(|groups| groups.axis != vector);
         if let Some(groups) = groups {
@@ -351,7 +351,8 @@ impl Facts<'_> {
         let streamed = reduced * wide * 2.0 * bytes as f64 > target.l1 as f64;
         let room = side.map_or(f64::INFINITY, |side| {
             let scalars = self.body.iter().filter(|touch| touch.along[vector] == Along::Same);
-            let steps = scalars.filter_map(|touch| step_bytes(self.kernel, touch.access, side));
+            let steps = scalars
+                .filter_map(|touch| self.memory.step_bytes(self.program, touch.access, side));
             steps.map(|step| rows_in_cache(step, target.l1)).fold(f64::INFINITY, f64::min)
         });
         let shape = |body: &Body| Shape {

@@ -3,7 +3,7 @@
 //! Invariant: shows everything that a schedule says, one line a task box, stage or packing.
 
 use kiln_ir::kernel::Kernel;
-use kiln_ir::schedule::{Part, Schedule, WHOLE};
+use kiln_ir::schedule::{Part, PointsPlace, Schedule, WHOLE};
 use std::fmt::Write;
 
 /// A schedule as text, for people.
@@ -19,7 +19,7 @@ pub fn describe(kernel: &Kernel, schedule: &Schedule) -> String {
         let name = kernel.outer.get(axis).map_or_else(|| format!("#{axis}"), |a| a.name.clone());
         let _ = write!(text, " fastest {name}");
     }
-    if schedule.points_last {
+    if schedule.points == PointsPlace::Last {
         text.push_str(", its points last in temporaries");
     }
     text.push('\n');

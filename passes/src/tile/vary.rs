@@ -3,11 +3,12 @@
 //! Invariant: what comes out is [`legal`] and differs from what went in; every schedule with vectors
 //! of the target and tiles of [`POINTS`] can be reached by such steps.
 
+use super::access::Memory;
 use super::layouts::Layouts;
 use super::stage::Plan;
 use super::{TileTarget, legal, packing};
 use fastrand::Rng;
-use kiln_ir::kernel::{AxisKind, Combine, Kernel, Operand, Role};
+use kiln_ir::kernel::{AxisKind, Combine, Kernel};
 use kiln_ir::schedule::{LoopLevel, Schedule, StageSchedule, VectorAxis, WHOLE};
 use std::collections::BTreeSet;
 
@@ -35,7 +36,7 @@ enum Choice {
     Task,
     /// The axis along which tasks follow each other.
     Fastest,
-    /// Whether the points of a task are the fastest dimension of temporaries.
+    /// Where the points of a task stand in temporaries.
     Temporaries,
     /// Whether constants are laid out for the register tile.
     Packing,
@@ -140,11 +141,9 @@ impl<'k> Space<'k> {
                 return Some(());
             }
             Choice::Temporaries => {
-                let mut operands = self.kernel.operands.iter();
-                let lies = |operand: &Operand| !operand.shape.is_empty();
-                operands.find(|operand| operand.role == Role::Temporary && lies(operand))?;
-                schedule.points_last = !schedule.points_last;
-                return Some(());
+                let memory = Memory { kernel: self.kernel, points: schedule.points };
+                schedule.points = schedule.points.other();
+                return memory.has_choice().then_some(());
             }
             Choice::Task => {
                 let axis = pick(&parallel, random)?;
