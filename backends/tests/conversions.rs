@@ -79,7 +79,7 @@ fn kernel(from: DType, to: DType, op: fn(ScalarId) -> ScalarOp) -> Kernel {
         body: ScalarProgram::default(),
         combine: Vec::new(),
         finish,
-        writes: vec![at(1)],
+        writes: vec![at(1).into()],
     };
     Kernel {
         name: format!("{to}_of_{from}"),

@@ -29,6 +29,7 @@ const OPERATIONS: &[(&[&str], &[usize], &str)] = &[
         "Conv(strides: [1, 1], dilations: [1, 1], before: [1, 1], after: [1, 1], groups: 6, layout: ChannelsFirst)",
     ),
     (&["f32[n, \"2*m\", 6, 5]", "f32[16, 5, 18]"], &[1], "Winograd(before: (1, 1), after: (1, 1))"),
+    (&["f32[n, m, 7, 5]", "f32[16, 5, 18]"], &[1], "Winograd(before: (1, 1), after: (1, 1))"),
     (&["f32[n, m, 21]"], &[], "Softmax(axis: 2)"),
     (&["f32[n, m, 9]"], &[], "Softmax(axis: 1)"),
     (&["f32[n, m, 21]"], &[], "Reduce(f: Sum, axes: [0, 2], keep: false)"),

@@ -8,7 +8,9 @@ use super::functions::memory_element_of;
 use super::interior::Open;
 use super::place::{Offset, offset_of, packed, row_major};
 use super::{Address, Conversion, Element, Predicate, Type, ValueId};
-use kiln_ir::kernel::{Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage};
+use kiln_ir::kernel::{
+    Access, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage, Write,
+};
 use kiln_ir::op::BinaryFn;
 use kiln_ir::schedule::{PackedLayout, PointsPlace};
 use kiln_tensor::{DType, Dim};
@@ -333,7 +335,7 @@ impl Context<'_> {
         point: &Point,
         build: &mut Builder,
     ) -> Result<(), Malformed> {
-        for (access, value) in stage.writes.iter().zip(results) {
+        for (Write { access, only_if }, value) in stage.writes.iter().zip(results) {
             let malformed = || format!("operand {} is written malformed", access.operand);
             let operand = self.kernel.operands.get(access.operand).ok_or_else(malformed)?;
             let mut indices = Vec::with_capacity(access.index.len());
@@ -344,6 +346,11 @@ impl Context<'_> {
             let guard = match stage.updates() {
                 true => self.guard(access, &operand.shape, &indices, point, build),
                 false => None,
+            };
+            let condition = only_if.map(|id| value_of(values, id)).transpose()?;
+            let guard = match (guard, condition) {
+                (Some(guard), Some(condition)) => Some(build.and(guard, condition)),
+                (guard, condition) => guard.or(condition),
             };
             let place = self.place(access.operand, indices, point, build).ok_or_else(malformed)?;
             let lanes = if place.is_uniform() { 1 } else { point.lanes };

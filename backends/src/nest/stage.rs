@@ -10,7 +10,7 @@ use super::place::Offset;
 use super::scalar::{Context, Malformed, Point, Tail};
 use super::tile::{Piece, Range, Tile, pieces};
 use super::{NestError, Op, Type, ValueId};
-use kiln_ir::kernel::{Axis, AxisKind, Combine, Index, ScalarId, ScalarOp, Stage};
+use kiln_ir::kernel::{Axis, AxisKind, Combine, Index, ScalarId, ScalarOp, Stage, Write};
 use kiln_ir::op::{BinaryFn, ReduceFn};
 use kiln_ir::schedule::{LoopLevel, StageSchedule, VectorAxis};
 use kiln_tensor::{DType, Dim};
@@ -169,7 +169,7 @@ impl<'c> Lowering<'c> {
                 _ => {}
             }
         }
-        for access in &self.stage.writes {
+        for Write { access, .. } in &self.stage.writes {
             if access.index.iter().any(|index| index.affine().is_none()) {
                 return None;
             }

@@ -78,7 +78,7 @@ pub fn gemm(dtype: DType, [m, n, k]: [&str; 3], epilogue: bool) -> Kernel {
             body,
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish,
-            writes: vec![at(out, &[0, 1])],
+            writes: vec![at(out, &[0, 1]).into()],
         }],
     };
     symbols(&mut kernel);
@@ -107,7 +107,7 @@ pub fn over_vectors(
     mut stage: Stage,
 ) -> Kernel {
     let given = inputs.iter().map(|name| operand(name, Role::Input, dtype, &[n]));
-    stage.writes = vec![at(inputs.len(), &[0])];
+    stage.writes = vec![at(inputs.len(), &[0]).into()];
     let mut kernel = Kernel {
         name: name.to_lowercase(),
         symbols: Default::default(),
@@ -139,12 +139,12 @@ pub fn softmax(dtype: DType, [rows, columns]: [&str; 2]) -> Kernel {
     let total = read(&mut quotient, at(4, &[]), dtype);
     let q = quotient.push(ScalarOp::Binary(BinaryFn::Div, e, total), dtype);
     quotient.results.push(q);
-    let stage = |kind, body, combine, write| Stage {
+    let stage = |kind, body, combine, write: Access| Stage {
         axes: column(kind),
         body,
         combine: vec![Combine::Reduce(combine)],
         finish: identity(dtype),
-        writes: vec![write],
+        writes: vec![write.into()],
     };
     let mut kernel = Kernel {
         name: "softmax".to_owned(),
@@ -208,7 +208,7 @@ pub fn convolution(dtype: DType, [h, w, c, m]: [&str; 4]) -> Kernel {
             body,
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish: identity(dtype),
-            writes: vec![at(2, &[0, 1, 2])],
+            writes: vec![at(2, &[0, 1, 2]).into()],
         }],
     };
     symbols(&mut kernel);
@@ -265,7 +265,7 @@ pub fn arg_max(dtype: DType, [rows, columns]: [&str; 2]) -> Kernel {
             body,
             combine: vec![Combine::ArgMax { last: false }, Combine::Follow],
             finish,
-            writes: vec![at(1, &[0])],
+            writes: vec![at(1, &[0]).into()],
         }],
     };
     symbols(&mut kernel);
@@ -297,7 +297,7 @@ pub fn decay(dtype: DType, [batch, steps]: [&str; 2]) -> Kernel {
             body,
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish,
-            writes: vec![at(1, &[0, 1]), at(2, &[])],
+            writes: vec![at(1, &[0, 1]).into(), at(2, &[]).into()],
         }],
     };
     symbols(&mut kernel);
@@ -380,7 +380,7 @@ fn elementwise(
             body,
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish: identity(dtype),
-            writes: vec![write],
+            writes: vec![write.into()],
         }],
     };
     symbols(&mut kernel);

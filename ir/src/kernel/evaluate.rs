@@ -6,7 +6,7 @@
 use super::number::Number;
 use super::{
     Access, Axis, AxisKind, Combine, Index, Kernel, Role, Scalar, ScalarId, ScalarOp,
-    ScalarProgram, Stage,
+    ScalarProgram, Stage, Write,
 };
 use crate::op::ReduceFn;
 use kiln_tensor::{DType, DimError, SymbolValues, Tensor, TensorError};
@@ -215,7 +215,15 @@ impl Run<'_> {
             if results.len() != stage.writes.len() {
                 return Err(KernelError::Malformed("a stage's writes do not fit".into()));
             }
-            for (access, result) in stage.writes.iter().zip(results) {
+            for (Write { access, only_if }, result) in stage.writes.iter().zip(results) {
+                if let Some(condition) = only_if {
+                    let found = values.get(condition.0 as usize);
+                    let missing =
+                        || KernelError::Malformed(format!("there is no scalar {}", condition.0));
+                    if !found.ok_or_else(missing)?.is_true() {
+                        continue;
+                    }
+                }
                 if stage.updates() {
                     self.update(access, result, &values)?;
                 } else {

@@ -113,9 +113,24 @@ pub struct Stage {
     pub combine: Vec<Combine>,
     /// Evaluated once for each point of outer and parallel axes; may not mention reduction axes.
     pub finish: ScalarProgram,
-    /// Where each result of `finish` goes; affine in outer and parallel axes, without guards,
-    /// unless the stage updates.
-    pub writes: Vec<Access>,
+    /// Where each result of `finish` goes.
+    pub writes: Vec<Write>,
+}
+
+/// Where a result of a stage goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// The place; affine in outer and parallel axes, and inside of the operand, unless the stage updates.
+    pub access: Access,
+    /// The `bool` of `finish` without which nothing is written, as of the part of a tile that reaches beyond a
+    /// result.
+    pub only_if: Option<ScalarId>,
+}
+
+impl From<Access> for Write {
+    fn from(access: Access) -> Self {
+        Write { access, only_if: None }
+    }
 }
 
 /// How the results of a stage's body are combined over its reduction axes.

@@ -55,8 +55,12 @@ impl Kernel {
         }
         writeln!(f, "    finish")?;
         self.program(&stage.finish, f)?;
-        for (access, id) in stage.writes.iter().zip(&stage.finish.results) {
-            writeln!(f, "    {} = s{}", self.place(access), id.0)?;
+        for (write, id) in stage.writes.iter().zip(&stage.finish.results) {
+            write!(f, "    {} = s{}", self.place(&write.access), id.0)?;
+            if let Some(condition) = write.only_if {
+                write!(f, " if s{}", condition.0)?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

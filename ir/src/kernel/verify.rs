@@ -4,7 +4,7 @@
 //! unguarded reads stay inside is left to those who made it.
 
 use super::{
-    Access, AxisKind, Combine, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage,
+    Access, AxisKind, Combine, Index, Kernel, Role, ScalarId, ScalarOp, ScalarProgram, Stage, Write,
 };
 use kiln_tensor::{DType, Dim, Symbol};
 use std::collections::BTreeSet;
@@ -110,8 +110,13 @@ impl Checker<'_> {
         if finish.results.len() != writes.len() {
             return Err("results and writes of `finish` differ in number".into());
         }
-        for (id, access) in finish.results.iter().zip(writes) {
-            self.write(finish.dtype(*id), access)?;
+        for (id, write) in finish.results.iter().zip(writes) {
+            self.write(finish.dtype(*id), &write.access)?;
+            if let Some(condition) = write.only_if
+                && finish.dtype(condition) != Some(DType::Bool)
+            {
+                return Err(format!("s{} decides about a write, and is no bool", condition.0));
+            }
         }
         Ok(())
     }
@@ -273,8 +278,8 @@ fn outputs(kernel: &Kernel) -> Check {
             stage
                 .writes
                 .iter()
-                .filter(move |access| access.operand == operand)
-                .map(move |a| (stage, a))
+                .filter(move |write| write.access.operand == operand)
+                .map(move |write| (stage, write))
         })
     };
     for (number, operand) in kernel.bound_operands() {
@@ -284,9 +289,12 @@ fn outputs(kernel: &Kernel) -> Check {
         let mut found = writes(number);
         match (found.next(), found.next()) {
             (None, _) => return Err(format!("output `{}` is never written", operand.name)),
-            (Some((stage, access)), None) => covers(kernel, stage, access)
-                .map_err(|reason| format!("the write of `{}` {reason}", operand.name))?,
-            // Several writes share the places among them; that is for the evaluator to judge.
+            (Some((stage, write)), None) if write.only_if.is_none() => {
+                covers(kernel, stage, &write.access)
+                    .map_err(|reason| format!("the write of `{}` {reason}", operand.name))?;
+            }
+            // Several writes share the places among them, and some are left out; that is for the evaluator to
+            // judge.
             _ => {}
         }
     }
@@ -296,9 +304,9 @@ fn outputs(kernel: &Kernel) -> Check {
 /// Every operand that a stage updates is written by one before it.
 fn updated(kernel: &Kernel) -> Check {
     for (number, stage) in kernel.stages.iter().enumerate().filter(|(_, stage)| stage.updates()) {
-        for access in &stage.writes {
+        for Write { access, .. } in &stage.writes {
             let before = kernel.stages[..number].iter().flat_map(|stage| &stage.writes);
-            if !before.into_iter().any(|earlier| earlier.operand == access.operand) {
+            if !before.into_iter().any(|earlier| earlier.access.operand == access.operand) {
                 let name = kernel.operands.get(access.operand).map_or("?", |operand| &operand.name);
                 return Err(format!("`{name}` is updated before it is written"));
             }

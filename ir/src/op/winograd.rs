@@ -11,12 +11,12 @@ use crate::graph::{Graph, TensorType};
 use kiln_tensor::{Dim, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// `x [N, H, W, C], w [16, C, M] → [N, 2P, 2Q, M]`: the convolution of `x`, padded, with the filters `f` of which
-/// `w[4i + j] = (G·f·Gᵀ)[i, j]` (see [`Winograd::filter`]); `2P = H + before + after − 2`, and likewise `2Q`.
+/// `x [N, H, W, C], w [16, C, M] → [N, P, Q, M]`: the convolution of `x`, padded, with the filters `f` of which
+/// `w[4i + j] = (G·f·Gᵀ)[i, j]` (see [`Winograd::filter`]); `P = H + before + after − 2`, and likewise `Q`.
 ///
 /// This is F(2×2, 3×3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015: with `d` the
 /// 4×4 places of `x` from `(2p − before, 2q − before)` on, the four places of the result from `(2p, 2q)` on are
-/// `Aᵀ(Σ_c w ⊙ Bᵀ·d·B)A`.
+/// `Aᵀ(Σ_c w ⊙ Bᵀ·d·B)A`. Of a tile that reaches beyond a result of odd sizes, what is inside counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Winograd {
     /// Padding before the first element, of rows and columns.
@@ -66,10 +66,9 @@ impl Operation for Winograd {
         for (number, size) in x.shape[1..3].iter().enumerate() {
             let padding = Dim::from(self.before[number]) + Dim::from(self.after[number]);
             let size = size.clone() + padding - Dim::from(2i64);
-            let even = size.exact_div(&Dim::from(2i64)).is_some();
-            if !even || size.as_const().is_some_and(|size| size < 0) {
+            if size.as_const().is_some_and(|size| size < 0) {
                 let what = format!("dimension {} of {x} would become {size}", number + 1);
-                return Err(OpError::new(format!("{what}, and must become an even size")));
+                return Err(OpError::new(format!("{what}, which is no size")));
             }
             shape.push(size);
         }
@@ -94,7 +93,7 @@ impl Operation for Winograd {
             x.get(((batch * height + row) * width + column) * channels + channel).copied()
         };
         let mut result = vec![0.0; sizes.iter().product()];
-        walk(&[batches, rows / 2, columns / 2], |at| {
+        walk(&[batches, rows.div_ceil(2), columns.div_ceil(2)], |at| {
             let &[batch, row, column] = at else { return Ok(()) };
             let mut products = vec![0.0; 16 * filters];
             for channel in 0..channels {
@@ -121,6 +120,9 @@ impl Operation for Winograd {
                     }
                 }
                 let (row, column) = (2 * row + number / 2, 2 * column + number % 2);
+                if row >= rows || column >= columns {
+                    continue;
+                }
                 result[((batch * rows + row) * columns + column) * filters + filter] = sum;
             }
             Ok::<(), OpError>(())

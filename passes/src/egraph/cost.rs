@@ -260,7 +260,13 @@ impl CostModel {
             Op::Winograd(_) => {
                 let filters = out.shape.last().map_or(1.0, |dim| self.size(dim)).max(1.0);
                 let channels = second.and_then(|w| w.shape.get(1)).map_or(1.0, |d| self.size(d));
-                let places = 4.0 * results / filters;
+                let tiles: f64 = out.shape[..out.rank().saturating_sub(1)]
+                    .iter()
+                    .enumerate()
+                    .map(|(dim, size)| self.size(size) / if dim == 0 { 1.0 } else { 2.0 })
+                    .map(f64::ceil)
+                    .product();
+                let places = 16.0 * tiles;
                 2.0 * places * channels * filters / self.flops
                     + WINOGRAD * places * (channels + filters) / self.elementwise
             }

@@ -4,7 +4,7 @@
 //! the same program moves the real and the imaginary part.
 
 use kiln_ir::kernel::{
-    Access, Axis, AxisKind, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage,
+    Access, Axis, AxisKind, Index, Kernel, Scalar, ScalarId, ScalarOp, ScalarProgram, Stage, Write,
 };
 use kiln_ir::op::BinaryFn;
 use kiln_tensor::{DType, Dim};
@@ -28,7 +28,7 @@ pub(super) fn in_halves(mut kernel: Kernel) -> Kernel {
 }
 
 fn halve(stage: &mut Stage, outer: usize, wide: &[bool]) {
-    let is_wide = |access: &Access| wide.get(access.operand) == Some(&true);
+    let is_wide = |write: &Write| wide.get(write.access.operand) == Some(&true);
     if !stage.writes.iter().any(is_wide) {
         return;
     }
@@ -38,16 +38,22 @@ fn halve(stage: &mut Stage, outer: usize, wide: &[bool]) {
         extent: Dim::from(2i64),
         kind: AxisKind::Parallel,
     });
-    for program in [&mut stage.body, &mut stage.finish] {
-        *program = of_part(std::mem::take(program), &part, wide);
+    (stage.body, _) = of_part(std::mem::take(&mut stage.body), &part, wide);
+    let places;
+    (stage.finish, places) = of_part(std::mem::take(&mut stage.finish), &part, wide);
+    let at = |id: ScalarId| places.get(id.0 as usize).copied().unwrap_or(id);
+    for write in &mut stage.writes {
+        write.only_if = write.only_if.map(at);
+        let index = &mut write.access.index;
+        index.iter_mut().for_each(|index| *index = index.map(&Index::Axis, &at));
     }
-    for access in stage.writes.iter_mut().filter(|access| is_wide(access)) {
-        access.index.push(part.clone());
+    for write in stage.writes.iter_mut().filter(|write| is_wide(write)) {
+        write.access.index.push(part.clone());
     }
 }
 
-/// The program for one part; instructions that are put in move the others.
-fn of_part(program: ScalarProgram, part: &Index, wide: &[bool]) -> ScalarProgram {
+/// The program for one part, and where each of its instructions is now: those that are put in move the others.
+fn of_part(program: ScalarProgram, part: &Index, wide: &[bool]) -> (ScalarProgram, Vec<ScalarId>) {
     let mut halved = ScalarProgram::default();
     let mut places: Vec<ScalarId> = Vec::with_capacity(program.code.len());
     for (op, dtype) in program.code {
@@ -90,5 +96,5 @@ fn of_part(program: ScalarProgram, part: &Index, wide: &[bool]) -> ScalarProgram
     }
     let results = program.results.iter();
     halved.results = results.map(|id| places.get(id.0 as usize).copied().unwrap_or(*id)).collect();
-    halved
+    (halved, places)
 }

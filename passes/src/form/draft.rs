@@ -7,7 +7,7 @@ use super::index::{Space, merged, shifted};
 use super::walk::Walk;
 use crate::egraph::windows::Windows;
 use kiln_ir::kernel::{
-    Access, Axis, AxisKind, Combine, Index, Operand, Role, ScalarId, ScalarProgram, Stage,
+    Access, Axis, AxisKind, Combine, Index, Operand, Role, ScalarId, ScalarProgram, Stage, Write,
 };
 use kiln_ir::op::Op;
 use kiln_ir::{Graph, NodeId, TensorType, ValueId};
@@ -221,8 +221,9 @@ impl<'c> StageDraft<'c> {
     }
 
     /// A stage without reduction.
-    pub(super) fn pointwise(self, finish: Walk, writes: Vec<Access>) -> Stage {
+    pub(super) fn pointwise<W: Into<Write>>(self, finish: Walk, writes: Vec<W>) -> Stage {
         let (body, combine) = (ScalarProgram::default(), Vec::new());
+        let writes = writes.into_iter().map(Into::into).collect();
         Stage { axes: self.axes, body, combine, finish: finish.program, writes }
     }
 
@@ -240,6 +241,7 @@ impl<'c> StageDraft<'c> {
             return without_reduction(self.axes, body.program, finish.program, writes);
         }
         let (body, finish) = (body.program, finish.program);
+        let writes = writes.into_iter().map(Into::into).collect();
         Ok(Stage { axes: self.axes, body, combine, finish, writes })
     }
 }
@@ -290,6 +292,7 @@ fn without_reduction(
         let place = places.get(id.0 as usize).copied();
         joined.results.push(place.ok_or_else(|| format!("there is no scalar {}", id.0))?);
     }
+    let writes = writes.into_iter().map(Into::into).collect();
     Ok(Stage { axes, body: ScalarProgram::default(), combine: Vec::new(), finish: joined, writes })
 }
 

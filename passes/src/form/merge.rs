@@ -18,7 +18,8 @@ pub(super) fn merge_axes(mut kernel: Kernel) -> Kernel {
 fn accesses(kernel: &Kernel) -> impl Iterator<Item = (usize, &Access)> {
     kernel.stages.iter().enumerate().flat_map(|(number, stage)| {
         let reads = stage.body.reads().chain(stage.finish.reads());
-        reads.chain(&stage.writes).map(move |access| (number, access))
+        let writes = stage.writes.iter().map(|write| &write.access);
+        reads.chain(writes).map(move |access| (number, access))
     })
 }
 
@@ -31,7 +32,7 @@ fn accesses_mut(kernel: &mut Kernel, visit: &mut impl FnMut(usize, &mut Access))
                 }
             }
         }
-        stage.writes.iter_mut().for_each(|access| visit(number, access));
+        stage.writes.iter_mut().for_each(|write| visit(number, &mut write.access));
     }
 }
 
@@ -156,7 +157,8 @@ fn renumber_stage(stage: &mut Stage, axis: &impl Fn(usize) -> Index) {
             }
         }
     }
-    stage.writes.iter_mut().for_each(|access| access.index.iter_mut().for_each(again));
+    let writes = stage.writes.iter_mut();
+    writes.for_each(|write| write.access.index.iter_mut().for_each(again));
 }
 
 /// The two axes of a pair.

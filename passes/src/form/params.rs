@@ -128,7 +128,7 @@ pub(super) fn for_each_dim(kernel: &mut Kernel, visit: &mut impl FnMut(&mut Dim)
         }
         in_program(&mut stage.body, visit);
         in_program(&mut stage.finish, visit);
-        stage.writes.iter_mut().for_each(|access| in_access(access, visit));
+        stage.writes.iter_mut().for_each(|write| in_access(&mut write.access, visit));
     }
 }
 

@@ -391,14 +391,7 @@ impl<'c> Walk<'c> {
         outside: ScalarId,
     ) -> Result<ScalarId, Fault> {
         let ty = self.context.body.ty(x);
-        let mut open = Vec::new();
-        for (place, extent) in index.iter().zip(&ty.shape) {
-            let sides = self.space().sides(place, extent);
-            if sides != (true, true) {
-                open.push((place.clone(), extent.clone(), sides));
-            }
-        }
-        if open.is_empty() {
+        if index.iter().zip(&ty.shape).all(|(place, extent)| self.space().inside(place, extent)) {
             return self.value(x, index);
         }
         if let Some(&(ScalarOp::Constant(constant), _)) = self.program.code.get(outside.0 as usize)
@@ -416,21 +409,27 @@ impl<'c> Walk<'c> {
             return self.with_outside(Outside::Integer(integer), |walk| walk.value(x, index));
         }
         let inside = self.guarded(|walk| walk.value(x, index))?;
-        let mut condition = None;
-        for (place, extent, sides) in open {
-            let within = self.within(&place, &extent, sides)?;
-            condition = Some(match (condition, within) {
-                (Some(a), Some(b)) => self.binary(BinaryFn::And, a, b)?,
-                (a, b) => match a.or(b) {
-                    Some(only) => only,
-                    None => continue,
-                },
-            });
-        }
-        match condition {
+        match self.all_within(index, &ty.shape)? {
             Some(condition) => self.select(condition, inside, outside),
             None => Ok(inside),
         }
+    }
+
+    /// Whether an index lies inside of a shape, if that is not known.
+    pub(super) fn all_within(
+        &mut self,
+        index: &[Index],
+        shape: &[Dim],
+    ) -> Result<Option<ScalarId>, Fault> {
+        let mut condition = None;
+        for (place, extent) in index.iter().zip(shape) {
+            let sides = self.space().sides(place, extent);
+            condition = match (condition, self.within(place, extent, sides)?) {
+                (Some(a), Some(b)) => Some(self.binary(BinaryFn::And, a, b)?),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(condition)
     }
 
     /// The operand that a value is a view of, and where in it an element lies: outside of the operand just

@@ -8,7 +8,7 @@ use super::draft::{Draft, Fault, computed_in};
 use super::index::shifted;
 use super::walk::Walk;
 use kiln_ir::Node;
-use kiln_ir::kernel::{Access, AxisKind, Combine, Index, ScalarId, ScalarOp};
+use kiln_ir::kernel::{Access, AxisKind, Combine, Index, ScalarId, ScalarOp, Write};
 use kiln_ir::op::{BinaryFn, ReduceFn, Winograd};
 use kiln_tensor::Dim;
 
@@ -22,11 +22,11 @@ pub(super) fn form(draft: &mut Draft, core: &Node, winograd: &Winograd) -> Resul
     let result = &body.ty(core.outputs[0]).shape;
     let (channels, filters) = (&body.ty(x).shape[3], &result[3]);
     let dtype = computed_in(body.ty(x).dtype);
-    let tiles = |size: &Dim| size.exact_div(&Dim::from(STEP)).ok_or("the result has odd sizes");
+    let tiles = |size: &Dim| size.ceil_div(&Dim::from(STEP));
     let batch = draft.outer_axis("n", &result[0], AxisKind::Parallel);
     let corner = [
-        draft.outer_axis("p", &tiles(&result[1])?, AxisKind::Parallel).times(STEP),
-        draft.outer_axis("q", &tiles(&result[2])?, AxisKind::Parallel).times(STEP),
+        draft.outer_axis("p", &tiles(&result[1]), AxisKind::Parallel).times(STEP),
+        draft.outer_axis("q", &tiles(&result[2]), AxisKind::Parallel).times(STEP),
     ];
     let places = Dim::from(LINE * LINE);
     let tile = draft.temporary("tile", dtype, vec![places.clone(), channels.clone()]);
@@ -82,9 +82,12 @@ pub(super) fn form(draft: &mut Draft, core: &Node, winograd: &Winograd) -> Resul
         let along = |axis: usize, at: usize| shifted(&corner[axis], Dim::from(at));
         let index =
             [batch.clone(), along(0, number / STEP), along(1, number % STEP), filter.clone()];
-        let (stored, place) = draft.result(&mut walk, core.outputs[0], &index, value)?;
+        // A tile may reach beyond a result of odd sizes.
+        let only_if = walk.all_within(&index, result)?;
+        let (stored, access) =
+            walk.guarded(|walk| draft.result(walk, core.outputs[0], &index, value))?;
         results.push(stored);
-        writes.push(place);
+        writes.push(Write { access, only_if });
     }
     walk.program.results = results;
     draft.stages.push(stage.pointwise(walk, writes));

@@ -3,7 +3,7 @@
 //! Invariant: `Same` and `Contiguous` are certain; what is not understood counts as scattered.
 
 use kiln_ir::kernel::{
-    Access, Index, Kernel, Operand, Role, ScalarId, ScalarOp, ScalarProgram, Stage,
+    Access, Index, Kernel, Operand, Role, ScalarId, ScalarOp, ScalarProgram, Stage, Write,
 };
 use kiln_ir::schedule::PointsPlace;
 use kiln_tensor::Dim;
@@ -65,12 +65,12 @@ impl Memory<'_> {
 
     /// Every write of a stage.
     pub(super) fn writes(self, stage: &Stage, axes: usize) -> Vec<Touch<'_>> {
-        let touch = |access| Touch {
+        let touches = stage.writes.iter().map(|Write { access, only_if }| Touch {
             access,
             along: (0..axes).map(|axis| self.along(&stage.finish, access, axis)).collect(),
-            guarded: stage.updates(),
-        };
-        stage.writes.iter().map(touch).collect()
+            guarded: stage.updates() || only_if.is_some(),
+        });
+        touches.collect()
     }
 
     /// How an access moves along an axis.

@@ -141,7 +141,8 @@ pub(super) fn plan(
 /// Bytes of the widest element that a stage reads or writes.
 fn width(kernel: &Kernel, stage: usize) -> usize {
     let stage = &kernel.stages[stage];
-    let accesses = stage.body.reads().chain(stage.finish.reads()).chain(&stage.writes);
+    let accesses = stage.body.reads().chain(stage.finish.reads());
+    let accesses = accesses.chain(stage.writes.iter().map(|write| &write.access));
     let operands = accesses.filter_map(|access| kernel.operands.get(access.operand));
     let computed = |dtype: DType| match dtype {
         DType::F16 | DType::BF16 => DType::F32.size(),
@@ -149,7 +150,7 @@ fn width(kernel: &Kernel, stage: usize) -> usize {
     };
     // Index tensors do not set the pace where something else is computed.
     let widths: Vec<usize> = operands.map(|operand| computed(operand.dtype)).collect();
-    let written = stage.writes.iter().filter_map(|access| kernel.operands.get(access.operand));
+    let written = stage.writes.iter().filter_map(|write| kernel.operands.get(write.access.operand));
     let written = written.map(|operand| computed(operand.dtype)).max().unwrap_or(4);
     let floats = stage.body.code.iter().chain(&stage.finish.code);
     let narrow = floats.clone().any(|(_, dtype)| *dtype == DType::F32)

@@ -40,8 +40,8 @@ fn has_tiles(graph: &Graph) -> bool {
 
 #[test]
 fn tiles_are_as_exact_as_the_bound_of_their_graph_says() {
-    for channels in [16, 64, 256] {
-        let instance = convolution(8, channels, 32, 1);
+    for (size, channels) in [(8, 16), (8, 64), (8, 256), (7, 64), (13, 16)] {
+        let instance = convolution(size, channels, 32, 1);
         let graph = optimised(&instance.graph);
         assert!(has_tiles(&graph), "{channels} channels");
         let steps = rounded_steps(&graph, &SymbolValues::new());
@@ -69,9 +69,10 @@ fn tiles_are_chosen_where_they_cost_less() {
         has_tiles(&optimised(&convolution(size, channels, filters, groups).graph))
     };
     assert!(chosen(28, 64, 64, 1));
-    // Few channels, few filters, groups, and results of odd sizes.
+    assert!(chosen(7, 64, 64, 1));
+    // Few channels, few filters, groups, and a tile that is mostly beyond the result.
     assert!(!chosen(28, 3, 64, 1));
     assert!(!chosen(28, 64, 2, 1));
     assert!(!chosen(28, 64, 64, 2));
-    assert!(!chosen(7, 64, 64, 1));
+    assert!(!chosen(1, 64, 64, 1));
 }

@@ -40,7 +40,7 @@ fn row_sums() -> Kernel {
             body,
             combine: vec![Combine::Reduce(ReduceFn::Sum)],
             finish,
-            writes: vec![at(1, &[0])],
+            writes: vec![at(1, &[0]).into()],
         }],
     }
 }
@@ -76,7 +76,7 @@ fn a_sequential_axis_sees_what_it_wrote() {
         body: ScalarProgram::default(),
         combine: vec![],
         finish,
-        writes: vec![at(1, &[0]), at(2, &[])],
+        writes: vec![at(1, &[0]).into(), at(2, &[]).into()],
     }];
     verify(&kernel).unwrap();
     let x = Tensor::from_slice(vec![3], &[1f32, 2.0, 3.0]).unwrap();
@@ -105,12 +105,12 @@ fn scattered_sums() -> Kernel {
     let x = read(&mut update, at(0, &[0]));
     let sum = update.push(ScalarOp::Binary(BinaryFn::Add, before, x), DType::F32);
     update.results = vec![sum];
-    let stage = |axes, finish, write| Stage {
+    let stage = |axes, finish, write: Access| Stage {
         axes,
         body: ScalarProgram::default(),
         combine: vec![],
         finish,
-        writes: vec![write],
+        writes: vec![write.into()],
     };
     kernel.stages = vec![
         stage(vec![axis("d", n, AxisKind::Parallel)], zero, at(2, &[0])),
@@ -129,16 +129,59 @@ fn updates_go_where_they_say_in_order_and_not_outside() {
     assert_eq!(y[0].to_f64(), [2.0, 0.0, 4.0]);
 }
 
+/// `y[2p] = x[p]` and, where that is inside, `y[2p + 1] = x[p]`.
+fn doubled() -> Kernel {
+    let (p, n) = (Index::Axis(0), Dim::named("n"));
+    let mut finish = ScalarProgram::default();
+    let x = read(&mut finish, at(0, &[0]));
+    let next = p.clone().times(2i64) + Index::Dim(Dim::from(1i64));
+    let place = finish.push(ScalarOp::Index(next.clone()), DType::I64);
+    let end = finish.push(ScalarOp::Dim(n.clone()), DType::I64);
+    let inside = finish.push(ScalarOp::Binary(BinaryFn::Less, place, end), DType::Bool);
+    finish.results = vec![x, x];
+    let mut kernel = row_sums();
+    let half = n.ceil_div(&Dim::from(2i64));
+    kernel.operands[0].shape = vec![half.clone()];
+    kernel.outer = vec![axis("p", half, AxisKind::Parallel)];
+    kernel.stages = vec![Stage {
+        axes: vec![],
+        body: ScalarProgram::default(),
+        combine: vec![],
+        finish,
+        writes: vec![
+            Access { operand: 1, index: vec![p.times(2i64)] }.into(),
+            Write { access: Access { operand: 1, index: vec![next] }, only_if: Some(inside) },
+        ],
+    }];
+    kernel
+}
+
+#[test]
+fn what_has_a_condition_is_written_only_where_it_holds() {
+    let mut kernel = doubled();
+    verify(&kernel).unwrap();
+    assert!(kernel.to_string().contains("] = s0 if s3"), "{kernel}");
+    let x = Tensor::from_slice(vec![3], &[1f32, 2.0, 3.0]).unwrap();
+    let found = |kernel: &Kernel, n| run(kernel, n, std::slice::from_ref(&x));
+    assert_eq!(found(&kernel, 6).unwrap()[0].to_f64(), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+    assert_eq!(found(&kernel, 5).unwrap()[0].to_f64(), [1.0, 1.0, 2.0, 2.0, 3.0]);
+    kernel.stages[0].writes[1].only_if = None;
+    assert!(matches!(found(&kernel, 5), Err(KernelError::OutOfBounds { .. })));
+    kernel.stages[0].writes[1].only_if = Some(ScalarId(1));
+    let message = verify(&kernel).unwrap_err().to_string();
+    assert!(message.contains("is no bool"), "{message}");
+}
+
 #[test]
 fn broken_updates_are_refused() {
     type Damage = fn(&mut Kernel);
     let cases: [(&str, Damage); 4] = [
         ("is updated before it is written", |k| k.stages.swap(0, 1)),
         ("no integer that is computed before", |k| {
-            k.stages[1].writes[0].index = vec![Index::Scalar(ScalarId(9))];
+            k.stages[1].writes[0].access.index = vec![Index::Scalar(ScalarId(9))];
         }),
         ("which is not affine", |k| {
-            k.stages[0].writes[0].index = vec![Index::Axis(0).modulo(2i64)];
+            k.stages[0].writes[0].access.index = vec![Index::Axis(0).modulo(2i64)];
         }),
         ("of an updating stage is a reduction", |k| {
             k.stages[1].axes.push(axis("r", 2i64, AxisKind::Reduction));
@@ -175,7 +218,7 @@ fn broken_kernels_are_refused() {
         ("is a reduction", |k| k.outer[0].kind = AxisKind::Reduction),
         ("has 2 dimensions, but 1", |k| k.stages[0].body.code.clear_and_read(at(0, &[0]))),
         ("there is no axis a7", |k| k.stages[0].body.code.clear_and_read(at(0, &[0, 7]))),
-        ("mentions reduction axis", |k| k.stages[0].writes = vec![at(1, &[1])]),
+        ("mentions reduction axis", |k| k.stages[0].writes = vec![at(1, &[1]).into()]),
         ("visits 3 of n", |k| k.outer[0].extent = 3i64.into()),
         ("is never written", |k| k.stages.clear()),
         ("combiners", |k| k.stages[0].combine.clear()),

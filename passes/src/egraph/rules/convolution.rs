@@ -25,7 +25,7 @@ pub(super) fn rules() -> Vec<Rule> {
     vec![
         // conv(pad(x, 0), w) = conv with that much more padding (which is skipped, where 0·∞ is not)
         rounding("padding-into-convolution", "(Conv@c (Pad@p ?x 0) ?w)", pad_into_convolution),
-        // conv(x, w) = winograd(x, G·w·Gᵀ), channels last, w of 3×3 and finite, a result of even sizes
+        // conv(x, w) = winograd(x, G·w·Gᵀ), channels last, w of 3×3 and finite
         rounding("winograd", "(Conv@c ?x ?w:const)", winograd),
         // conv_transpose(x, w) = R(T(conv(x, w'))), w' the elements of w, more than a few, by the phase of the
         // places that they reach

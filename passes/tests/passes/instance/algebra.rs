@@ -182,8 +182,7 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         let (n, c, m) = (i.size(), i.size(), i.size());
         let padding = [0, 1].map(|_| [i.below(2) as i64, i.below(3) as i64]);
         let places = padding.map(|amounts| {
-            // An even result, or now and then an odd one.
-            let size = 2 * i.some() + usize::from(i.below(8) == 0) + 2;
+            let size = i.some() + 2;
             size - amounts.iter().sum::<i64>() as usize
         });
         let x = i.input(&[n, places[0], places[1], c]);
