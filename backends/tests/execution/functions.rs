@@ -4,7 +4,7 @@
 
 use crate::case::{Case, numbers, one};
 use crate::kernels::{at, over_vectors, read, unary};
-use kiln_ir::kernel::{Kernel, ScalarOp, ScalarProgram, Stage};
+use kiln_ir::kernel::{Kernel, Scalar, ScalarOp, ScalarProgram, Stage};
 use kiln_ir::op::{BinaryFn, UnaryFn};
 use kiln_tensor::DType;
 
@@ -180,6 +180,37 @@ fn powers_and_remainders_of_special_numbers_are_those_of_c() {
             let bound = if f == BinaryFn::Rem { 0.0 } else { 1e3 * dtype.unit_roundoff() };
             let case = Case::new(binary(f, dtype, "n"), &sizes, vec![a, b], expected, bound);
             case.run(&one(&[64], &[(0, 32)], Some((0, 16))));
+        }
+    }
+}
+
+/// Powers of a vector to a literal exponent.
+fn power(exponent: f64, dtype: DType, n: &str) -> Kernel {
+    let mut finish = ScalarProgram::default();
+    let a = read(&mut finish, at(0, &[0]), dtype);
+    let b = finish.push(ScalarOp::Constant(Scalar::Float(exponent)), dtype);
+    let y = finish.push(ScalarOp::Binary(BinaryFn::Pow, a, b), dtype);
+    finish.results.push(y);
+    let (axes, body, combine, writes) = Default::default();
+    let stage = Stage { axes, body, combine, finish, writes };
+    over_vectors("power", &["a"], [dtype; 2], n, stage)
+}
+
+#[test]
+fn powers_to_literals_are_those_to_numbers() {
+    for dtype in [DType::F32, DType::F64] {
+        let kept = |x: f64| if dtype == DType::F32 { f64::from(x as f32) } else { x };
+        let x = SPECIAL.map(kept).to_vec();
+        for exponent in [0.25, 0.5, 0.75, 1.25, 1.5, 2.0, 2.75, 3.0, 7.0, 15.5, 16.0] {
+            for exponent in [exponent, -exponent] {
+                let exact = |x: &f64| kept(x.powf(kept(exponent)));
+                let expected = x.iter().map(exact).collect();
+                let sizes = [("n", x.len() as i64)];
+                let bound = 64.0 * dtype.unit_roundoff();
+                let kernel = power(exponent, dtype, "n");
+                let case = Case::new(kernel, &sizes, vec![x.clone()], expected, bound);
+                case.run(&one(&[64], &[(0, 32)], Some((0, 16))));
+            }
         }
     }
 }

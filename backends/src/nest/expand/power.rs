@@ -52,20 +52,29 @@ impl Builder<'_> {
     /// aᵇ of a float to a literal exponent that needs no logarithm.
     pub(in crate::nest) fn float_pow_literal(&mut self, a: ValueId, b: f64) -> Option<ValueId> {
         let one = self.like(a, 1.0);
-        if b.abs() == 0.5 {
+        let quarters = b.abs() * 4.0;
+        if quarters.fract() != 0.0 || quarters > 64.0 {
+            return None;
+        }
+        let (whole, quarters) = (quarters as u32 / 4, quarters as u32 % 4);
+        let (mut square, mut product) = (a, None);
+        if quarters != 0 {
             // Powers of −0 are those of 0, and of −∞ those of ∞; their roots are not.
             let [zero, least, most] =
                 [0.0, f64::NEG_INFINITY, f64::INFINITY].map(|value| self.like(a, value));
             let base = self.fadd(a, zero);
-            let root = self.unary(UnaryOp::Sqrt, base);
             let is_least = self.compare(Predicate::Equal, a, least);
-            let root = self.select(is_least, most, root);
-            return Some(if b < 0.0 { self.fdiv(one, root) } else { root });
+            square = self.select(is_least, most, base);
+            let root = self.unary(UnaryOp::Sqrt, square);
+            product = Some(match quarters {
+                2 => root,
+                _ => {
+                    let fourth = self.unary(UnaryOp::Sqrt, root);
+                    if quarters == 1 { fourth } else { self.fmul(root, fourth) }
+                }
+            });
         }
-        if b.fract() != 0.0 || b.abs() > 16.0 {
-            return None;
-        }
-        let (mut rest, mut square, mut product) = (b.abs() as u32, a, None);
+        let mut rest = whole;
         while rest > 0 {
             if rest % 2 == 1 {
                 product = Some(product.map_or(square, |p| self.fmul(p, square)));
