@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `?x` | any class; the same name is the same class |
 //! | `?c:const` | a class that depends on constants alone |
-//! | `#s` | a constant whose elements are all one number, bound to `s` |
+//! | `#s` | a constant whose elements are all one number, bound to `s`; as an operand of a function it does not stretch the other one |
 //! | `0.5` | a constant whose elements are all (nearly) this number |
 //! | `(add a b)` | a `Binary`, `Unary` function in lower case |
 //! | `(Conv@c a b)` | any operation by its name; its attributes are bound to `c` |
@@ -189,7 +189,15 @@ impl Pattern {
                     if binary.f != *f {
                         continue;
                     }
+                    let shape = |id: Id| &egraph[id].data.ty.shape;
+                    let own = shape(class);
                     let mut both = |a: Id, b: Id| {
+                        // A number that stretches what it is an operand with is no mere number.
+                        if (left.is_number() && shape(b) != own)
+                            || (right.is_number() && shape(a) != own)
+                        {
+                            return;
+                        }
                         let mut partial = Vec::new();
                         left.extend(egraph, a, so_far.clone(), &mut partial);
                         for next in partial {
@@ -229,6 +237,11 @@ impl Pattern {
                 }
             }
         }
+    }
+
+    /// Whether it stands for a constant whose elements are all one number.
+    fn is_number(&self) -> bool {
+        matches!(self, Pattern::Scalar(_) | Pattern::Number(_))
     }
 
     /// The name of the root operation, for finding classes that can match at all.

@@ -130,6 +130,10 @@ impl Sinking<'_> {
     fn reshaped(&mut self, to: &[Dim], node: &Node) -> Result<bool, PassError> {
         let (input, output) = (node.inputs[0], node.outputs[0]);
         let Some(held) = self.held.get(&input).cloned() else { return Ok(false) };
+        // Whatever else is held, such as what a reduction left of it, has its channels elsewhere.
+        if moves_channels(&held.perm) != Some(Channels::ToFirst) {
+            return Ok(false);
+        }
         let ([batch, channels, from @ ..], [first, second, places @ ..]) =
             (self.graph.ty(input).shape.as_slice(), to)
         else {
@@ -186,12 +190,18 @@ impl Sinking<'_> {
     /// more than it saves.
     fn alike(&mut self, node: &Node, perm: &[usize]) -> Result<Option<Vec<ValueId>>, PassError> {
         let back = inverse(perm);
+        let to_last = moves_channels(&back) == Some(Channels::ToLast);
+        // What exists with its channels last, if that is what is asked for.
+        let last = |this: &Self, input: ValueId| {
+            let same = to_last && this.graph.ty(input).rank() == back.len();
+            this.last.get(&input).copied().filter(|_| same)
+        };
         let (mut saved, mut spent) = (0.0, 0.0);
         for &input in &node.inputs {
             let shape = &self.graph.ty(input).shape;
             if self.held.get(&input).is_some_and(|held| held.perm == perm) {
                 saved += elements(shape);
-            } else if self.last.contains_key(&input)
+            } else if last(self, input).is_some()
                 || self.graph.constant_of(input).is_some()
                 || keeps_order(&stretched(shape, perm.len()), &back)
             {
@@ -207,7 +217,7 @@ impl Sinking<'_> {
         for &input in &node.inputs {
             let known = match self.held.get(&input) {
                 Some(held) if held.perm == perm => Some(held.value),
-                _ => self.last.get(&input).copied(),
+                _ => last(self, input),
             };
             operands.push(match known {
                 Some(value) => value,

@@ -8,6 +8,7 @@ mod constants;
 mod families;
 mod filetests;
 mod form;
+mod images;
 mod instance;
 mod interpreter;
 mod listing;

@@ -5,7 +5,7 @@
 use super::{Generator, Instance};
 use kiln_ir::ValueId;
 use kiln_ir::op::*;
-use kiln_tensor::Dim;
+use kiln_tensor::{Dim, Tensor};
 
 /// x·(1 + f)/2 in one of the usual orders.
 fn half(i: &mut Instance, x: ValueId, f: ValueId) -> ValueId {
@@ -205,16 +205,31 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
         };
         let (operands, _) = first.split_once("->").unwrap();
         let (q, k) = operands.split_once(',').unwrap();
-        let (q_sizes, k_sizes) = (sizes_for(q), sizes_for(k));
-        let (mut q, mut k) = (i.input(&q_sizes), i.input(&k_sizes));
         let place = i.below(5);
+        // Now and then a factor writes out the head that it multiplies, and is no mere scale.
+        let stretches = i.below(6) == 0;
+        let mut operand = |labels: &str, scaled: bool| {
+            let (mut sizes, factor) = (sizes_for(labels), i.number(0.5));
+            let ones = sizes.iter().map(|_| 1).collect::<Vec<_>>();
+            let head = labels.find('d').unwrap();
+            let mut long = ones;
+            if scaled && stretches {
+                long[head] = std::mem::replace(&mut sizes[head], 1);
+            }
+            let x = i.input(&sizes);
+            let halves = vec![0.5; long.iter().product()];
+            let tensor = Tensor::from_f64(i.dtype, long, &halves).unwrap();
+            match (scaled, stretches) {
+                (false, _) => x,
+                (true, false) => i.mul(x, factor),
+                (true, true) => {
+                    let factor = i.constant_of(tensor);
+                    i.mul(x, factor)
+                }
+            }
+        };
+        let (q, k) = (operand(q, place <= 1), operand(k, place == 1));
         let factor = i.number(0.5);
-        if place == 0 || place == 1 {
-            q = i.mul(q, factor);
-        }
-        if place == 1 {
-            k = i.mul(k, factor);
-        }
         let mut scores = i.contract(first, q, k);
         if place == 2 {
             scores = i.mul(scores, factor);
