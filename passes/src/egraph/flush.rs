@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 /// among them, 6·√n·2⁻²⁴ ([`kiln_ir::accuracy`]), for all n below 2²⁹.
 const LARGE: f32 = f32::from_bits(37 << 23);
 
-/// The graph with subnormal weights of products, and subnormal terms that are added to those, as zeros.
+/// The graph with subnormal weights of products, and subnormal terms that are added to those, as zeros, in bodies, too.
 pub(super) fn flush(graph: &Graph) -> Result<Cow<'_, Graph>, PassError> {
     let mut flushed: BTreeMap<ValueId, Option<Tensor>> = BTreeMap::new();
     for (_, node) in graph.nodes() {
@@ -29,13 +29,19 @@ pub(super) fn flush(graph: &Graph) -> Result<Cow<'_, Graph>, PassError> {
         }
     }
     flushed.retain(|_, tensor| tensor.is_some());
-    if flushed.is_empty() {
+    let plain = graph.nodes().all(|(_, node)| node.regions.is_empty());
+    if flushed.is_empty() && plain {
         return Ok(Cow::Borrowed(graph));
     }
     let error = |error| PassError::Graph { pass: "flush", error };
     let mut rebuild = Rebuild::start("flush", graph);
     let mut known: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     for (_, node) in graph.nodes() {
+        if !node.regions.is_empty() {
+            let bodies = node.regions.iter().map(|body| Ok(flush(body)?.into_owned()));
+            rebuild.keep_with(graph, node, bodies.collect::<Result<_, PassError>>()?)?;
+            continue;
+        }
         let mut inputs = rebuild.operands(node)?;
         let mut changed = false;
         for old in added_up(graph, node) {

@@ -125,8 +125,14 @@ pub fn legal(kernel: &Kernel, schedule: &Schedule) -> Result<(), Illegal> {
     if let Some(&points) = schedule.task.iter().find(|points| large(points)) {
         return Err(Illegal::TooLarge { what: "task", points });
     }
-    let cut = schedule.task.iter().filter(|&&points| points != WHOLE);
-    let points = cut.fold(1u64, |all, &points| all.saturating_mul(points));
+    let points = kernel.outer.iter().zip(&schedule.task).map(|(axis, &points)| match points {
+        // Points that run one after the other share their temporaries.
+        _ if axis.kind == AxisKind::Sequential => 1,
+        // As many as there will be, which is not known.
+        WHOLE => axis.extent.as_const().map_or(u64::MAX, |extent| extent.max(0) as u64),
+        points => points,
+    });
+    let points = points.fold(1u64, u64::saturating_mul);
     let temporary = kernel.operands.iter().any(|operand| operand.role == Role::Temporary);
     let (most, most_bytes) = MOST_SCRATCH;
     let bytes =

@@ -31,7 +31,7 @@ pub use vary::{POINTS, Space};
 
 use crate::simplify::IntegerProducts;
 use access::Memory;
-use kiln_ir::kernel::Kernel;
+use kiln_ir::kernel::{Axis, AxisKind, Kernel};
 use kiln_ir::schedule::{Packing, PointsPlace, Schedule};
 use kiln_tensor::{Dim, Symbol, SymbolTable};
 use layouts::Layouts;
@@ -139,6 +139,11 @@ fn arranged<'k>(
     (memory, plans)
 }
 
+/// A task of one point, or of all points that run one after the other.
+fn alone(axis: &Axis) -> u64 {
+    if axis.kind == AxisKind::Sequential { kiln_ir::schedule::WHOLE } else { 1 }
+}
+
 fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Schedule {
     let (memory, stages) = arranged(kernel, layouts, target);
     let task = task::boxes(memory, &stages, target);
@@ -151,7 +156,7 @@ fn schedule(kernel: &Kernel, layouts: Layouts<'_>, target: &TileTarget) -> Sched
         Ok(()) => schedule,
         // One point after the other is always possible.
         Err(_) => Schedule {
-            task: vec![kiln_ir::schedule::WHOLE; kernel.outer.len()],
+            task: kernel.outer.iter().map(alone).collect(),
             packing: match layouts {
                 Layouts::Free(_) => Vec::new(),
                 Layouts::Fixed(packing) => packing.to_vec(),
