@@ -251,15 +251,15 @@ impl Shared {
                     state.error.get_or_insert(error);
                 }
             }
-            let last = state.open.is_empty() && state.begun == 0;
             drop(state);
-            if let Some(cache) = self.rest.cache.as_ref().filter(|_| last) {
-                cache.trim();
-            }
             if let Some(fault) = self.rest.cache.as_ref().and_then(|cache| cache.take_fault()) {
                 self.lock().fault.get_or_insert(fault);
             }
             self.news.notify_all();
+        }
+        // Whoever gives up early has kept something, too.
+        if let Some(cache) = &self.rest.cache {
+            cache.trim();
         }
         self.news.notify_all();
     }

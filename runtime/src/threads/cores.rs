@@ -3,6 +3,7 @@
 //! Invariant: only processors of the process' own affinity mask are ever named, and every physical
 //! core comes once before any comes twice.
 
+use rustix::process::getpid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -19,7 +20,8 @@ pub(super) struct Processors {
 impl Processors {
     /// What the system says; empty if it does not.
     pub(super) fn of_this_process() -> Self {
-        let Ok(allowed) = sched_getaffinity(None) else {
+        // That of its first thread: the calling one may have been tied to a processor of its own.
+        let Ok(allowed) = sched_getaffinity(Some(getpid())) else {
             return Processors { order: Vec::new(), cores: 0 };
         };
         let allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
@@ -52,14 +54,17 @@ impl Processors {
         threads <= self.order.len()
     }
 
-    /// Ties the calling thread to the processor of this number in the order. A system that refuses
-    /// leaves the thread where it is: pinning is about speed only.
-    pub(super) fn pin_this_thread(&self, number: usize) {
-        if let Some(&cpu) = self.order.get(number) {
-            let mut set = CpuSet::new();
-            set.set(cpu);
-            let _ = sched_setaffinity(None, &set);
+    /// Puts the calling thread, that of this number among so many, where it belongs: on a processor of its own if
+    /// the threads take all of them, and else wherever the system finds one that is free, since other pools and
+    /// other processes choose theirs, too. A system that refuses leaves it where it is: this is about speed only.
+    pub(super) fn place_this_thread(&self, number: usize, threads: usize) {
+        let mut set = CpuSet::new();
+        let own = (threads == self.order.len()).then(|| self.order.get(number)).flatten();
+        match own {
+            Some(&cpu) => set.set(cpu),
+            None => self.order.iter().for_each(|&cpu| set.set(cpu)),
         }
+        let _ = sched_setaffinity(None, &set);
     }
 }
 
@@ -85,15 +90,33 @@ mod tests {
     }
 
     #[test]
-    fn pinning_stays_in_the_allowed_set() {
-        let before = Processors::of_this_process();
-        assert!(!before.order.is_empty());
-        let narrowed = std::thread::spawn(move || {
-            before.pin_this_thread(0);
-            before.pin_this_thread(usize::MAX);
-            (Processors::of_this_process().order, before.order[0])
+    fn threads_that_take_all_processors_have_one_each_and_others_any() {
+        let all = Processors::of_this_process();
+        assert!(!all.order.is_empty());
+        let placed = |number: usize, threads: usize| {
+            let all = all.clone();
+            let thread = std::thread::spawn(move || {
+                all.place_this_thread(number, threads);
+                let set = sched_getaffinity(None).unwrap();
+                (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect::<Vec<_>>()
+            });
+            thread.join().unwrap()
+        };
+        let count = all.order.len();
+        assert_eq!(placed(count - 1, count), [all.order[count - 1]]);
+        let mut any = all.order.clone();
+        any.sort_unstable();
+        assert_eq!(placed(0, count + 1), any);
+    }
+
+    #[test]
+    fn a_thread_that_was_tied_down_sees_all_processors() {
+        let all = Processors::of_this_process();
+        let tied = all.clone();
+        let thread = std::thread::spawn(move || {
+            tied.place_this_thread(0, tied.order.len());
+            Processors::of_this_process()
         });
-        let (after, pinned) = narrowed.join().unwrap();
-        assert_eq!(after, [pinned]);
+        assert_eq!(thread.join().unwrap(), all);
     }
 }

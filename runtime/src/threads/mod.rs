@@ -142,9 +142,7 @@ impl ThreadPool {
             let worker = std::thread::Builder::new()
                 .name(format!("kiln-{thread}"))
                 .spawn(move || {
-                    if own_processors {
-                        processors.pin_this_thread(thread);
-                    }
+                    processors.place_this_thread(thread, threads);
                     shared.serve(thread);
                 })
                 .map_err(|error| ThreadError::Spawn(error.to_string()))?;

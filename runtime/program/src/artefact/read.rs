@@ -165,6 +165,11 @@ fn code_ranges(
         .iter()
         .map(|variant| {
             let objects = variant.objects.iter().map(place).collect::<Option<Vec<_>>>();
+            // Named again and again, an object would take any amount of memory.
+            let lengths = variant.objects.iter().map(|&(_, length)| length);
+            if lengths.fold(0, u64::saturating_add) > section.length {
+                return Err(ArtefactError::damaged("manifest", "objects overlap"));
+            }
             Ok(CodeVariant {
                 architecture: variant.architecture,
                 features: variant.features.clone(),
