@@ -73,9 +73,12 @@ impl Model {
 
     /// [`Model::load`] with options.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let artefact = Artefact::open(path.as_ref())?;
         let mut phases = Phases::default();
-        let loaded = phases.run(crate::Phase::Load, || LoadedModel::from_artefact(&artefact))?;
+        let (artefact, loaded) = phases.run(crate::Phase::Load, || {
+            let artefact = Artefact::open(path.as_ref())?;
+            let loaded = LoadedModel::from_artefact(&artefact)?;
+            Ok::<_, Error>((artefact, loaded))
+        })?;
         let options = SessionOptions {
             threads: options.threads,
             memory_limit: options.memory_limit,

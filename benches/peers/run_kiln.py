@@ -4,7 +4,6 @@ a Kiln that is built without LLVM, as one is that only runs compiled models.
 """
 
 import json
-import resource
 import subprocess
 import tempfile
 import time
@@ -20,12 +19,6 @@ def kiln(command: Path, *words: object) -> None:
         lines = [line.strip(" ×") for line in found.stderr.splitlines() if line.strip()]
         # The first line is the error's code, the next what is wrong.
         raise RuntimeError("; ".join(lines[:2]) or f"kiln {words[0]}: status {found.returncode}")
-
-
-def empty_bytes(command: Path) -> int:
-    """Resident memory of the command when it has no model."""
-    kiln(command, "--version")
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def build(command: Path, model: timed.Model, work: Path, flags: list[object]) -> tuple[Path, float]:
@@ -45,7 +38,6 @@ def main() -> None:
     parser.add_argument("--schedules", default="none", help="the database to compile with")
     arguments = parser.parse_args()
     model, threads = timed.Model(arguments.folder), ("--threads", arguments.threads)
-    empty = empty_bytes(arguments.runner)
     # What is measured is LLVM's code: a build without it says so, and compiles nothing by another way.
     flags = ["--backend", "llvm", *threads, "--cache", "none", "--schedules", arguments.schedules]
     compiled, compiling = build(arguments.kiln, model, arguments.work, flags)
@@ -58,7 +50,7 @@ def main() -> None:
         kiln(arguments.runner, "run", compiled, *given, *threads, "--outputs", arguments.outputs)
     latency = {key: found["latency_ms"][key] for key in ("min", "median")}
     timed.report(compile_ms=compiling, load_ms=found["load_ms"], latency_ms=latency,
-                 peak_rss_bytes=found["peak_rss_bytes"], empty_rss_bytes=empty)
+                 peak_rss_bytes=found["peak_rss_bytes"], empty_rss_bytes=found["empty_rss_bytes"])
 
 
 if __name__ == "__main__":

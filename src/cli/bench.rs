@@ -35,8 +35,12 @@ struct BenchReport {
     kept: usize,
     load_ms: f64,
     peak_rss_bytes: Option<u64>,
+    /// Before the model was opened.
+    empty_rss_bytes: Option<u64>,
     arena_bytes: u64,
     peak_gflops: f64,
+    /// What copies of memory that no cache holds read and write; 0 where there is no memory to measure it.
+    copy_gbytes_per_s: f64,
     share_of_peak: f64,
     made_up_inputs: Vec<String>,
     /// Launches in one run, and bytes that they read and write at least.
@@ -63,6 +67,7 @@ struct KernelReport {
 }
 
 pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
+    let empty = peak_resident_bytes();
     let model = model::open(&arguments.model, &arguments.common)?;
     let inputs = inputs::gather(&arguments.input, &arguments.common, &model)?;
     inputs.notes.iter().for_each(output::note);
@@ -90,9 +95,11 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         progress.step();
     }
     drop(progress);
+    // Measuring the machine takes memory, too.
+    let resident = peak_resident_bytes();
     let latency = Latency::of(&times).ok_or_else(|| miette!("there were no runs"))?;
     let threads = model.threads().map_err(failure::report)?;
-    let peak = peak::flops(threads);
+    let (peak, copied) = (peak::flops(threads), peak::bandwidth(threads));
     let kernels = kernels(&model, tensors, peak)?;
     let flops: i64 = kernels.iter().map(|kernel| kernel.flops).sum();
     let sizes: Vec<Vec<usize>> = tensors.iter().map(|tensor| tensor.sizes().to_vec()).collect();
@@ -111,9 +118,11 @@ pub fn bench(arguments: &BenchArguments) -> Result<ExitCode> {
         compile_ms: time_of(&|phase| phase != Phase::Load),
         kept: model.cached().map_or(0, |cached| cached.found),
         load_ms: time_of(&|phase| phase == Phase::Load),
-        peak_rss_bytes: peak_resident_bytes(),
+        peak_rss_bytes: resident,
+        empty_rss_bytes: empty,
         arena_bytes: memory.arena,
         peak_gflops: peak / 1e9,
+        copy_gbytes_per_s: copied / 1e9,
         share_of_peak: flops as f64 / (latency.median / 1e3) / peak,
         made_up_inputs: inputs.notes,
         launches: kernels.iter().map(|kernel| kernel.launches).sum(),
@@ -206,9 +215,10 @@ fn show(report: &BenchReport, kept: &str) {
         output::bytes(report.arena_bytes)
     ));
     output::line(format!(
-        "peak        {:.1} % of {:.1} GFLOP/s (measured, f32 multiply-adds)",
+        "peak        {:.1} % of {:.1} GFLOP/s (measured, f32 multiply-adds); copies move {:.1} GB/s",
         report.share_of_peak * 100.0,
-        report.peak_gflops
+        report.peak_gflops,
+        report.copy_gbytes_per_s
     ));
     if report.kernels.is_empty() {
         return;
