@@ -11,8 +11,10 @@ use kiln::check::{Case, find_cases, numbered_values};
 use kiln::{Backend, CompileOptions, Compiler, Model, Phases, Source, Target, Tensor};
 use kiln::{DType, Dim, SymbolValues};
 use kiln_ir::accuracy::{Tolerance, rounded_steps};
-use kiln_program::Artefact;
+use kiln_program::{Artefact, Location};
+use kiln_tensor::ALIGNMENT;
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -58,7 +60,37 @@ fn agrees(case: &Case, backend: Backend) -> Result<(), Failed> {
     let compiler = Compiler::new(Target::host()?).options(options);
     let model = compiler.compile(&case.model)?;
     let loaded = if backend == Backend::Reference { None } else { Some(reload(&model)?) };
-    results_agree(case, &compiler, &model, loaded.as_ref())
+    results_agree(case, &compiler, &model, loaded.as_ref())?;
+    arena_is_small(case, &model)
+}
+
+/// The arena of a run beside what is alive at once in it at most, which no placement goes below.
+fn arena_is_small(case: &Case, model: &Model) -> Result<(), Failed> {
+    let Some(program) = model.program() else { return Ok(()) };
+    for folder in &case.data_sets {
+        let inputs = numbered_values(folder, "input", model.inputs())?;
+        let symbols = sizes(model, &inputs);
+        let mut alive: BTreeMap<u32, u64> = BTreeMap::new();
+        for buffer in &program.buffers {
+            // What the run itself computes the size of has an arena of its own.
+            let elements = buffer.shape.iter().cloned().product::<Dim>().evaluate(&symbols);
+            if let (Location::Arena(lifetime), Ok(elements)) = (&buffer.location, elements) {
+                let bytes = elements as u64 * buffer.dtype.size() as u64;
+                for step in lifetime.first..=lifetime.last {
+                    *alive.entry(step).or_default() += bytes.next_multiple_of(ALIGNMENT as u64);
+                }
+            }
+        }
+        let least = alive.values().copied().max().unwrap_or(0);
+        let given: Vec<_> = inputs.iter().map(|tensor| tensor.sizes().to_vec()).collect();
+        let arena = model.plan_memory(&given)?.map_or(0, |memory| memory.arena);
+        if arena < least || arena as f64 > 1.1 * least as f64 {
+            return Err(
+                format!("an arena of {arena} bytes, of which {least} are alive at once").into()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Runs the model while its kernels move from Cranelift's code to LLVM's, and once they have.

@@ -249,6 +249,26 @@ fn kernels_that_were_compiled_before_are_taken_from_the_cache() {
     }
 }
 
+#[test]
+fn a_similar_model_compiles_only_what_it_has_more() {
+    let folder = tempfile::tempdir().unwrap();
+    for backend in generators() {
+        let cache = Arc::new(KernelCache::open(folder.path().join(backend.to_string())).unwrap());
+        let built = |model| {
+            let compiler = compiler(backend).cache(Arc::clone(&cache));
+            compiler.build(model).unwrap().cached().clone()
+        };
+        let first = built(small::perceptron());
+        let similar = built(small::deeper());
+        // Weights are no part of a kernel; the layer in the middle is the only new one.
+        assert_eq!(
+            similar,
+            CacheUse { found: first.compiled, compiled: 1, fault: None },
+            "{backend}"
+        );
+    }
+}
+
 #[cfg(feature = "llvm")]
 #[test]
 fn a_model_moves_to_better_code_while_it_runs() {

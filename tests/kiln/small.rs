@@ -140,6 +140,30 @@ pub fn perceptron() -> Vec<u8> {
     )
 }
 
+/// [`perceptron`] with other weights, and a layer more in its middle.
+pub fn deeper() -> Vec<u8> {
+    let other = |from: usize, count: usize| weights(from + count)[from..].to_vec();
+    model(
+        vec![value("x", &[D::Name("batch"), D::Size(8)])],
+        vec![
+            floats("w1", &[8, 16], &other(5, 128)),
+            floats("b1", &[16], &other(7, 16)),
+            floats("w2", &[16, 16], &other(11, 256)),
+            floats("w3", &[16, 4], &other(13, 64)),
+        ],
+        vec![
+            node("MatMul", "x,w1", "h"),
+            node("Add", "h,b1", "i"),
+            node("Relu", "i", "j"),
+            node("MatMul", "j,w2", "k"),
+            node("Tanh", "k", "l"),
+            node("MatMul", "l,w3", "m"),
+            node_with("Softmax", "m", "y", "axis", -1),
+        ],
+        vec![value("y", &[D::Name("batch"), D::Size(4)])],
+    )
+}
+
 /// Two layers that are equal but for their weights.
 pub fn twins() -> Vec<u8> {
     model(
