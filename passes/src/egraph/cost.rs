@@ -5,7 +5,7 @@
 use super::fused::{Kind, kind, parts};
 use crate::tile::TileTarget;
 use kiln_ir::kernel::BYTES_AT_ONCE;
-use kiln_ir::op::{BinaryFn, ContractSpec, ConvLayout, Op, UnaryFn};
+use kiln_ir::op::{BinaryFn, ContractSpec, Conv, ConvLayout, Op, UnaryFn};
 use kiln_ir::{Graph, TensorType};
 use kiln_tensor::{DType, Dim, Symbol};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct CostModel {
     /// How many times as many multiply-adds of bytes there are, of products whose channels come last.
     #[serde(default = "one")]
     pub bytes: f64,
+    /// Floats in a vector.
+    #[serde(default = "one")]
+    pub lanes: f64,
 }
 
 const fn one() -> f64 {
@@ -41,6 +44,10 @@ impl Default for CostModel {
     }
 }
 
+/// How many times as long it takes to gather lanes that lie apart.
+const APART: f64 = 4.0;
+/// Bytes that stay in a core's own cache, whatever else it reads.
+const NEAR: f64 = 131_072.0;
 /// Elementwise operations that transforming one place of a tile for one channel counts as.
 const WINOGRAD: f64 = 1.5;
 
@@ -56,6 +63,7 @@ impl CostModel {
             elementwise: 0.2 * 3.2e9 * cores * lanes,
             bandwidth: 2e10 * cores.min(2.0),
             bytes: if target.bytes { f64::from(BYTES_AT_ONCE) } else { 1.0 },
+            lanes: lanes.max(1.0),
             ..Self::generic_cpu()
         }
     }
@@ -70,14 +78,15 @@ impl CostModel {
             channels_first: 0.5,
             unknown_size: 64,
             bytes: 1.0,
+            lanes: 16.0,
         }
     }
 
     /// Whether prices by these numbers are finite, and more work never costs less.
     pub fn is_sound(&self) -> bool {
         let CostModel { flops, elementwise, bandwidth, overhead, .. } = *self;
-        let CostModel { channels_first, unknown_size, bytes, .. } = *self;
-        let rates = [flops, elementwise, bandwidth, channels_first, bytes];
+        let CostModel { channels_first, unknown_size, bytes, lanes, .. } = *self;
+        let rates = [flops, elementwise, bandwidth, channels_first, bytes, lanes];
         rates.iter().all(|rate| rate.is_finite() && *rate >= 1e-3)
             && (0.0..1.0).contains(&overhead)
             && channels_first <= 1.0
@@ -209,6 +218,29 @@ impl CostModel {
         if sum.dtype == DType::I32 { self.bytes } else { 1.0 }
     }
 
+    /// Share of the lanes that so many neighbours fill.
+    fn filled(&self, count: f64) -> f64 {
+        let vectors = (count / self.lanes).ceil().max(1.0);
+        (count / (vectors * self.lanes)).clamp(0.05, 1.0)
+    }
+
+    /// Share of `flops` of a convolution whose lanes are places of its image: that of a product, if each place
+    /// needs one alone, of channels that stay in a core's own cache.
+    fn places_in_lanes(&self, conv: &Conv, filter: Option<&&TensorType>, out: &TensorType) -> f64 {
+        let window = filter.and_then(|filter| filter.shape.get(2..)).unwrap_or_default();
+        let alone = window.iter().all(|size| size.is(1))
+            && conv.strides.iter().all(|&stride| stride == 1)
+            && conv.before.iter().chain(&conv.after).all(|&amount| amount == 0);
+        let places: f64 = out.shape.iter().skip(2).map(|dim| self.size(dim)).product();
+        let channels = filter.and_then(|f| f.shape.get(1)).map_or(1.0, |dim| self.size(dim));
+        // Rows of an image are not laid out anew: each filter reads all of them.
+        if alone && places * channels * out.dtype.size() as f64 <= NEAR {
+            return self.filled(places);
+        }
+        let apart = conv.strides.last().is_some_and(|&stride| stride > 1);
+        self.channels_first / if apart { APART.sqrt() } else { 1.0 }
+    }
+
     /// Seconds of arithmetic.
     fn work(&self, op: &Op, inputs: &[&TensorType], out: &TensorType) -> f64 {
         let results = self.elements(out);
@@ -237,8 +269,15 @@ impl CostModel {
             }
             Op::Conv(conv) => {
                 let (filters, share) = match conv.layout {
-                    ConvLayout::ChannelsFirst => (0, self.channels_first),
-                    ConvLayout::ChannelsLast => (out.rank().saturating_sub(1), self.together(out)),
+                    ConvLayout::ChannelsFirst => (0, self.places_in_lanes(conv, second, out)),
+                    ConvLayout::ChannelsLast => {
+                        let filters = out.shape.last().map_or(1.0, |dim| self.size(dim));
+                        let groups = conv.groups.max(1) as f64;
+                        // One filter a group: then the lanes are groups.
+                        let along = if filters > groups { filters / groups } else { filters };
+                        let share = self.filled(along).max(0.5) * self.together(out);
+                        (out.rank().saturating_sub(1), share)
+                    }
                 };
                 let weight = second.map_or(0.0, |w| self.elements(w));
                 let count = second.and_then(|w| w.shape.get(filters)).map_or(1.0, |d| self.size(d));
@@ -290,7 +329,9 @@ impl CostModel {
             }
             Op::WindowReduce(window) => {
                 let taps: f64 = window.window.iter().map(|&size| size as f64).product();
-                results * taps / self.elementwise
+                let apart = window.strides.last().is_some_and(|&stride| stride > 1);
+                let apart = if apart { APART } else { 1.0 };
+                apart * results * taps / self.elementwise
             }
             Op::Softmax(_) => 12.0 * first / self.elementwise,
             // Sums, then each element's part; the mean is one sum and one difference more.

@@ -1,8 +1,10 @@
-//! Fewer axes: neighbouring axes that every access runs over together become one.
+//! Fewer axes: neighbouring axes that every access runs over together become one. And more dimensions: one that
+//! every access counts by two axes becomes two.
 //!
 //! Invariant: an operand keeps its elements and their order; only how its shape counts them changes.
 
 use kiln_ir::kernel::{Access, Axis, AxisKind, Index, Kernel, ScalarOp, ScalarProgram, Stage};
+use kiln_tensor::Dim;
 use std::collections::BTreeSet;
 
 /// The kernel with dimensions of one element dropped and axes joined as far as possible.
@@ -11,7 +13,58 @@ pub(super) fn merge_axes(mut kernel: Kernel) -> Kernel {
     while let Some(joint) = find(&kernel) {
         joint.apply(&mut kernel);
     }
+    split_dims(&mut kernel);
     kernel
+}
+
+/// Dimensions that all accesses count by an axis and, within its steps, by another, as those of groups and of what is
+/// in one: as two dimensions, each along an axis alone, whose panels can be laid out.
+fn split_dims(kernel: &mut Kernel) {
+    for operand in 0..kernel.operands.len() {
+        let mut dim = 0;
+        while dim < kernel.operands[operand].shape.len() {
+            if let Some(inner) = counted_by_two(kernel, operand, dim) {
+                let shape = &mut kernel.operands[operand].shape;
+                let Some(outer) = shape[dim].exact_div(&inner) else { break };
+                shape.splice(dim..=dim, [outer, inner]);
+                accesses_mut(kernel, &mut |_, access| {
+                    if access.operand == operand
+                        && let Some((coarse, fine, _)) = two_axes(&access.index[dim])
+                    {
+                        access.index.splice(dim..=dim, [coarse, fine].map(Index::Axis));
+                    }
+                });
+            }
+            dim += 1;
+        }
+    }
+}
+
+/// What an axis counts in all accesses to a dimension, if another one counts what is within.
+fn counted_by_two(kernel: &Kernel, operand: usize, dim: usize) -> Option<Dim> {
+    let mut found = None;
+    for (stage, access) in accesses(kernel).filter(|(_, access)| access.operand == operand) {
+        let (coarse, fine, step) = two_axes(access.index.get(dim)?)?;
+        let extent = |axis: usize| kernel.axes(&kernel.stages[stage]).nth(axis).map(|a| &a.extent);
+        let fits = extent(fine)? == &step
+            && extent(coarse)?.clone() * step.clone() == kernel.operands[operand].shape[dim]
+            && step.as_const().is_some_and(|step| step > 1)
+            && found.as_ref().is_none_or(|other| *other == step);
+        found = Some(fits.then_some(step)?);
+    }
+    found
+}
+
+/// `step·coarse + fine` of two axes.
+fn two_axes(index: &Index) -> Option<(usize, usize, Dim)> {
+    let affine = index.affine().filter(|affine| affine.offset.is(0))?;
+    let mut terms = affine.coefficients.into_iter();
+    let ((a, x), (b, y), None) = (terms.next()?, terms.next()?, terms.next()) else { return None };
+    match (x.is(1), y.is(1)) {
+        (false, true) => Some((a, b, x)),
+        (true, false) => Some((b, a, y)),
+        _ => None,
+    }
 }
 
 /// Every access of a kernel with the number of its stage.
