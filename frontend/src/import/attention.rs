@@ -248,7 +248,8 @@ fn attention(x: &mut Use<'_, '_, '_>) -> Results {
         };
         let operands = [vec![heads.q, heads.k, heads.v], mask.into_iter().collect()].concat();
         let causal = causal && aligned;
-        let result = x.add(op::Attention { scale, causal }, &operands)?;
+        let result =
+            x.add(op::Attention { scale, causal, hidden: f64::NEG_INFINITY }, &operands)?;
         mask.map_or(Ok(result), |mask| guarded(x, result, mask))?
     } else {
         let (result, shown) = spelled_out(x, &heads, mask, scale, softcap)?;

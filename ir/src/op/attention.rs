@@ -14,14 +14,28 @@ use serde::{Deserialize, Serialize};
 /// `q [b,h,s,d], k [b,hk,t,d], v [b,hk,t,e][, mask] → softmax(scale·q·kᵀ + mask)·v [b,h,s,e]`.
 ///
 /// `h` is a multiple of `hk`: query head `i` uses key head `i/(h/hk)`. The mask stretches to
-/// `[b,h,s,t]`; one of `q`'s type is added, a `bool` one hides keys where it is false. A query
-/// that sees no key gives NaN.
+/// `[b,h,s,t]`; one of `q`'s type is added, a `bool` one hides keys where it is false: their scores
+/// are `hidden`. A query all of whose scores are −∞ gives NaN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attention {
     /// What products are multiplied with, usually 1/√d.
     pub scale: f64,
     /// Whether query `i` sees key `j` only if `j ≤ i + t − s`: the last query sees every key.
     pub causal: bool,
+    /// The score of a key that a `bool` mask hides: −∞, or the finite number that a model writes instead, with
+    /// which a query that sees no key sees all of them alike.
+    #[serde(default = "never", skip_serializing_if = "is_never")]
+    pub hidden: f64,
+}
+
+/// The score of a key that is not seen at all.
+const fn never() -> f64 {
+    f64::NEG_INFINITY
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_never(score: &f64) -> bool {
+    *score == never()
 }
 
 impl Operation for Attention {
@@ -83,7 +97,7 @@ impl Operation for Attention {
                     let place: usize = place.map(|(at, &stride)| at * stride as usize).sum();
                     match (hides, mask[place] != 0.0) {
                         (true, true) => {}
-                        (true, false) => score = f64::NEG_INFINITY,
+                        (true, false) => score = self.hidden,
                         (false, _) => score += mask[place],
                     }
                 }

@@ -51,11 +51,11 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
     let dot = finish.push(ScalarOp::Reduced(0), dtype);
     let scale = finish.float(attention.scale, dtype);
     let mut score = finish.binary(BinaryFn::Mul, dot, scale)?;
-    let hidden = finish.float(f64::NEG_INFINITY, dtype);
     if let Some(&mask) = core.inputs.get(3) {
         let at = [batch.clone(), head.clone(), query.clone(), key.clone()];
         let element = finish.stretched(mask, &at)?;
         score = if body.ty(mask).dtype == DType::Bool {
+            let hidden = finish.float(attention.hidden, dtype);
             finish.select(element, score, hidden)?
         } else {
             finish.binary(BinaryFn::Add, score, element)?
@@ -65,7 +65,8 @@ pub(super) fn form(draft: &mut Draft, core: &Node, attention: &Attention) -> Res
         let last = query.clone() + Index::Dim(keys.clone() - queries.clone());
         let (at, last) = (finish.index(&key), finish.index(&last));
         let seen = finish.binary(BinaryFn::LessEqual, at, last)?;
-        score = finish.select(seen, score, hidden)?;
+        let unseen = finish.float(f64::NEG_INFINITY, dtype);
+        score = finish.select(seen, score, unseen)?;
     }
     finish.program.results = vec![score];
     let place = Access { operand: scores, index: vec![key] };

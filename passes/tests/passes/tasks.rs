@@ -31,7 +31,7 @@ fn attention(queries: usize, keys: usize) -> String {
     let mut b = Build::new("attention");
     let q = b.input("q", &format!("1, 12, {queries}, 64"));
     let [k, v] = ["k", "v"].map(|name| b.input(name, &format!("1, 12, {keys}, 64")));
-    b.op(Attention { scale: 0.125, causal: false }, &[q, k, v]);
+    b.op(Attention { scale: 0.125, causal: false, hidden: f64::NEG_INFINITY }, &[q, k, v]);
     let (id, _) = b.graph.nodes().next().unwrap();
     let kernel = form(&b.graph, id).unwrap().kernel;
     describe(&kernel, &tile(&kernel, &BTreeSet::new(), &TileTarget::avx512(1)))

@@ -82,7 +82,8 @@ impl Scoring {
             let (q, k) = (x.shape(heads.q), x.shape(heads.k));
             operands.push(x.fitting(mask, &[&q[..3], &k[2..3]].concat())?);
         }
-        let attention = op::Attention { scale: self.scale, causal: self.causal };
+        let attention =
+            op::Attention { scale: self.scale, causal: self.causal, hidden: f64::NEG_INFINITY };
         let result = x.add(attention, &operands)?;
         match self.sees.filter(|_| self.blind) {
             Some(sees) => Ok((guarded(x, result, sees)?, None)),

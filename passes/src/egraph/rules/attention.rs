@@ -3,21 +3,26 @@
 //! Invariant: the two contractions share their batch dimensions by position in the scores, and the
 //! softmax runs along the dimension that the second one sums.
 
-use crate::egraph::build::{reshape, shape, transpose, ty};
+use crate::egraph::build::{reshape, shape, transpose, ty, unary};
 use crate::egraph::language::{TensorGraph, add_op};
 use crate::egraph::pattern::Match;
 use egg::{Id, Language};
-use kiln_ir::op::{Attention, ContractSpec, Op};
+use kiln_ir::op::{Attention, ContractSpec, Op, UnaryFn};
 use kiln_tensor::Dim;
 
-/// Scores may be scaled before (one operand or both) or after the product, or not at all.
+/// Scores may be scaled before (one operand or both) or after the product, or not at all; a mask is added to them,
+/// or says which of them stay, or which do not.
 pub(super) fn pattern() -> String {
     let product = "(or (Contract@c ?q ?k)
                        (Contract@c (mul ?q #a) ?k)
                        (Contract@c ?q (mul ?k #b))
                        (Contract@c (mul ?q #a) (mul ?k #b)))";
     let scaled = format!("(or {product} (mul {product} #scale) (div {product} #divisor))");
-    format!("(Contract@o (Softmax@s (or {scaled} (add {scaled} ?mask))) ?v)")
+    let masked = format!(
+        "(or {scaled} (add {scaled} ?mask) (Select@seen ?mask {scaled} #low)
+             (Select@hidden ?mask #low {scaled}))"
+    );
+    format!("(Contract@o (Softmax@s {masked}) ?v)")
 }
 
 /// Labels by their part in attention.
@@ -114,9 +119,14 @@ pub(super) fn recognise(egraph: &mut TensorGraph, m: &Match) -> Option<Id> {
     let mut operands = vec![q, k, v];
     if let Some(mask) = m.class("mask") {
         let order = [&first[..], &[parts.query.0, parts.key.0]].concat();
-        operands.push(arranged_mask(egraph, mask, &scores.spec.out, &order)?);
+        let mut mask = arranged_mask(egraph, mask, &scores.spec.out, &order)?;
+        if m.op(egraph, "hidden").is_some() {
+            mask = unary(egraph, UnaryFn::Not, mask)?;
+        }
+        operands.push(mask);
     }
-    let attended = add_op(egraph, Attention { scale, causal: false }, &operands)?;
+    let hidden = m.scalar("low").unwrap_or(f64::NEG_INFINITY);
+    let attended = add_op(egraph, Attention { scale, causal: false, hidden }, &operands)?;
     // Back to the dimensions and the order of the second contraction.
     let mut dims = shape(egraph, attended);
     dims.drain(first.len()..2);

@@ -238,11 +238,23 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
             let divisor = i.number(1.5);
             scores = i.op(Binary { f: BinaryFn::Div }, &[scores, divisor]);
         }
-        if i.below(2) == 0 {
-            let full = i.sizes_of(scores);
-            let mask = i.stretching(&full);
-            let mask = i.input(&mask);
-            scores = i.add(scores, mask);
+        let full = i.sizes_of(scores);
+        let mask = i.stretching(&full);
+        match i.below(4) {
+            0 => {
+                let mask = i.input(&mask);
+                scores = i.add(scores, mask);
+            }
+            // Keys are hidden by a number in the place of their scores, where a mask says so or where it does not.
+            which @ (1 | 2) => {
+                let (mask, limit) = (i.input(&mask), i.number(0.3));
+                let seen = i.op(Binary { f: BinaryFn::Less }, &[mask, limit]);
+                let low = i.pick(&[-3.4e38, -1e4, f64::NEG_INFINITY]);
+                let low = i.number(low);
+                let operands = if which == 1 { [seen, scores, low] } else { [seen, low, scores] };
+                scores = i.op(Select {}, &operands);
+            }
+            _ => {}
         }
         let axis = i.graph.ty(scores).rank() - 1;
         let weights = i.op(Softmax { axis }, &[scores]);
@@ -267,6 +279,6 @@ pub(super) const GENERATORS: &[(&str, Generator)] = &[
             let mask = i.stretching(&[b, g * r, s, t]);
             operands.push(i.input(&mask));
         }
-        i.op(Attention { scale: 0.5, causal: false }, &operands)
+        i.op(Attention { scale: 0.5, causal: false, hidden: f64::NEG_INFINITY }, &operands)
     }),
 ];
