@@ -42,8 +42,8 @@ pub trait CodeGenerator: Send + Sync {
     }
 }
 
-/// A hash of all source that machine code follows from.
-pub(crate) const REVISION: &str = env!("KILN_CODE_REVISION");
+/// The version, and a hash of all source that machine code follows from.
+pub const REVISION: &str = concat!(env!("CARGO_PKG_VERSION"), " ", env!("KILN_CODE_REVISION"));
 
 /// Why there is no code.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -12,7 +12,7 @@ pub mod mlir;
 pub mod nest;
 pub mod target;
 
-pub use codegen::{CodeGenerator, CodegenError, Object, Unit};
+pub use codegen::{CodeGenerator, CodegenError, Object, REVISION, Unit};
 pub use cranelift::Cranelift;
 #[cfg(feature = "llvm")]
 pub use llvm::Llvm;

@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Turns at least, and at most.
-const TURNS: (usize, usize) = (5, 200);
+const TURNS: (usize, usize) = (12, 200);
+/// How likely a model that is as fast may be taken for a faster one.
+const BY_CHANCE: f64 = 0.05;
 /// Runs of a model that a trial takes at least.
 pub(super) const LEAST: u32 = 2 + 2 * TURNS.0 as u32;
 
@@ -84,14 +86,27 @@ impl Trial {
         kernels.iter().filter(faster).copied().collect()
     }
 
-    /// Whether the whole model was faster, in the median and in three of four turns: one that is as fast is
-    /// faster in half of them.
+    /// Whether the whole model was faster, in the median and in so many turns that it is no chance: one that is as
+    /// fast is faster in half of them, as coins fall (the sign test).
     pub(super) fn pays(&self) -> bool {
         let (before, after) = self.milliseconds();
         let [old, new] = &self.whole;
         let faster = old.iter().zip(new).filter(|(old, new)| new < old).count();
-        after < before && 4 * faster >= 3 * old.len().min(new.len())
+        after < before && at_least_heads(faster, old.len().min(new.len())) <= BY_CHANCE
     }
+}
+
+/// The probability that of so many coins at least `heads` show heads.
+fn at_least_heads(heads: usize, coins: usize) -> f64 {
+    let mut exactly = 0.5f64.powi(i32::try_from(coins).unwrap_or(i32::MAX));
+    let mut sum = 0.0;
+    for number in 0..=coins {
+        if number >= heads {
+            sum += exactly;
+        }
+        exactly *= (coins - number) as f64 / (number + 1) as f64;
+    }
+    sum
 }
 
 /// Milliseconds of a run, and of each kernel in it.
@@ -106,4 +121,33 @@ fn run(model: &Model, inputs: &[Tensor], kernels: usize) -> Result<(f64, Vec<f64
     let start = Instant::now();
     model.run_with(inputs, settings)?;
     Ok((start.elapsed().as_secs_f64() * 1e3, times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coins_fall_as_the_binomial_distribution_says() {
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(near(at_least_heads(0, 7), 1.0) && near(at_least_heads(7, 7), 1.0 / 128.0));
+        assert!(near(at_least_heads(3, 4), 5.0 / 16.0));
+        assert!(near(at_least_heads(100, 199), 0.5));
+    }
+
+    /// A model that takes as long in both, with noise, is kept as seldom as it should be.
+    #[test]
+    fn equal_models_seldom_pay() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut pays = |factor: f64, turns: usize| {
+            let mut times =
+                |factor: f64| (0..turns).map(|_| factor * (1.0 + random.f64())).collect();
+            Trial { whole: [times(1.0), times(factor)], ratios: Vec::new() }.pays()
+        };
+        for turns in [TURNS.0, 25, TURNS.1] {
+            let equal = (0..2000).filter(|_| pays(1.0, turns)).count();
+            assert!(equal < 120, "{equal} of 2000 after {turns} turns");
+            assert!((0..200).filter(|_| pays(0.4, turns)).count() > 190);
+        }
+    }
 }
