@@ -138,8 +138,11 @@ struct State {
 impl Improvement {
     /// Begins to make what is left for a model.
     pub(crate) fn start(mut rest: Rest, model: Arc<LoadedModel>) -> Self {
+        let mut launches = vec![0.0; rest.plan.kernels.len()];
+        rest.plan.program.each_launch(&mut |kernel, _| launches[kernel] += 1.0);
         let cost = |function: usize| -> f64 {
-            rest.functions[function].iter().map(|&number| rest.plan.kernels[number].predicted).sum()
+            let kernels = rest.functions[function].iter();
+            kernels.map(|&number| launches[number] * rest.plan.kernels[number].predicted).sum()
         };
         let mut open: Vec<usize> = (0..rest.objects.len()).collect();
         open.retain(|&function| rest.objects[function].is_none());

@@ -22,7 +22,7 @@ pub fn print(program: &Program, partitions: &[Partition], node: Option<&str>) ->
 /// Numbers of the kernels that are launched for nodes whose names contain `node`; all without.
 pub(super) fn kernels_from(program: &Program, node: Option<&str>) -> BTreeSet<usize> {
     let mut kernels = BTreeSet::new();
-    each_launch(&program.steps, &mut |kernel, source| {
+    program.each_launch(&mut |kernel, source| {
         if node.is_none_or(|name| source.contains(name)) {
             kernels.insert(kernel);
         }
@@ -33,26 +33,12 @@ pub(super) fn kernels_from(program: &Program, node: Option<&str>) -> BTreeSet<us
 /// The nodes that a kernel is launched for.
 pub(super) fn sources(program: &Program, kernel: usize) -> Vec<String> {
     let mut sources = Vec::new();
-    each_launch(&program.steps, &mut |launched, source| {
+    program.each_launch(&mut |launched, source| {
         if launched == kernel {
             sources.push(format!("`{source}`"));
         }
     });
     sources
-}
-
-fn each_launch(steps: &[Step], visit: &mut impl FnMut(usize, &str)) {
-    for step in steps {
-        match step {
-            Step::Launch { kernel, source, .. } => visit(*kernel as usize, source),
-            Step::Branch { then, otherwise, .. } => {
-                each_launch(then, visit);
-                each_launch(otherwise, visit);
-            }
-            Step::Loop(repeat) => each_launch(&repeat.body, visit),
-            _ => {}
-        }
-    }
 }
 
 struct Printer<'a> {

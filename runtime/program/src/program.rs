@@ -177,6 +177,27 @@ pub enum Step {
     Loop(Box<LoopStep>),
 }
 
+impl Program {
+    /// Every launch of the program and of its blocks in order, as its kernel and the node that it is for.
+    pub fn each_launch(&self, visit: &mut impl FnMut(usize, &str)) {
+        each_launch(&self.steps, visit);
+    }
+}
+
+fn each_launch(steps: &[Step], visit: &mut impl FnMut(usize, &str)) {
+    for step in steps {
+        match step {
+            Step::Launch { kernel, source, .. } => visit(*kernel as usize, source),
+            Step::Branch { then, otherwise, .. } => {
+                each_launch(then, visit);
+                each_launch(otherwise, visit);
+            }
+            Step::Loop(repeat) => each_launch(&repeat.body, visit),
+            _ => {}
+        }
+    }
+}
+
 /// A loop with values that are carried from one iteration to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoopStep {
