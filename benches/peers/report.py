@@ -18,6 +18,9 @@ KILN = "kiln"
 PEERS = [system for system in SYSTEMS if system != KILN]
 NOTHING = "–"
 
+# Models that are another one in another form: together they count once in a mean.
+FORMS = {"silero-vad-ifless": "silero-vad", "silero-vad-half": "silero-vad", "minilm-1": "minilm"}
+
 Cells = dict[tuple[str, str, int], dict]
 
 
@@ -54,14 +57,15 @@ def best(cells: Cells, model: str, threads: int) -> float | None:
 
 
 def ratios(cells: Cells, models: list[str], threads: int, peer: str | None) -> list[float]:
-    """How many times as fast as a peer Kiln is, or as the fastest one, for each model that both run."""
-    found = []
+    """How many times as fast as a peer Kiln is, or as the fastest one, for each model that both run; forms of one
+    model are one, with their mean."""
+    found: dict[str, list[float]] = {}
     for model in models:
         ours = median(cells.get((model, KILN, threads)), "latency_ms")
         theirs = median(cells.get((model, peer, threads)), "latency_ms") if peer else best(cells, model, threads)
         if ours and theirs:
-            found.append(theirs / ours)
-    return found
+            found.setdefault(FORMS.get(model, model), []).append(theirs / ours)
+    return [ratio for forms in found.values() if (ratio := mean(forms))]
 
 
 def latencies(cells: Cells, models: list[str], systems: list[str], threads: int) -> str:
@@ -77,7 +81,9 @@ def latencies(cells: Cells, models: list[str], systems: list[str], threads: int)
     rows.append(["*Kiln is … times as fast*", "", *(f"*{number(ratio)}*" for ratio in over), f"*{total}*"])
     heads = ["model", *(SYSTEMS[system].title for system in systems), "best peer ÷ Kiln"]
     counts = [len(ratios(cells, models, threads, peer)) for peer in systems if peer != KILN]
-    note = f"The last line has geometric means, over the {', '.join(map(str, counts))} models that both ran."
+    forms = ", ".join(f"{form} with {model}" for form, model in FORMS.items())
+    note = (f"The last line has geometric means, over the {', '.join(map(str, counts))} models that both ran, where "
+            f"forms of one model are one ({forms}).")
     return f"{table(heads, rows)}\n\n{note}"
 
 
@@ -94,7 +100,11 @@ def memory(cells: Cells, models: list[str], systems: list[str], threads: int) ->
         value = median(cells.get((model, system, threads)), figure)
         return value and value / 1e6
 
-    rows = [[model, *(number(megabytes(model, system, "peak_rss_bytes")) for system in systems)] for model in models]
+    def cell(model: str, system: str) -> str:
+        peak, empty = (megabytes(model, system, figure) for figure in ("peak_rss_bytes", "empty_rss_bytes"))
+        return NOTHING if peak is None else f"{number(peak)} ({number(peak - empty)})" if empty else number(peak)
+
+    rows = [[model, *(cell(model, system) for system in systems)] for model in models]
     empty = []
     for system in systems:
         found = [value for model in models if (value := megabytes(model, system, "empty_rss_bytes"))]
@@ -137,8 +147,8 @@ def about(results: dict, cells: Cells) -> str:
     versions = ", ".join(f"{title} {version}" for title, version in results["versions"].items())
     return (
         f"{versions}.\n\n{machine['processor']} ({', '.join(machine['extensions'])}), {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}; {settings['turns']} turns of about "
-        f"{settings['seconds']:g} s. Between the slowest and the fastest turn of one system with one model lay "
+        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}; "
+        f"`make peers PEERS=\"--turns {settings['turns']} --seconds {settings['seconds']:g}\"`. Between the slowest and the fastest turn of one system with one model lay "
         f"{100 * spread(cells):.0f} %, in the middle."
     )
 
@@ -155,7 +165,8 @@ def text(results: dict) -> str:
                      f"{latencies(cells, models, systems, count)}")
     parts.append(f"## Before the first run\n\nMilliseconds, {of(threads[0])}.\n\n"
                  f"{preparation(cells, models, systems, threads[0])}")
-    parts.append(f"## Peak memory\n\nMegabytes that were resident at most, {of(threads[0])}.\n\n"
+    parts.append(f"## Peak memory\n\nMegabytes that were resident at most, {of(threads[0])}, and how many of them came after the "
+                 f"process had started, without a model.\n\n"
                  f"{memory(cells, models, systems, threads[0])}")
     parts.append(f"## Differences\n\n{accuracy(cells, models, systems)}")
     parts.append(f"## What could not be run\n\n{failures(cells, systems)}")
