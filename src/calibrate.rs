@@ -65,11 +65,11 @@ pub fn calibrate(compiler: &Compiler) -> Result<CostModel, Error> {
         }
         turns += 1;
     }
-    let measured = constants(&probes, &shipped);
+    let measured = constants(&probes, &shipped, compiler.setting().threads);
     if measured.is_sound() { Ok(measured) } else { Err(Error::Calibration(measured)) }
 }
 
-fn constants(probes: &[Probe], shipped: &CostModel) -> CostModel {
+fn constants(probes: &[Probe], shipped: &CostModel, threads: usize) -> CostModel {
     let seconds = |wanted: &dyn Fn(&What) -> bool| {
         probes.iter().filter(|probe| wanted(&probe.what)).map(Probe::seconds).collect::<Vec<_>>()
     };
@@ -99,10 +99,12 @@ fn constants(probes: &[Probe], shipped: &CostModel) -> CostModel {
     let share = convolved(ConvLayout::ChannelsFirst) / convolved(ConvLayout::ChannelsLast);
     CostModel {
         flops: rates(&|what| matches!(what, What::Product), &of_flops),
-        elementwise: rates(
-            &|what| matches!(what, What::Pointwise(_)),
-            &CostModel { elementwise: 1.0, ..free.clone() },
-        ),
+        // What stays in a core's own caches is too little to be shared out; more is.
+        elementwise: threads.max(1) as f64
+            * rates(
+                &|what| matches!(what, What::Pointwise(_)),
+                &CostModel { elementwise: 1.0, ..free.clone() },
+            ),
         bandwidth: rates(
             &|what| matches!(what, What::Memory),
             &CostModel { bandwidth: 1.0, ..free },

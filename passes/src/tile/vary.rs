@@ -1,7 +1,7 @@
 //! The space of schedules: from one to the next by changing one choice.
 //!
-//! Invariant: what comes out is [`legal`] and differs from what went in; every schedule with vectors
-//! of the target and tiles of [`POINTS`] can be reached by such steps.
+//! Invariant: what comes out is [`legal`] and differs from what went in; every order of loops, place of vectors and
+//! tile of [`POINTS`] can be reached by such steps, with tasks of powers of two and blocks of a few multiples.
 
 use super::access::Memory;
 use super::layouts::Layouts;
