@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kiln-frontend", &["kiln-tensor", "kiln-routine", "kiln-ir"]),
     ("kiln-passes", &["kiln-tensor", "kiln-routine", "kiln-ir", "kiln-program"]),
     ("kiln-backends", &["kiln-tensor", "kiln-ir", "kiln-program"]),
+    ("kiln-ptx-emulator", &[]),
 ];
 
 /// What must never be linked where no compiler is: the runtime's whole dependency closure.

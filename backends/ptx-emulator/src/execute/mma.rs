@@ -1,0 +1,87 @@
+//! `mma.sync`: a product of small matrices whose elements are spread over a warp (PTX ISA, mma).
+//!
+//! Invariant: products are exact, sums are of `f64`, and each result is rounded once; hardware rounds in between (and
+//! cuts bits off), so a test that compares with it needs a bound. Integers are exact, and wrap unless `.satfinite`.
+
+use super::Machine;
+use super::fragment::{element_bits, element_value, place_a, place_b, place_c};
+use super::warp::Warp;
+use crate::fault::Outcome;
+use crate::instruction::{Accumulator, Mma, Source};
+use crate::lanes::{Lanes, WIDTH};
+use crate::number::{CANONICAL_NAN, F16, Rounding};
+
+/// The value of accumulator `index` of a lane.
+pub(crate) fn accumulator_value(kind: Accumulator, registers: &[Lanes], lane: usize, index: usize) -> f64 {
+    match kind {
+        Accumulator::Half => F16.decode(element_bits(registers, 16, lane, index)),
+        Accumulator::Single => f64::from(f32::from_bits(registers[index][lane] as u32)),
+        Accumulator::Double => f64::from_bits(registers[index][lane]),
+        Accumulator::Integer { .. } => f64::from(registers[index][lane] as u32 as i32),
+    }
+}
+
+/// Puts a sum into accumulator `index` of a lane.
+pub(crate) fn put_accumulator(kind: Accumulator, registers: &mut [Lanes], lane: usize, index: usize, sum: f64) {
+    match kind {
+        Accumulator::Half => {
+            let bits = F16.encode(sum, Rounding::Nearest, false);
+            let (register, shift) = (&mut registers[index / 2][lane], 16 * (index % 2) as u32);
+            *register = *register & !(0xffff << shift) | bits << shift;
+        }
+        Accumulator::Single => {
+            let rounded = sum as f32;
+            let bits = if rounded.is_nan() { CANONICAL_NAN } else { rounded.to_bits() };
+            registers[index][lane] = u64::from(bits);
+        }
+        Accumulator::Double => registers[index][lane] = sum.to_bits(),
+        // Sums of at most 2⁵ products of bytes and an integer of 32 bits are exact in f64.
+        Accumulator::Integer { saturate: true } => {
+            registers[index][lane] = u64::from((sum as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32);
+        }
+        Accumulator::Integer { saturate: false } => registers[index][lane] = u64::from(sum as i64 as u32),
+    }
+}
+
+impl Machine<'_> {
+    /// Values of several registers, in all lanes.
+    pub fn fetch_all(&self, warp: &Warp, sources: &[Source]) -> Outcome<Vec<Lanes>> {
+        sources.iter().map(|source| self.fetch(warp, *source, u32::MAX)).collect()
+    }
+
+    /// `mma.sync`.
+    pub fn mma(&mut self, warp: &mut Warp, mma: &Mma) -> Outcome<()> {
+        let (a, b, c) =
+            (self.fetch_all(warp, &mma.a)?, self.fetch_all(warp, &mma.b)?, self.fetch_all(warp, &mma.c)?);
+        let (m, n, k) = (mma.m, mma.n, mma.k);
+        let mut rows = vec![0.0; m * k];
+        let mut columns = vec![0.0; n * k];
+        for lane in 0..WIDTH {
+            let bits = mma.a_element.bits();
+            for index in 0..m * k / WIDTH {
+                let (row, column) = place_a(bits, m, lane, index);
+                rows[row * k + column] = element_value(mma.a_element, element_bits(&a, bits, lane, index));
+            }
+            let bits = mma.b_element.bits();
+            for index in 0..k * n / WIDTH {
+                let (row, column) = place_b(bits, lane, index);
+                columns[column * k + row] = element_value(mma.b_element, element_bits(&b, bits, lane, index));
+            }
+        }
+        let mut out = vec![[0; WIDTH]; mma.d.len()];
+        for lane in 0..WIDTH {
+            for index in 0..m * n / WIDTH {
+                let (row, column) = place_c(m, lane, index);
+                let products = rows[row * k..(row + 1) * k].iter().zip(&columns[column * k..(column + 1) * k]);
+                let start = accumulator_value(mma.accumulator, &c, lane, index);
+                let sum = products.fold(0.0, |sum, (x, y)| sum + x * y) + start;
+                put_accumulator(mma.accumulator, &mut out, lane, index, sum);
+            }
+        }
+        for (register, values) in mma.d.iter().zip(&out) {
+            self.write(warp, *register, u32::MAX, values)?;
+        }
+        self.tally.counters.matrix_flops += 2 * (m * n * k) as u64;
+        Ok(())
+    }
+}
