@@ -265,7 +265,8 @@ impl Device {
         }
         // Dynamic shared memory follows the static, at its own alignment.
         let start = kernel.static_shared.div_ceil(kernel.dynamic_align) * kernel.dynamic_align;
-        let shared = start.saturating_add(launch.dynamic_shared);
+        let dynamic = launch.dynamic_shared > 0;
+        let shared = if dynamic { start.saturating_add(launch.dynamic_shared) } else { kernel.static_shared };
         if shared > self.limits.shared {
             return Err(format!("{shared} bytes of shared memory; a block has {}", self.limits.shared));
         }
@@ -274,7 +275,7 @@ impl Device {
             block: launch.block,
             cluster,
             shared,
-            dynamic_start: start,
+            dynamic_start: start.min(shared),
             seed: launch.seed,
             checks: launch.checks,
             steps: self.limits.steps,
