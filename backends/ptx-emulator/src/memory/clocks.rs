@@ -45,8 +45,8 @@ pub(crate) struct Clocks {
     /// Agents, numbered after the threads, with their clocks.
     agents: Vec<u32>,
     by_owner: HashMap<(u8, u64), u32>,
-    /// The last join, which all threads of a barrier repeat.
-    memo: Option<[Rc<Vec<u32>>; 3]>,
+    /// The last joins of what is seen and of what is fenced, which all threads of a barrier repeat.
+    memo: [Option<[Rc<Vec<u32>>; 3]>; 2],
 }
 
 fn join(into: &mut Vec<u32>, other: &[u32]) {
@@ -69,7 +69,7 @@ impl Clocks {
     pub fn new(threads: usize) -> Self {
         let empty = Rc::new(Vec::new());
         let one = Knowledge { seen: empty.clone(), fenced: empty, own: 1, own_fenced: 0 };
-        Clocks { threads: vec![one; threads], agents: Vec::new(), by_owner: HashMap::new(), memo: None }
+        Clocks { threads: vec![one; threads], agents: Vec::new(), by_owner: HashMap::new(), memo: [None, None] }
     }
 
     /// The stamp of what a thread does now.
@@ -112,24 +112,26 @@ impl Clocks {
             into.last = Some((knowledge.seen.clone(), knowledge.fenced.clone()));
         }
         raise(&mut into.seen, thread, knowledge.own);
-        raise(&mut into.fenced, thread, knowledge.own_fenced);
+        if knowledge.own_fenced > 0 {
+            raise(&mut into.fenced, thread, knowledge.own_fenced);
+        }
         knowledge.own += 1;
     }
 
     /// A thread learns what others knew.
     pub fn acquire(&mut self, thread: usize, seen: &Rc<Vec<u32>>, fenced: &Rc<Vec<u32>>) {
-        self.threads[thread].seen = self.union(self.threads[thread].seen.clone(), seen);
-        self.threads[thread].fenced = self.union(self.threads[thread].fenced.clone(), fenced);
+        self.threads[thread].seen = self.union(0, self.threads[thread].seen.clone(), seen);
+        self.threads[thread].fenced = self.union(1, self.threads[thread].fenced.clone(), fenced);
     }
 
-    fn union(&mut self, a: Rc<Vec<u32>>, b: &Rc<Vec<u32>>) -> Rc<Vec<u32>> {
+    fn union(&mut self, of: usize, a: Rc<Vec<u32>>, b: &Rc<Vec<u32>>) -> Rc<Vec<u32>> {
         if Rc::ptr_eq(&a, b) || b.is_empty() {
             return a;
         }
         if a.is_empty() {
             return b.clone();
         }
-        if let Some([x, y, result]) = &self.memo
+        if let Some([x, y, result]) = &self.memo[of]
             && Rc::ptr_eq(x, &a)
             && Rc::ptr_eq(y, b)
         {
@@ -139,7 +141,7 @@ impl Clocks {
         join(&mut both, b);
         // What adds nothing keeps the shared vector.
         let result = if both == **b { b.clone() } else { Rc::new(both) };
-        self.memo = Some([a, b.clone(), result.clone()]);
+        self.memo[of] = Some([a, b.clone(), result.clone()]);
         result
     }
 

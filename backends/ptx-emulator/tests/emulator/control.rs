@@ -117,8 +117,8 @@ fn what_runs_for_ever_meets_the_bound() {
 #[test]
 fn variables_of_the_module() {
     let text = format!(
-        "{HEAD}.visible .const .align 4 .u32 table[3] = {{5, 6, 7}};\n.visible .global .align 8 .u64 pointer = generic(value)+4;\n\
-         .visible .global .align 4 .b32 value[2] = {{1, 2}};\n.visible .entry k(.param .u64 out)\n{{\n.reg .b32 %r<4>;\n.reg .b64 %d<4>;\n\
+        "{HEAD}.visible .const .align 4 .u32 table[3] = {{5, 6, 7}};\n.visible .global .align 4 .b32 value[2] = {{1, 2}};\n\
+         .visible .global .align 8 .u64 pointer = generic(value)+4;\n.visible .entry k(.param .u64 out)\n{{\n.reg .b32 %r<4>;\n.reg .b64 %d<4>;\n\
          ld.param.u64 %d0, [out];\nld.const.u32 %r0, [table+8];\nld.global.u64 %d1, [pointer];\nld.u32 %r1, [%d1];\n\
          add.u32 %r0, %r0, %r1;\nst.global.u32 [%d0], %r0;\nmov.u64 %d2, value;\nst.global.u32 [%d2], 40;\nret;\n}}\n"
     );

@@ -8,7 +8,7 @@ fn vectors_and_narrow_elements() {
     let input: Vec<u8> = (0..=255).collect();
     let body = "ld.global.v4.b32 {%r0, %r1, %r2, %r3}, [%in+16];\nst.global.v2.b32 [%mine], {%r3, %r1};";
     assert_eq!(run(body, 1, &input).unwrap().words(1)[0], 0x1716_1514_1f1e_1d1c);
-    let body = "ld.global.nc.L1::no_allocate.L2::128B.v4.b64 {%d0, %d1, %d2, %d3}, [%in+32];\nst.global.b64 [%mine], %d3;";
+    let body = "ld.global.nc.L1::no_allocate.L2::128B.v2.b64 {%d0, %d1}, [%in+48];\nst.global.b64 [%mine], %d1;";
     assert_eq!(run(body, 1, &input).unwrap().words(1)[0], 0x3f3e_3d3c_3b3a_3938);
     let body = "ld.global.s8 %r0, [%in+200];\nld.global.u8 %r1, [%in+201];\nst.global.v2.b32 [%mine], {%r0, %r1};";
     assert_eq!(run(body, 1, &input).unwrap().words(1)[0], 0xc9_ffff_ffc8);
@@ -91,7 +91,7 @@ fn bounds_and_alignment() {
     let out = |k: FaultKind, space: Space| assert!(matches!(k, FaultKind::OutOfBounds { space: s, .. } if s == space), "{k:?}");
     out(kind("", "ld.global.b32 %r0, [%in+4096];", 1), Space::Global);
     out(kind("", "ld.global.b32 %r0, [%in+-4];", 1), Space::Global);
-    out(kind("", "st.global.b32 [0], 1;", 1), Space::Global);
+    out(kind("", "mov.u64 %d1, 0;\nst.global.b32 [%d1], 1;", 1), Space::Global);
     out(kind("", ".shared .align 4 .b8 s[8];\nst.shared.b32 [s+8], 1;", 1), Space::Shared);
     out(kind("", "mov.u32 %r1, 0;\nld.shared.b32 %r0, [%r1];", 1), Space::Shared);
     out(kind("", ".local .align 4 .b8 s[8];\nst.local.b32 [s+8], 1;", 1), Space::Local);
