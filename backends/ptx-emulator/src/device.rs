@@ -169,7 +169,9 @@ impl Device {
         self.memory.check_uninitialised = true;
         match self.memory.read(address.0, &mut out) {
             Ok(()) => Ok(out),
-            Err(FaultKind::UninitialisedMemory { address, .. }) => Err(DeviceError::Uninitialised(address)),
+            Err(FaultKind::UninitialisedMemory { address, .. }) => {
+                Err(DeviceError::Uninitialised(address))
+            }
             Err(_) => Err(DeviceError::OutOfBounds { address: address.0, bytes }),
         }
     }
@@ -238,7 +240,10 @@ impl Device {
             return Err(format!("{:?} threads a block", launch.block));
         }
         if kernel.required.is_some_and(|required| required != launch.block) {
-            return Err(format!("{:?} threads a block where .reqntid is {:?}", launch.block, kernel.required));
+            return Err(format!(
+                "{:?} threads a block where .reqntid is {:?}",
+                launch.block, kernel.required
+            ));
         }
         if kernel.max_threads.is_some_and(|max| threads > u64::from(max)) {
             return Err(format!("{threads} threads a block are more than .maxntid"));
@@ -246,7 +251,9 @@ impl Device {
         let mut cluster = launch.cluster;
         if let Some(required) = kernel.cluster {
             if cluster != [1; 3] && cluster != required {
-                return Err(format!("clusters of {cluster:?} where the kernel demands {required:?}"));
+                return Err(format!(
+                    "clusters of {cluster:?} where the kernel demands {required:?}"
+                ));
             }
             cluster = required;
         }
@@ -259,16 +266,26 @@ impl Device {
             if launch.grid[axis] == 0 || launch.grid[axis] > limit {
                 return Err(format!("a grid of {:?} blocks", launch.grid));
             }
-            if launch.grid[axis] % cluster[axis] != 0 {
-                return Err(format!("a grid of {:?} is no multiple of clusters of {cluster:?}", launch.grid));
+            if !launch.grid[axis].is_multiple_of(cluster[axis]) {
+                return Err(format!(
+                    "a grid of {:?} is no multiple of clusters of {cluster:?}",
+                    launch.grid
+                ));
             }
         }
         // Dynamic shared memory follows the static, at its own alignment.
         let start = kernel.static_shared.div_ceil(kernel.dynamic_align) * kernel.dynamic_align;
         let dynamic = launch.dynamic_shared > 0;
-        let shared = if dynamic { start.saturating_add(launch.dynamic_shared) } else { kernel.static_shared };
+        let shared = if dynamic {
+            start.saturating_add(launch.dynamic_shared)
+        } else {
+            kernel.static_shared
+        };
         if shared > self.limits.shared {
-            return Err(format!("{shared} bytes of shared memory; a block has {}", self.limits.shared));
+            return Err(format!(
+                "{shared} bytes of shared memory; a block has {}",
+                self.limits.shared
+            ));
         }
         Ok(Grid {
             grid: launch.grid,

@@ -44,7 +44,11 @@ impl ParseError {
     }
 
     /// Something that is not executed.
-    pub(crate) fn unsupported(line: u32, what: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(
+        line: u32,
+        what: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
         ParseError::Unsupported { line, what: what.into(), reason: reason.into() }
     }
 

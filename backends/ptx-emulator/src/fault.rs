@@ -103,7 +103,9 @@ pub enum FaultKind {
         address: u64,
     },
     /// Two threads touch a byte, one of them writes, and nothing orders them.
-    #[error("race at shared byte {address:#x}: a {this} and an earlier {earlier} by {by} are not ordered")]
+    #[error(
+        "race at shared byte {address:#x}: a {this} and an earlier {earlier} by {by} are not ordered"
+    )]
     Race {
         /// The byte, within the shared memory of its block.
         address: u64,
@@ -115,7 +117,9 @@ pub enum FaultKind {
         by: String,
     },
     /// Bytes that were written by ordinary stores are used by the asynchronous proxy without a proxy fence.
-    #[error("shared byte {address:#x}, written by {by}, is used by the asynchronous proxy with no fence.proxy.async between")]
+    #[error(
+        "shared byte {address:#x}, written by {by}, is used by the asynchronous proxy with no fence.proxy.async between"
+    )]
     MissingProxyFence {
         /// The byte, within the shared memory of its block.
         address: u64,
@@ -123,7 +127,9 @@ pub enum FaultKind {
         by: String,
     },
     /// A barrier that not all lanes of a warp execute together.
-    #[error("lanes {arrived:#010x} execute a barrier that lanes {missing:#010x} of the warp do not")]
+    #[error(
+        "lanes {arrived:#010x} execute a barrier that lanes {missing:#010x} of the warp do not"
+    )]
     DivergentBarrier {
         /// Lanes that are there.
         arrived: u32,

@@ -2,7 +2,6 @@
 //!
 //! Invariant: a register number is inside of the kernel's registers, a target inside of its code.
 
-use crate::fault::Space;
 use crate::lanes::{Binary, Ternary, Unary};
 use crate::number::{Format, Rounding};
 use crate::syntax::{Special, Type};
@@ -272,11 +271,15 @@ pub(crate) struct Wgmma {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Mbarrier {
-    Init { place: Place, count: Source },
-    Invalidate { place: Place },
+    Init {
+        place: Place,
+        count: Source,
+    },
+    Invalidate {
+        place: Place,
+    },
     Arrive {
         place: Place,
-        window: Window,
         count: Source,
         /// Bytes to expect before arriving.
         expect: Option<Source>,
@@ -284,12 +287,30 @@ pub(crate) enum Mbarrier {
         drop: bool,
         no_complete: bool,
     },
-    Expect { place: Place, window: Window, bytes: Source },
-    Complete { place: Place, window: Window, bytes: Source },
-    Test { place: Place, target: u32, state: Source, parity: bool, blocking: bool },
-    Pending { target: u32, state: Source },
+    Expect {
+        place: Place,
+        bytes: Source,
+    },
+    Complete {
+        place: Place,
+        bytes: Source,
+    },
+    Test {
+        place: Place,
+        target: u32,
+        state: Source,
+        parity: bool,
+        blocking: bool,
+    },
+    Pending {
+        target: u32,
+        state: Source,
+    },
     /// `cp.async.mbarrier.arrive`.
-    CopiesArrive { place: Place, no_increment: bool },
+    CopiesArrive {
+        place: Place,
+        no_increment: bool,
+    },
 }
 
 /// How a bulk copy says that it is complete.
@@ -328,7 +349,6 @@ pub(crate) struct BulkCopy {
 
 #[derive(Clone, Debug)]
 pub(crate) struct TensorCopy {
-    pub load: bool,
     pub shared: Place,
     pub shared_window: Window,
     pub map: Place,
@@ -340,28 +360,102 @@ pub(crate) struct TensorCopy {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
-    Unary { f: Unary, d: u32, a: Source },
-    Binary { f: Binary, d: u32, a: Source, b: Source },
-    Ternary { f: Ternary, d: u32, a: Source, b: Source, c: Source },
-    Convert { conversion: Conversion, d: u32, a: Source, b: Option<Source> },
-    Insert { d: u32, a: Source, b: Source, position: Source, length: Source, bits: u32 },
-    Lop3 { d: u32, a: Source, b: Source, c: Source, table: u8 },
+    Unary {
+        f: Unary,
+        d: u32,
+        a: Source,
+    },
+    Binary {
+        f: Binary,
+        d: u32,
+        a: Source,
+        b: Source,
+    },
+    Ternary {
+        f: Ternary,
+        d: u32,
+        a: Source,
+        b: Source,
+        c: Source,
+    },
+    Convert {
+        conversion: Conversion,
+        d: u32,
+        a: Source,
+        b: Option<Source>,
+    },
+    Insert {
+        d: u32,
+        a: Source,
+        b: Source,
+        position: Source,
+        length: Source,
+        bits: u32,
+    },
+    Lop3 {
+        d: u32,
+        a: Source,
+        b: Source,
+        c: Source,
+        table: u8,
+    },
     Compare(Box<Compare>),
-    Select { d: u32, a: Source, b: Source, p: Source },
-    Move { d: u32, a: Source },
-    Pack { d: u32, parts: Box<[Source]>, bits: u32 },
-    Unpack { parts: Box<[u32]>, a: Source, bits: u32 },
+    Select {
+        d: u32,
+        a: Source,
+        b: Source,
+        p: Source,
+    },
+    Move {
+        d: u32,
+        a: Source,
+    },
+    Pack {
+        d: u32,
+        parts: Box<[Source]>,
+        bits: u32,
+    },
+    Unpack {
+        parts: Box<[u32]>,
+        a: Source,
+        bits: u32,
+    },
     Carry(Box<Carry>),
-    ToGeneric { d: u32, a: Source, window: Window },
-    FromGeneric { d: u32, a: Source, window: Window },
-    IsSpace { d: u32, a: Source, window: Window },
-    MapAddress { d: u32, a: Source, rank: Source, generic: bool },
-    RankOf { d: u32, a: Source, generic: bool },
+    ToGeneric {
+        d: u32,
+        a: Source,
+        window: Window,
+    },
+    FromGeneric {
+        d: u32,
+        a: Source,
+        window: Window,
+    },
+    IsSpace {
+        d: u32,
+        a: Source,
+        window: Window,
+    },
+    MapAddress {
+        d: u32,
+        a: Source,
+        rank: Source,
+        generic: bool,
+    },
+    RankOf {
+        d: u32,
+        a: Source,
+    },
     Load(Box<Load>),
     Store(Box<Store>),
     Atomic(Box<Atomic>),
-    Branch { target: u32 },
-    BranchIndex { targets: Box<[u32]>, index: Source },
+    Branch {
+        target: u32,
+    },
+    BranchIndex {
+        targets: Box<[u32]>,
+        index: Source,
+    },
     Exit,
     Trap,
     Nothing,
@@ -373,23 +467,67 @@ pub(crate) enum Operation {
         aligned: bool,
         reduce: Option<(BarrierReduction, u32, Source, bool)>,
     },
-    ClusterArrive { release: bool },
-    ClusterWait { acquire: bool },
-    WarpBarrier { mask: Source },
+    ClusterArrive {
+        release: bool,
+    },
+    ClusterWait,
+    WarpBarrier {
+        mask: Source,
+    },
     Fence,
     ProxyFence,
     Shuffle(Box<Shuffle>),
-    Vote { mode: VoteMode, d: u32, p: Source, negated: bool, mask: Source },
-    Match { d: u32, p: u32, a: Source, mask: Source, all: bool, bits: u32 },
-    ActiveMask { d: u32 },
-    ReduceLanes { f: Binary, d: u32, a: Source, mask: Source },
-    Elect { d: u32, p: u32, mask: Source },
-    CopyAsync { to: Place, from: Place, from_window: Window, bytes: u32, source_bytes: Option<Source> },
+    Vote {
+        mode: VoteMode,
+        d: u32,
+        p: Source,
+        negated: bool,
+        mask: Source,
+    },
+    Match {
+        d: u32,
+        p: u32,
+        a: Source,
+        mask: Source,
+        all: bool,
+        bits: u32,
+    },
+    ActiveMask {
+        d: u32,
+    },
+    ReduceLanes {
+        f: Binary,
+        d: u32,
+        a: Source,
+        mask: Source,
+    },
+    Elect {
+        d: u32,
+        p: u32,
+        mask: Source,
+    },
+    CopyAsync {
+        to: Place,
+        from: Place,
+        from_window: Window,
+        bytes: u32,
+        source_bytes: Option<Source>,
+    },
     CopyCommit,
     /// Waits until at most so many groups are pending; `u32::MAX`: until all copies are done.
     CopyWait(u32),
-    LoadMatrix { targets: Box<[u32]>, place: Place, window: Window, transpose: bool },
-    StoreMatrix { values: Box<[Source]>, place: Place, window: Window, transpose: bool },
+    LoadMatrix {
+        targets: Box<[u32]>,
+        place: Place,
+        window: Window,
+        transpose: bool,
+    },
+    StoreMatrix {
+        values: Box<[Source]>,
+        place: Place,
+        window: Window,
+        transpose: bool,
+    },
     Mma(Box<Mma>),
     WgmmaFence,
     WgmmaCommit,
@@ -399,9 +537,16 @@ pub(crate) enum Operation {
     BulkCopy(Box<BulkCopy>),
     TensorCopy(Box<TensorCopy>),
     BulkCommit,
-    BulkWait { pending: u32, read: bool },
+    /// With or without `.read`: what was copied is in device memory when it was read.
+    BulkWait {
+        pending: u32,
+    },
     /// Prefetches that only check their address.
-    Touch { place: Place, window: Window, bytes: u64 },
+    Touch {
+        place: Place,
+        window: Window,
+        bytes: u64,
+    },
     Sleep,
 }
 
@@ -411,17 +556,4 @@ pub(crate) enum BarrierReduction {
     Count,
     And,
     Or,
-}
-
-impl Window {
-    /// The space that a fault names.
-    pub fn space(self) -> Space {
-        match self {
-            Window::Generic | Window::Global => Space::Global,
-            Window::Constant => Space::Constant,
-            Window::Parameter => Space::Parameter,
-            Window::Local => Space::Local,
-            Window::Shared | Window::Cluster => Space::Shared,
-        }
-    }
 }

@@ -33,10 +33,7 @@ macro_rules! one {
 /// A [`Binary`] from an expression over two `u64`.
 macro_rules! two {
     ($a:ident, $b:ident => $body:expr) => {{
-        fn lifted(
-            x: &$crate::lanes::Lanes,
-            y: &$crate::lanes::Lanes,
-        ) -> $crate::lanes::Lanes {
+        fn lifted(x: &$crate::lanes::Lanes, y: &$crate::lanes::Lanes) -> $crate::lanes::Lanes {
             let mut out = [0u64; $crate::lanes::WIDTH];
             for lane in 0..$crate::lanes::WIDTH {
                 let ($a, $b): (u64, u64) = (x[lane], y[lane]);

@@ -95,7 +95,11 @@ impl Module {
             }
             if variable.open {
                 let what = variable.name.clone();
-                return Err(ParseError::unsupported(variable.line, what, "a variable without size"));
+                return Err(ParseError::unsupported(
+                    variable.line,
+                    what,
+                    "a variable without size",
+                ));
             }
             by_name.insert(variable.name.as_str(), symbols.len() as u32);
             symbols.push(Symbol {

@@ -84,7 +84,8 @@ pub enum Swizzle {
     Bytes128,
 }
 
-const SWIZZLES: [Swizzle; 4] = [Swizzle::None, Swizzle::Bytes32, Swizzle::Bytes64, Swizzle::Bytes128];
+const SWIZZLES: [Swizzle; 4] =
+    [Swizzle::None, Swizzle::Bytes32, Swizzle::Bytes64, Swizzle::Bytes128];
 
 impl Swizzle {
     /// Bytes of a row that is permuted.
@@ -166,7 +167,9 @@ impl TensorMap {
             rule(*size > 0 && *size <= 1 << 32, || format!("a size of {size}"))?;
         }
         for stride in strides {
-            rule(stride.is_multiple_of(16) && *stride < 1 << 40, || format!("a stride of {stride} bytes"))?;
+            rule(stride.is_multiple_of(16) && *stride < 1 << 40, || {
+                format!("a stride of {stride} bytes")
+            })?;
         }
         let mut below = sizes[0] * element.bytes();
         for (stride, size) in strides.iter().zip(&sizes[1..]) {
@@ -229,7 +232,10 @@ impl TensorMap {
             return None;
         }
         let number = |at: usize, width: usize| {
-            bytes[at..at + width].iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
+            bytes[at..at + width]
+                .iter()
+                .rev()
+                .fold(0u64, |value, byte| value << 8 | u64::from(*byte))
         };
         let list = |at: usize, width: usize, count: usize| -> Vec<u64> {
             (0..count).map(|i| number(at + i * width, width)).collect()

@@ -5,7 +5,7 @@
 use super::operands::Decoder;
 use crate::error::ParseError;
 use crate::instruction::{
-    BulkCopy, Completion, Mbarrier, Operation, Place, Reduction, SINK, Source, TensorCopy, Window,
+    BulkCopy, Completion, Mbarrier, Operation, Reduction, SINK, Source, TensorCopy, Window,
 };
 use crate::syntax::{Operand, Type};
 
@@ -38,12 +38,17 @@ impl Decoder<'_, '_> {
             return Ok(Operation::BulkCommit);
         }
         if self.words.take("wait_group") {
-            let read = self.words.take("read");
-            return Ok(Operation::BulkWait { pending: self.constant(0)?.min(1 << 20) as u32, read });
+            self.words.take("read");
+            return Ok(Operation::BulkWait { pending: self.constant(0)?.min(1 << 20) as u32 });
         }
         if self.words.take("prefetch") {
             let tensor = self.words.take("tensor");
-            while self.words.pick(|w| (w.ends_with('d') || w == "L2" || w == "tile" || w == "global").then_some(())).is_some()
+            while self
+                .words
+                .pick(|w| {
+                    (w.ends_with('d') || w == "L2" || w == "tile" || w == "global").then_some(())
+                })
+                .is_some()
             {}
             self.hints();
             let (place, _) = self.place(0)?;
@@ -61,13 +66,22 @@ impl Decoder<'_, '_> {
         let to_window = self.window().ok_or_else(|| self.words.unsupported("its destination"))?;
         let from_window = self.window().ok_or_else(|| self.words.unsupported("its source"))?;
         let reduction = if reduce {
-            let how = self.words.pick(|w| REDUCTIONS.iter().find(|(name, _)| *name == w).map(|(_, how)| *how));
+            let how = self
+                .words
+                .pick(|w| REDUCTIONS.iter().find(|(name, _)| *name == w).map(|(_, how)| *how));
             Some(how.ok_or_else(|| self.words.unsupported("its reduction"))?)
         } else {
             None
         };
         if tensor {
-            return self.tensor_copy(to_window, from_window, mbarrier, multicast, policy, reduction);
+            return self.tensor_copy(
+                to_window,
+                from_window,
+                mbarrier,
+                multicast,
+                policy,
+                reduction,
+            );
         }
         let reduction = match reduction {
             Some(how) => {
@@ -133,7 +147,9 @@ impl Decoder<'_, '_> {
             return Err(self.error("a tensor map is missing"));
         };
         if coordinates.len() != rank {
-            return Err(self.error(format!("{} coordinates for {rank} dimensions", coordinates.len())));
+            return Err(
+                self.error(format!("{} coordinates for {rank} dimensions", coordinates.len()))
+            );
         }
         let coordinates: Result<Box<[Source]>, _> =
             coordinates.iter().map(|c| self.value(c, Some(Type::S32))).collect();
@@ -147,7 +163,6 @@ impl Decoder<'_, '_> {
         let multicast = self.optional(multicast, &mut next)?;
         self.exactly(next + usize::from(policy))?;
         Ok(Operation::TensorCopy(Box::new(TensorCopy {
-            load,
             shared: self.place(shared)?.0,
             shared_window: if load { to } else { from },
             map: self.place(map)?.0,
@@ -175,7 +190,10 @@ impl Decoder<'_, '_> {
             self.window();
             self.words.kind()?;
             let place = self.place(0)?.0;
-            return Ok(Operation::Mbarrier(Box::new(Mbarrier::CopiesArrive { place, no_increment })));
+            return Ok(Operation::Mbarrier(Box::new(Mbarrier::CopiesArrive {
+                place,
+                no_increment,
+            })));
         }
         let bypass = self.statement.modifiers.iter().any(|m| m == "cg");
         let policy = self.hints();
@@ -206,26 +224,28 @@ impl Decoder<'_, '_> {
     fn mbarrier(&mut self) -> Result<Mbarrier, ParseError> {
         let _ = self.words.one_of(&["relaxed", "acquire", "release"]);
         let _ = self.words.one_of(&["cta", "cluster"]);
-        let window = self.window();
-        let shared = window.unwrap_or(Window::Generic);
-        let address = |me: &mut Self, index: usize| -> Result<(Place, Window), ParseError> {
-            let (place, own) = me.place(index)?;
-            Ok((place, window.or(own).unwrap_or(Window::Generic)))
-        };
+        // An address tells by itself whether it is generic, and of which block.
+        self.window();
         if self.words.take("init") {
             self.words.kind()?;
             self.exactly(2)?;
-            return Ok(Mbarrier::Init { place: address(self, 0)?.0, count: self.source(1, Type::U32)? });
+            return Ok(Mbarrier::Init {
+                place: self.place(0)?.0,
+                count: self.source(1, Type::U32)?,
+            });
         }
         if self.words.take("inval") {
             self.words.kind()?;
             self.exactly(1)?;
-            return Ok(Mbarrier::Invalidate { place: address(self, 0)?.0 });
+            return Ok(Mbarrier::Invalidate { place: self.place(0)?.0 });
         }
         if self.words.take("pending_count") {
             self.words.kind()?;
             self.exactly(2)?;
-            return Ok(Mbarrier::Pending { target: self.target(0, Type::U32)?, state: self.source(1, Type::B64)? });
+            return Ok(Mbarrier::Pending {
+                target: self.target(0, Type::U32)?,
+                state: self.source(1, Type::B64)?,
+            });
         }
         let blocking = self.words.take("try_wait");
         if blocking || self.words.take("test_wait") {
@@ -235,21 +255,27 @@ impl Decoder<'_, '_> {
                 self.exactly(3)?;
             }
             let state = self.source(2, if parity { Type::U32 } else { Type::B64 })?;
-            let (place, _) = address(self, 1)?;
-            return Ok(Mbarrier::Test { place, target: self.target(0, Type::Pred)?, state, parity, blocking });
+            let (place, _) = self.place(1)?;
+            return Ok(Mbarrier::Test {
+                place,
+                target: self.target(0, Type::Pred)?,
+                state,
+                parity,
+                blocking,
+            });
         }
         if self.words.take("complete_tx") {
             self.words.kind()?;
-            let (place, window) = address(self, 0)?;
-            return Ok(Mbarrier::Complete { place, window, bytes: self.source(1, Type::U32)? });
+            let (place, _) = self.place(0)?;
+            return Ok(Mbarrier::Complete { place, bytes: self.source(1, Type::U32)? });
         }
         let drop = self.words.take("arrive_drop");
         let arrive = drop || self.words.take("arrive");
         let expect = self.words.take("expect_tx");
         if !arrive && expect {
             self.words.kind()?;
-            let (place, window) = address(self, 0)?;
-            return Ok(Mbarrier::Expect { place, window, bytes: self.source(1, Type::U32)? });
+            let (place, _) = self.place(0)?;
+            return Ok(Mbarrier::Expect { place, bytes: self.source(1, Type::U32)? });
         }
         if !arrive {
             return Err(self.words.unsupported("what it does"));
@@ -259,13 +285,17 @@ impl Decoder<'_, '_> {
         // An arrival at another block's barrier gives no state.
         let first = usize::from(!matches!(self.at(0)?, Operand::Memory { .. }));
         let target = if first == 1 { self.target(0, Type::B64)? } else { SINK };
-        let (place, _) = address(self, first)?;
-        let more = if self.count() > first + 1 { Some(self.source(first + 1, Type::U32)?) } else { None };
+        let (place, _) = self.place(first)?;
+        let more =
+            if self.count() > first + 1 { Some(self.source(first + 1, Type::U32)?) } else { None };
         if expect && more.is_none() {
             return Err(self.error("the number of bytes is missing"));
         }
-        let (count, expect) =
-            if expect { (Source::Immediate(1), more) } else { (more.unwrap_or(Source::Immediate(1)), None) };
-        Ok(Mbarrier::Arrive { place, window: shared, count, expect, target, drop, no_complete })
+        let (count, expect) = if expect {
+            (Source::Immediate(1), more)
+        } else {
+            (more.unwrap_or(Source::Immediate(1)), None)
+        };
+        Ok(Mbarrier::Arrive { place, count, expect, target, drop, no_complete })
     }
 }

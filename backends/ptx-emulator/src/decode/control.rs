@@ -35,8 +35,10 @@ impl Decoder<'_, '_> {
                     return Err(self.error("a list of targets is missing"));
                 };
                 let labels = self.frame.body.branch_targets(self.statement.scope, name);
-                let labels = labels.ok_or_else(|| self.error(format!("`{name}` has no targets")))?;
-                let targets: Result<Box<[u32]>, _> = labels.iter().map(|l| self.label_of(l)).collect();
+                let labels =
+                    labels.ok_or_else(|| self.error(format!("`{name}` has no targets")))?;
+                let targets: Result<Box<[u32]>, _> =
+                    labels.iter().map(|l| self.label_of(l)).collect();
                 Ok(Operation::BranchIndex { targets: targets?, index })
             }
             "ret" => {
@@ -105,7 +107,9 @@ impl Decoder<'_, '_> {
         if self.words.take("async") || self.words.take("async::generic") {
             let _ = self.words.one_of(&["global", "shared::cta", "shared::cluster"]);
             let _ = self.words.one_of(&["acquire", "release"]);
-            let _ = self.words.one_of(&["sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
+            let _ = self
+                .words
+                .one_of(&["sync_restrict::shared::cta", "sync_restrict::shared::cluster"]);
             self.words.take("cluster");
             return Ok(Operation::ProxyFence);
         }
@@ -131,7 +135,7 @@ impl Decoder<'_, '_> {
             }
             self.words.take("wait");
             self.words.take("acquire");
-            return Ok(Operation::ClusterWait { acquire: true });
+            return Ok(Operation::ClusterWait);
         }
         self.words.take("cta");
         let aligned = self.statement.name == "bar" || self.words.take("aligned");
@@ -149,7 +153,13 @@ impl Decoder<'_, '_> {
             let count = if self.count() == 4 { Some(self.source(2, Type::U32)?) } else { None };
             let operand = self.at(self.count().saturating_sub(1))?;
             let (p, negated) = self.predicate(operand)?;
-            return Ok(Operation::Barrier { id, count, wait: true, aligned, reduce: Some((how, target, p, negated)) });
+            return Ok(Operation::Barrier {
+                id,
+                count,
+                wait: true,
+                aligned,
+                reduce: Some((how, target, p, negated)),
+            });
         }
         let wait = match self.words.one_of(&["sync", "arrive"]) {
             Some("sync") => true,

@@ -7,9 +7,10 @@ use crate::error::ParseError;
 use crate::instruction::Operation;
 use crate::lanes::{Binary, Ternary, Unary, one, three, two};
 use crate::number::{
-    FLUSH, SATURATE, Small, cosine, exp2, f32_add, f32_divide, f32_fma, f32_maximum, f32_minimum, f32_mul,
-    f32_reciprocal, f32_root, f32_unary, f64_add, f64_fma, f64_mul, hyperbolic_tangent, log2, reciprocal_root, sine,
-    small_compare_value, small_fma, small_maximum, small_minimum, small_sum,
+    FLUSH, SATURATE, Small, cosine, exp2, f32_add, f32_divide, f32_fma, f32_maximum, f32_minimum,
+    f32_mul, f32_reciprocal, f32_root, f32_unary, f64_add, f64_fma, f64_mul, hyperbolic_tangent,
+    log2, reciprocal_root, sine, small_compare_value, small_fma, small_maximum, small_minimum,
+    small_sum,
 };
 use crate::syntax::Type;
 
@@ -90,9 +91,13 @@ fn half_binary(name: &str, mode: u8, packed: bool, nan: bool) -> Option<Binary> 
 
 fn half_ternary(mode: u8, packed: bool) -> Ternary {
     if packed {
-        small_modes!(mode, three(a, b, c), |M| both3(true, a, b, c, |x, y, z| small_fma(M, x, y, z)))
+        small_modes!(mode, three(a, b, c), |M| both3(true, a, b, c, |x, y, z| small_fma(
+            M, x, y, z
+        )))
     } else {
-        small_modes!(mode, three(a, b, c), |M| both3(false, a, b, c, |x, y, z| small_fma(M, x, y, z)))
+        small_modes!(mode, three(a, b, c), |M| both3(false, a, b, c, |x, y, z| small_fma(
+            M, x, y, z
+        )))
     }
 }
 
@@ -109,7 +114,9 @@ fn half_unary(name: &str, mode: u8, packed: bool) -> Option<Unary> {
     macro_rules! pick {
         ($f:expr) => {
             if packed {
-                small_modes!(mode, one(a), |M| both2(true, a, a, |x, _| half_approximation(M, x, $f)))
+                small_modes!(mode, one(a), |M| both2(true, a, a, |x, _| half_approximation(
+                    M, x, $f
+                )))
             } else {
                 small_modes!(mode, one(a), |M| half_approximation(M, a, $f))
             }
@@ -255,7 +262,11 @@ impl Decoder<'_, '_> {
         // Approximations are computed as if they were exact.
         let approximate = self.words.take("approx");
         let full = self.words.take("full");
-        if (approximate || full) && !matches!(name, "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt" | "rcp" | "sqrt" | "div")
+        if (approximate || full)
+            && !matches!(
+                name,
+                "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rsqrt" | "rcp" | "sqrt" | "div"
+            )
         {
             return Err(self.words.unsupported("`.approx`"));
         }
@@ -302,7 +313,8 @@ impl Decoder<'_, '_> {
                 }
                 4 if name == "fma" => {
                     let f = half_ternary(small_mode, packed);
-                    let (a, b, c) = (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
+                    let (a, b, c) =
+                        (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
                     Ok(Operation::Ternary { f, d: self.target(0, kind)?, a, b, c })
                 }
                 _ => Err(missing),
@@ -337,10 +349,13 @@ impl Decoder<'_, '_> {
                     Type::F64 if mode == 0 => three!(a, b, c => f64_fma(a, b, c)),
                     _ => return Err(missing),
                 };
-                let (a, b, c) = (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
+                let (a, b, c) =
+                    (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
                 Ok(Operation::Ternary { f, d: self.target(0, kind)?, a, b, c })
             }
-            4 if matches!(name, "min" | "max") && kind == Type::F32 => Err(self.words.unsupported("three operands")),
+            4 if matches!(name, "min" | "max") && kind == Type::F32 => {
+                Err(self.words.unsupported("three operands"))
+            }
             _ => Err(missing),
         }
     }

@@ -1,17 +1,17 @@
-//! Integer arithmetic, logic and shifts (PTX ISA, Integer Arithmetic, Logic and Shift Instructions), and comparisons.
+//! Integer arithmetic, logic and shifts (PTX ISA, Integer Arithmetic, Logic and Shift Instructions), without comparisons.
 //!
 //! Invariant: functions take and give zero-extended bits. A division by zero, which the PTX ISA leaves open, gives
 //! all ones (and its remainder the dividend), as NVIDIA's code does.
 
+use super::bits::{dot2, dot4, extract, find_nth_set, funnel, permute, permute_mode};
 use super::operands::Decoder;
 use crate::error::ParseError;
-use crate::instruction::{Carry, Combine, Compare, Operation, SINK, Source, Truth};
+use crate::instruction::{Carry, Operation};
 use crate::lanes::{Binary, Ternary, Unary, one, three, two};
-use crate::number::{Small, small_compare_value};
-use crate::syntax::{Operand, Type, low_bits, sign_extend};
+use crate::syntax::{Type, sign_extend};
 
 /// Integers as zero-extended bits.
-trait Bits: Copy {
+pub(crate) trait Bits: Copy {
     fn of(bits: u64) -> Self;
     fn bits(self) -> u64;
 }
@@ -46,6 +46,8 @@ macro_rules! typed {
     };
 }
 
+pub(crate) use typed;
+
 /// The same for both halves of 32 bits.
 fn halves(a: u64, b: u64, f: impl Fn(u64, u64) -> u64) -> u64 {
     f(a & 0xffff, b & 0xffff) & 0xffff | (f(a >> 16 & 0xffff, b >> 16 & 0xffff) & 0xffff) << 16
@@ -71,8 +73,12 @@ fn simple(name: &str, kind: Type) -> Option<Binary> {
         "or" => Some(two!(a, b => a | b)),
         "xor" => Some(two!(a, b => a ^ b)),
         "div" => match kind {
-            Type::U16 => Some(two!(a, b => u64::from((a as u16).checked_div(b as u16).unwrap_or(!0)))),
-            Type::U32 => Some(two!(a, b => u64::from((a as u32).checked_div(b as u32).unwrap_or(!0)))),
+            Type::U16 => {
+                Some(two!(a, b => u64::from((a as u16).checked_div(b as u16).unwrap_or(!0))))
+            }
+            Type::U32 => {
+                Some(two!(a, b => u64::from((a as u32).checked_div(b as u32).unwrap_or(!0))))
+            }
             Type::U64 => Some(two!(a, b => a.checked_div(b).unwrap_or(!0))),
             _ => typed!(two, kind, |a, b| if b.bits() == 0 { !b } else { a.wrapping_div(b) }),
         },
@@ -85,13 +91,21 @@ fn product(part: &str, kind: Type) -> Option<Binary> {
     Some(match (part, kind) {
         ("lo", _) => return typed!(two, kind, |a, b| a.wrapping_mul(b)),
         ("hi", Type::U16) => two!(a, b => (a * b) >> 16),
-        ("hi", Type::S16) => two!(a, b => ((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u16 as u64),
+        ("hi", Type::S16) => {
+            two!(a, b => ((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u16 as u64)
+        }
         ("hi", Type::U32) => two!(a, b => (a * b) >> 32),
-        ("hi", Type::S32) => two!(a, b => ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32 as u64),
+        ("hi", Type::S32) => {
+            two!(a, b => ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u32 as u64)
+        }
         ("hi", Type::U64) => two!(a, b => ((u128::from(a) * u128::from(b)) >> 64) as u64),
-        ("hi", Type::S64) => two!(a, b => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64),
+        ("hi", Type::S64) => {
+            two!(a, b => ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64)
+        }
         ("wide", Type::U16) => two!(a, b => a * b),
-        ("wide", Type::S16) => two!(a, b => (i32::from(a as i16) * i32::from(b as i16)) as u32 as u64),
+        ("wide", Type::S16) => {
+            two!(a, b => (i32::from(a as i16) * i32::from(b as i16)) as u32 as u64)
+        }
         ("wide", Type::U32) => two!(a, b => a * b),
         ("wide", Type::S32) => two!(a, b => (i64::from(a as i32) * i64::from(b as i32)) as u64),
         _ => return None,
@@ -106,12 +120,16 @@ fn product_sum(part: &str, kind: Type) -> Option<Ternary> {
             let high = (i64::from(a as i32) * i64::from(b as i32)) >> 32;
             (high as u32).wrapping_add(c as u32) as u64
         }),
-        ("hi", Type::U64) => three!(a, b, c => ((u128::from(a) * u128::from(b)) >> 64).wrapping_add(u128::from(c)) as u64),
+        ("hi", Type::U64) => {
+            three!(a, b, c => ((u128::from(a) * u128::from(b)) >> 64).wrapping_add(u128::from(c)) as u64)
+        }
         ("hi", Type::S64) => three!(a, b, c => {
             let high = (i128::from(a as i64) * i128::from(b as i64)) >> 64;
             (high as u64).wrapping_add(c)
         }),
-        ("wide", Type::U16) => three!(a, b, c => (a as u32 * b as u32).wrapping_add(c as u32) as u64),
+        ("wide", Type::U16) => {
+            three!(a, b, c => (a as u32 * b as u32).wrapping_add(c as u32) as u64)
+        }
         ("wide", Type::S16) => three!(a, b, c => {
             let wide = i32::from(a as i16) * i32::from(b as i16);
             wide.wrapping_add(c as i32) as u32 as u64
@@ -159,7 +177,9 @@ fn single(name: &str, kind: Type) -> Option<Unary> {
         ("clz", Type::B64) => one!(a => u64::from(a.leading_zeros())),
         ("brev", Type::B32) => one!(a => u64::from((a as u32).reverse_bits())),
         ("brev", Type::B64) => one!(a => a.reverse_bits()),
-        ("bfind", Type::U32) => one!(a => u64::from(31u32.wrapping_sub((a as u32).leading_zeros()))),
+        ("bfind", Type::U32) => {
+            one!(a => u64::from(31u32.wrapping_sub((a as u32).leading_zeros())))
+        }
         ("bfind", Type::U64) => one!(a => u64::from(63u32.wrapping_sub(a.leading_zeros()))),
         ("bfind", Type::S32) => one!(a => {
             let a = (if (a as i32) < 0 { !a } else { a }) as u32;
@@ -173,198 +193,6 @@ fn single(name: &str, kind: Type) -> Option<Unary> {
     })
 }
 
-/// `bfe`: a field, with its sign spread where the type has one (PTX ISA, bfe).
-fn extract(a: u64, position: u64, length: u64, bits: u32, signed: bool) -> u64 {
-    let (position, length) = ((position & 0xff) as u32, (length & 0xff) as u32);
-    if length == 0 {
-        return 0;
-    }
-    let a = if signed { sign_extend(a, bits) } else { a };
-    let shifted = if !signed && position >= bits {
-        0
-    } else if signed {
-        ((a as i64) >> position.min(63)) as u64
-    } else {
-        a >> position
-    };
-    // The sign is that of the field's last bit, or of the value's where the field goes beyond.
-    let kept = if length >= 64 {
-        shifted
-    } else if signed {
-        sign_extend(shifted, length)
-    } else {
-        shifted & low_bits(length)
-    };
-    kept & low_bits(bits)
-}
-
-/// `bfi`.
-fn insert(field: u64, into: u64, position: u64, length: u64, bits: u32) -> u64 {
-    let (position, length) = ((position & 0xff) as u32, (length & 0xff) as u32);
-    if position >= bits {
-        return into;
-    }
-    let mask = (low_bits(length) << position) & low_bits(bits);
-    into & !mask | (field << position) & mask
-}
-
-/// `prmt` in its default mode.
-fn permute(a: u64, b: u64, selector: u64) -> u64 {
-    let bytes = ((b & 0xffff_ffff) << 32 | a & 0xffff_ffff).to_le_bytes();
-    let mut out = 0;
-    for i in 0..4 {
-        let nibble = selector >> (4 * i) & 0xf;
-        let byte = bytes[(nibble & 7) as usize];
-        let byte = if nibble & 8 != 0 { ((byte as i8) >> 7) as u8 } else { byte };
-        out |= u64::from(byte) << (8 * i);
-    }
-    out
-}
-
-/// The modes of `prmt` that select all bytes at once.
-fn permute_mode(mode: &str, c: u64) -> u64 {
-    let pick = (c & 3) as usize;
-    let table: [u64; 4] = match mode {
-        "f4e" => [0x3210, 0x4321, 0x5432, 0x6543],
-        "b4e" => [0x5670, 0x6701, 0x7012, 0x0123],
-        "rc8" => [0x0000, 0x1111, 0x2222, 0x3333],
-        "ecl" => [0x3210, 0x3211, 0x3222, 0x3333],
-        "ecr" => [0x0000, 0x1110, 0x2210, 0x3210],
-        _ => [0x1010, 0x3232, 0x1010, 0x3232],
-    };
-    table[pick]
-}
-
-/// `fns`: the n-th set bit from a base, upwards or downwards.
-fn find_nth_set(mask: u64, base: u64, offset: u64) -> u64 {
-    let (mask, offset) = (mask as u32, offset as u32 as i32);
-    let base = (base as u32).min(31) as i32;
-    if offset == 0 {
-        return if mask >> base & 1 == 1 { base as u64 } else { 0xffff_ffff };
-    }
-    let step = if offset > 0 { 1 } else { -1 };
-    let mut left = offset.unsigned_abs();
-    let mut at = base;
-    while (0..32).contains(&at) {
-        if mask >> at & 1 == 1 {
-            left -= 1;
-            if left == 0 {
-                return at as u64;
-            }
-        }
-        at += step;
-    }
-    0xffff_ffff
-}
-
-/// The sum of four products of bytes.
-fn dot4(a: u64, b: u64, c: u64, signed_a: bool, signed_b: bool) -> u64 {
-    let byte = |x: u64, i: u32, signed: bool| {
-        let raw = (x >> (8 * i)) as u8;
-        if signed { i64::from(raw as i8) } else { i64::from(raw) }
-    };
-    let sum: i64 = (0..4).map(|i| byte(a, i, signed_a) * byte(b, i, signed_b)).sum();
-    (sum as u32).wrapping_add(c as u32) as u64
-}
-
-/// The sum of two products of halves of `a` with bytes of `b`.
-fn dot2(a: u64, b: u64, c: u64, signed_a: bool, signed_b: bool, high: bool) -> u64 {
-    let b = if high { b >> 16 } else { b };
-    let mut sum = 0i64;
-    for i in 0..2 {
-        let x = (a >> (16 * i)) as u16;
-        let y = (b >> (8 * i)) as u8;
-        let x = if signed_a { i64::from(x as i16) } else { i64::from(x) };
-        let y = if signed_b { i64::from(y as i8) } else { i64::from(y) };
-        sum += x * y;
-    }
-    (sum as u32).wrapping_add(c as u32) as u64
-}
-
-fn funnel(name: (bool, bool)) -> Ternary {
-    match name {
-        // Left, wrapping and clamping; right, likewise (PTX ISA, shf).
-        (true, true) => three!(a, b, c => ((b << 32 | a) << (c & 31) >> 32) & 0xffff_ffff),
-        (true, false) => three!(a, b, c => if c as u32 >= 32 { a } else { ((b << 32 | a) << (c & 31) >> 32) & 0xffff_ffff }),
-        (false, true) => three!(a, b, c => ((b << 32 | a) >> (c & 31)) & 0xffff_ffff),
-        (false, false) => three!(a, b, c => if c as u32 >= 32 { b } else { ((b << 32 | a) >> (c & 31)) & 0xffff_ffff }),
-    }
-}
-
-/// A comparison of values of a type.
-fn test(name: &str, kind: Type, flush: bool) -> Option<Binary> {
-    let unsigned = match kind {
-        Type::S16 => Type::U16,
-        Type::S32 => Type::U32,
-        Type::S64 => Type::U64,
-        other => other,
-    };
-    macro_rules! floats {
-        ($value:expr) => {
-            match name {
-                "eq" => two!(a, b => u64::from($value(a) == $value(b))),
-                "ne" => two!(a, b => { let (x, y) = ($value(a), $value(b)); u64::from(x < y || x > y) }),
-                "lt" => two!(a, b => u64::from($value(a) < $value(b))),
-                "le" => two!(a, b => u64::from($value(a) <= $value(b))),
-                "gt" => two!(a, b => u64::from($value(a) > $value(b))),
-                "ge" => two!(a, b => u64::from($value(a) >= $value(b))),
-                "equ" => two!(a, b => { let (x, y) = ($value(a), $value(b)); u64::from(!(x < y || x > y)) }),
-                "neu" => two!(a, b => u64::from($value(a) != $value(b))),
-                "ltu" => two!(a, b => u64::from(!($value(a) >= $value(b)))),
-                "leu" => two!(a, b => u64::from(!($value(a) > $value(b)))),
-                "gtu" => two!(a, b => u64::from(!($value(a) <= $value(b)))),
-                "geu" => two!(a, b => u64::from(!($value(a) < $value(b)))),
-                "num" => two!(a, b => u64::from(!$value(a).is_nan() && !$value(b).is_nan())),
-                "nan" => two!(a, b => u64::from($value(a).is_nan() || $value(b).is_nan())),
-                _ => return None,
-            }
-        };
-    }
-    fn plain(a: u64) -> f32 {
-        f32::from_bits(a as u32)
-    }
-    fn flushed(a: u64) -> f32 {
-        crate::number::flush(f32::from_bits(a as u32))
-    }
-    fn half(a: u64) -> f64 {
-        small_compare_value(Small::of(0), a)
-    }
-    fn half_flushed(a: u64) -> f64 {
-        small_compare_value(Small::of(2), a)
-    }
-    fn brain(a: u64) -> f64 {
-        small_compare_value(Small::of(1), a)
-    }
-    Some(match kind {
-        Type::F32 if flush => floats!(flushed),
-        Type::F32 => floats!(plain),
-        Type::F64 => floats!(f64::from_bits),
-        Type::F16 | Type::F16x2 if flush => floats!(half_flushed),
-        Type::F16 | Type::F16x2 => floats!(half),
-        Type::BF16 | Type::BF16x2 => floats!(brain),
-        _ => {
-            return match name {
-                "eq" => Some(two!(a, b => u64::from(a == b))),
-                "ne" => Some(two!(a, b => u64::from(a != b))),
-                "lt" => typed!(two, kind, |a, b| u16::from(a < b)),
-                "le" => typed!(two, kind, |a, b| u16::from(a <= b)),
-                "gt" => typed!(two, kind, |a, b| u16::from(a > b)),
-                "ge" => typed!(two, kind, |a, b| u16::from(a >= b)),
-                "lo" => typed!(two, unsigned, |a, b| u16::from(a < b)),
-                "ls" => typed!(two, unsigned, |a, b| u16::from(a <= b)),
-                "hi" => typed!(two, unsigned, |a, b| u16::from(a > b)),
-                "hs" => typed!(two, unsigned, |a, b| u16::from(a >= b)),
-                _ => None,
-            };
-        }
-    })
-}
-
-const TESTS: &[&str] = &[
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num",
-    "nan",
-];
-
 impl Decoder<'_, '_> {
     fn unary(&mut self, f: Option<Unary>, to: Type, from: Type) -> Result<Operation, ParseError> {
         self.exactly(2)?;
@@ -372,16 +200,33 @@ impl Decoder<'_, '_> {
         Ok(Operation::Unary { f, d: self.target(0, to)?, a: self.source(1, from)? })
     }
 
-    fn binary(&mut self, f: Option<Binary>, to: Type, a: Type, b: Type) -> Result<Operation, ParseError> {
+    fn binary(
+        &mut self,
+        f: Option<Binary>,
+        to: Type,
+        a: Type,
+        b: Type,
+    ) -> Result<Operation, ParseError> {
         self.exactly(3)?;
         let f = f.ok_or_else(|| self.words.unsupported("its type"))?;
-        Ok(Operation::Binary { f, d: self.target(0, to)?, a: self.source(1, a)?, b: self.source(2, b)? })
+        Ok(Operation::Binary {
+            f,
+            d: self.target(0, to)?,
+            a: self.source(1, a)?,
+            b: self.source(2, b)?,
+        })
     }
 
-    fn ternary(&mut self, f: Option<Ternary>, to: Type, kinds: [Type; 3]) -> Result<Operation, ParseError> {
+    pub fn ternary(
+        &mut self,
+        f: Option<Ternary>,
+        to: Type,
+        kinds: [Type; 3],
+    ) -> Result<Operation, ParseError> {
         self.exactly(4)?;
         let f = f.ok_or_else(|| self.words.unsupported("its type"))?;
-        let (a, b, c) = (self.source(1, kinds[0])?, self.source(2, kinds[1])?, self.source(3, kinds[2])?);
+        let (a, b, c) =
+            (self.source(1, kinds[0])?, self.source(2, kinds[1])?, self.source(3, kinds[2])?);
         Ok(Operation::Ternary { f, d: self.target(0, to)?, a, b, c })
     }
 
@@ -408,8 +253,12 @@ impl Decoder<'_, '_> {
             "add" | "sub" if self.words.take("sat") => {
                 let kind = self.words.kind()?;
                 let f = match (name, kind) {
-                    ("add", Type::S32) => Some(two!(a, b => (a as i32).saturating_add(b as i32) as u32 as u64)),
-                    ("sub", Type::S32) => Some(two!(a, b => (a as i32).saturating_sub(b as i32) as u32 as u64)),
+                    ("add", Type::S32) => {
+                        Some(two!(a, b => (a as i32).saturating_add(b as i32) as u32 as u64))
+                    }
+                    ("sub", Type::S32) => {
+                        Some(two!(a, b => (a as i32).saturating_sub(b as i32) as u32 as u64))
+                    }
                     _ => None,
                 };
                 self.binary(f, kind, kind, kind)
@@ -417,8 +266,12 @@ impl Decoder<'_, '_> {
             "min" | "max" if self.words.take("relu") => {
                 let kind = self.words.kind()?;
                 let f = match (name, kind) {
-                    ("min", Type::S32) => Some(two!(a, b => (a as i32).min(b as i32).max(0) as u64)),
-                    ("max", Type::S32) => Some(two!(a, b => (a as i32).max(b as i32).max(0) as u64)),
+                    ("min", Type::S32) => {
+                        Some(two!(a, b => (a as i32).min(b as i32).max(0) as u64))
+                    }
+                    ("max", Type::S32) => {
+                        Some(two!(a, b => (a as i32).max(b as i32).max(0) as u64))
+                    }
                     _ => None,
                 };
                 self.binary(f, kind, kind, kind)
@@ -432,11 +285,14 @@ impl Decoder<'_, '_> {
             }
             "mul" | "mul24" => {
                 let part = self.words.one_of(&["lo", "hi", "wide"]);
-                let part = part.ok_or_else(|| self.words.unsupported("which part of the product"))?;
+                let part =
+                    part.ok_or_else(|| self.words.unsupported("which part of the product"))?;
                 let kind = self.words.kind()?;
                 if name == "mul24" {
                     let f = match (part, kind) {
-                        ("lo", Type::U32) => Some(two!(a, b => ((a & 0xff_ffff) * (b & 0xff_ffff)) & 0xffff_ffff)),
+                        ("lo", Type::U32) => {
+                            Some(two!(a, b => ((a & 0xff_ffff) * (b & 0xff_ffff)) & 0xffff_ffff))
+                        }
                         ("lo", Type::S32) => Some(two!(a, b => {
                             sign_extend(a, 24).wrapping_mul(sign_extend(b, 24)) & 0xffff_ffff
                         })),
@@ -449,7 +305,8 @@ impl Decoder<'_, '_> {
             }
             "mad" => {
                 let part = self.words.one_of(&["lo", "hi", "wide"]);
-                let part = part.ok_or_else(|| self.words.unsupported("which part of the product"))?;
+                let part =
+                    part.ok_or_else(|| self.words.unsupported("which part of the product"))?;
                 let kind = self.words.kind()?;
                 let to = if part == "wide" { wider(kind) } else { kind };
                 self.ternary(product_sum(part, kind), to, [kind, kind, to])
@@ -523,7 +380,8 @@ impl Decoder<'_, '_> {
                 let kind = self.words.kind()?;
                 self.exactly(5)?;
                 let table = self.constant(4)? as u8;
-                let (a, b, c) = (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
+                let (a, b, c) =
+                    (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
                 Ok(Operation::Lop3 { d: self.target(0, kind)?, a, b, c, table })
             }
             "dp4a" | "dp2a" => {
@@ -535,7 +393,9 @@ impl Decoder<'_, '_> {
                     ("dp4a", false, true, _) => three!(a, b, c => dot4(a, b, c, false, true)),
                     ("dp4a", true, false, _) => three!(a, b, c => dot4(a, b, c, true, false)),
                     ("dp4a", true, true, _) => three!(a, b, c => dot4(a, b, c, true, true)),
-                    (_, false, false, false) => three!(a, b, c => dot2(a, b, c, false, false, false)),
+                    (_, false, false, false) => {
+                        three!(a, b, c => dot2(a, b, c, false, false, false))
+                    }
                     (_, false, true, false) => three!(a, b, c => dot2(a, b, c, false, true, false)),
                     (_, true, false, false) => three!(a, b, c => dot2(a, b, c, true, false, false)),
                     (_, true, true, false) => three!(a, b, c => dot2(a, b, c, true, true, false)),
@@ -559,136 +419,6 @@ impl Decoder<'_, '_> {
         let d = self.target(0, kind)?;
         Ok(Operation::Insert { d, a, b, position, length, bits: kind.bits() })
     }
-
-    /// `setp`, `set`, `selp`, `slct`.
-    pub fn comparison(&mut self) -> Result<Operation, ParseError> {
-        match self.statement.name.as_str() {
-            "selp" => {
-                let kind = self.words.kind()?;
-                self.exactly(4)?;
-                let (mut a, mut b) = (self.source(1, kind)?, self.source(2, kind)?);
-                let operand = self.at(3)?;
-                let (p, negated) = self.predicate(operand)?;
-                if negated {
-                    std::mem::swap(&mut a, &mut b);
-                }
-                Ok(Operation::Select { d: self.target(0, kind)?, a, b, p })
-            }
-            "slct" => {
-                let flush = self.words.take("ftz");
-                let kind = self.words.kind()?;
-                let by = self.words.kind()?;
-                let f = match by {
-                    Type::S32 => Some(three!(a, b, c => if c as i32 >= 0 { a } else { b })),
-                    Type::F32 if flush => Some(three!(a, b, c => {
-                        if crate::number::flush(f32::from_bits(c as u32)) >= 0.0 { a } else { b }
-                    })),
-                    Type::F32 => Some(three!(a, b, c => if f32::from_bits(c as u32) >= 0.0 { a } else { b })),
-                    _ => None,
-                };
-                self.ternary(f, kind, [kind, kind, by])
-            }
-            name => {
-                let relation = self.words.one_of(TESTS);
-                let relation = relation.ok_or_else(|| self.words.unsupported("its comparison"))?;
-                let combine = self.words.pick(|w| match w {
-                    "and" => Some(Combine::And),
-                    "or" => Some(Combine::Or),
-                    "xor" => Some(Combine::Xor),
-                    _ => None,
-                });
-                let flush = self.words.take("ftz");
-                let first = self.words.kind()?;
-                let (truth, kind) = if name == "set" {
-                    let kind = self.words.kind()?;
-                    (truth_of(first), kind)
-                } else {
-                    (Some(Truth::Predicate), first)
-                };
-                let truth = truth.ok_or_else(|| self.words.unsupported("the type of its result"))?;
-                let packed = matches!(kind, Type::F16x2 | Type::BF16x2);
-                if name == "set" && packed {
-                    return Err(self.words.unsupported("packed halves"));
-                }
-                let test = test(relation, kind, flush);
-                let test = test.ok_or_else(|| self.words.unsupported("its type"))?;
-                self.exactly(if combine.is_some() { 4 } else { 3 })?;
-                let (target, second) = if name == "set" {
-                    (self.target(0, first)?, SINK)
-                } else {
-                    self.predicate_pair(0)?
-                };
-                let (a, b) = (self.source(1, kind)?, self.source(2, kind)?);
-                let combine = match combine {
-                    Some(how) => {
-                        let operand = self.at(3)?;
-                        let (source, negated) = self.predicate(operand)?;
-                        Some((how, source, negated))
-                    }
-                    None => None,
-                };
-                Ok(Operation::Compare(Box::new(Compare { test, target, second, packed, a, b, combine, truth })))
-            }
-        }
-    }
-
-    /// `mov`, also of parts of a vector and of addresses.
-    pub fn copy(&mut self) -> Result<Operation, ParseError> {
-        let kind = self.words.kind()?;
-        self.exactly(2)?;
-        let (to, from) = (self.at(0)?, self.at(1)?);
-        if let Operand::Vector(_) = from {
-            let parts = self.sources(1, None)?;
-            let bits = parts_width(kind, parts.len()).ok_or_else(|| self.error("so many parts"))?;
-            for part in self.parts(1)? {
-                if let Operand::Register(register) = part
-                    && self.frame.body.register_type(*register).bits() != bits
-                {
-                    return Err(self.error("the parts do not fill the whole"));
-                }
-            }
-            return Ok(Operation::Pack { d: self.target(0, kind)?, parts, bits });
-        }
-        if let Operand::Vector(_) = to {
-            let parts = self.targets(0, None)?;
-            let bits = parts_width(kind, parts.len()).ok_or_else(|| self.error("so many parts"))?;
-            return Ok(Operation::Unpack { parts, a: self.source(1, kind)?, bits });
-        }
-        let a = match from {
-            // Special registers of 32 bits may be read as 64, and addresses as 32.
-            Operand::Special(_) | Operand::Name(_) | Operand::Variable(_) | Operand::Sum(..) => {
-                self.any_source(1)?
-            }
-            _ => self.source(1, kind)?,
-        };
-        if matches!(a, Source::Register(_)) && kind == Type::B128 {
-            return Err(self.words.unsupported("128 bits"));
-        }
-        Ok(Operation::Move { d: self.target(0, kind)?, a })
-    }
-}
-
-fn parts_width(kind: Type, parts: usize) -> Option<u32> {
-    match (kind.bits(), parts) {
-        (64, 2) => Some(32),
-        (64, 4) => Some(16),
-        (64, 8) => Some(8),
-        (32, 2) => Some(16),
-        (32, 4) => Some(8),
-        (16, 2) => Some(8),
-        _ => None,
-    }
-}
-
-fn truth_of(kind: Type) -> Option<Truth> {
-    Some(match kind {
-        Type::U32 | Type::S32 => Truth::Ones(32),
-        Type::U16 | Type::S16 => Truth::Ones(16),
-        Type::F32 => Truth::Bits(0x3f80_0000),
-        Type::F16 => Truth::Bits(0x3c00),
-        Type::BF16 => Truth::Bits(0x3f80),
-        _ => return None,
-    })
 }
 
 fn wider(kind: Type) -> Type {
@@ -701,17 +431,14 @@ fn wider(kind: Type) -> Type {
     }
 }
 
-/// `bfi`, for the executor.
-pub(crate) fn insert_field(a: u64, b: u64, position: u64, length: u64, bits: u32) -> u64 {
-    insert(a, b, position, length, bits)
-}
-
 /// The function of an atomic or a `redux`, by name and type.
 pub(crate) fn reduction(name: &str, kind: Type) -> Option<Binary> {
     match (name, kind) {
         ("inc", Type::U32) => Some(two!(a, b => if a >= b { 0 } else { a + 1 })),
         ("dec", Type::U32) => Some(two!(a, b => if a == 0 || a > b { b } else { a - 1 })),
-        ("add" | "min" | "max" | "and" | "or" | "xor", kind) if kind.is_integer() => simple(name, kind),
+        ("add" | "min" | "max" | "and" | "or" | "xor", kind) if kind.is_integer() => {
+            simple(name, kind)
+        }
         _ => super::float::reduction(name, kind),
     }
 }

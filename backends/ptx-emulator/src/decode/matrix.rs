@@ -70,13 +70,17 @@ impl Decoder<'_, '_> {
                 if load {
                     let targets = self.targets(0, Some(Type::B32))?;
                     if targets.len() != count {
-                        return Err(self.error(format!("{} registers for {count} matrices", targets.len())));
+                        return Err(
+                            self.error(format!("{} registers for {count} matrices", targets.len()))
+                        );
                     }
                     return Ok(Operation::LoadMatrix { targets, place, window, transpose });
                 }
                 let values = self.sources(1, Some(Type::B32))?;
                 if values.len() != count {
-                    return Err(self.error(format!("{} registers for {count} matrices", values.len())));
+                    return Err(
+                        self.error(format!("{} registers for {count} matrices", values.len()))
+                    );
                 }
                 Ok(Operation::StoreMatrix { values, place, window, transpose })
             }
@@ -87,12 +91,14 @@ impl Decoder<'_, '_> {
         if !self.words.take("sync") || !self.words.take("aligned") {
             return Err(self.words.unsupported("the form without `.sync.aligned`"));
         }
-        let (m, n, k) = self.words.pick(shape).ok_or_else(|| self.words.unsupported("its shape"))?;
+        let (m, n, k) =
+            self.words.pick(shape).ok_or_else(|| self.words.unsupported("its shape"))?;
         if !self.words.take("row") || !self.words.take("col") {
             return Err(self.words.unsupported("its layouts"));
         }
         let saturate = self.words.take("satfinite");
-        let kinds = [self.words.kind()?, self.words.kind()?, self.words.kind()?, self.words.kind()?];
+        let kinds =
+            [self.words.kind()?, self.words.kind()?, self.words.kind()?, self.words.kind()?];
         let missing = || self.words.unsupported("its types");
         let accumulator = accumulator(kinds[0], saturate).ok_or_else(missing)?;
         let (a_element, b_element) =
@@ -101,16 +107,22 @@ impl Decoder<'_, '_> {
             (Element::Double, 8, 8) => k == 4 && accumulator == Accumulator::Double,
             (Element::Signed8 | Element::Unsigned8, 8, 8) => k == 16,
             (Element::Signed8 | Element::Unsigned8, 16, 8) => k == 16 || k == 32,
-            (Element::Float(TF32), 16, 8) => (k == 4 || k == 8) && accumulator == Accumulator::Single,
+            (Element::Float(TF32), 16, 8) => {
+                (k == 4 || k == 8) && accumulator == Accumulator::Single
+            }
             (Element::Float(F16), 16, 8) => k == 8 || k == 16,
-            (Element::Float(BF16), 16, 8) => (k == 8 || k == 16) && accumulator == Accumulator::Single,
+            (Element::Float(BF16), 16, 8) => {
+                (k == 8 || k == 16) && accumulator == Accumulator::Single
+            }
             (Element::Float(_), 16, 8) => k == 32 || k == 16 && a_element.bits() == 8,
             _ => false,
         };
         let integers = matches!(a_element, Element::Signed8 | Element::Unsigned8);
         let same = a_element == b_element
             || integers && b_element.bits() == 8 && !matches!(b_element, Element::Float(_))
-            || !integers && a_element.bits() == 8 && matches!(b_element, Element::Float(E4M3 | E5M2));
+            || !integers
+                && a_element.bits() == 8
+                && matches!(b_element, Element::Float(E4M3 | E5M2));
         let sums = matches!(accumulator, Accumulator::Integer { .. }) == integers;
         let double = (a_element == Element::Double) == (accumulator == Accumulator::Double);
         if !known || !same || !sums || !double || kinds[3] != kinds[0] {
@@ -124,8 +136,9 @@ impl Decoder<'_, '_> {
             _ => (32, Type::B32),
         };
         // Each of 32 lanes holds as many bits; an f64 fills a register of 64.
-        let registers =
-            |rows: usize, columns: usize, bits: u32| rows * columns * bits as usize / 32 / bits.max(32) as usize;
+        let registers = |rows: usize, columns: usize, bits: u32| {
+            rows * columns * bits as usize / 32 / bits.max(32) as usize
+        };
         let d = self.targets(0, Some(c_kind))?;
         let a = self.sources(1, Some(element_kind))?;
         let b = self.sources(2, Some(element_kind))?;
@@ -136,7 +149,9 @@ impl Decoder<'_, '_> {
             registers(m, n, c_bits),
         );
         if a.len() != na || b.len() != nb || c.len() != nc || d.len() != nc {
-            return Err(self.error(format!("fragments of {na}, {nb} and {nc} registers are needed")));
+            return Err(
+                self.error(format!("fragments of {na}, {nb} and {nc} registers are needed"))
+            );
         }
         Ok(Operation::Mma(Box::new(Mma { m, n, k, a_element, b_element, accumulator, d, a, b, c })))
     }
@@ -157,10 +172,12 @@ impl Decoder<'_, '_> {
             self.words.take("aligned");
             return Ok(Operation::WgmmaWait(self.constant(0)?.min(1 << 20) as u32));
         }
-        if !self.words.take("mma_async") || !self.words.take("sync") || !self.words.take("aligned") {
+        if !self.words.take("mma_async") || !self.words.take("sync") || !self.words.take("aligned")
+        {
             return Err(self.words.unsupported("what it does"));
         }
-        let (m, n, k) = self.words.pick(shape).ok_or_else(|| self.words.unsupported("its shape"))?;
+        let (m, n, k) =
+            self.words.pick(shape).ok_or_else(|| self.words.unsupported("its shape"))?;
         let saturate = self.words.take("satfinite");
         let kinds = [self.words.kind()?, self.words.kind()?, self.words.kind()?];
         let missing = || self.words.unsupported("its types");
@@ -208,7 +225,8 @@ impl Decoder<'_, '_> {
             Ok(value == allowed[1])
         };
         let minus = 1u64.wrapping_neg();
-        let (mut negate_a, mut negate_b, mut transpose_a, mut transpose_b) = (false, false, false, false);
+        let (mut negate_a, mut negate_b, mut transpose_a, mut transpose_b) =
+            (false, false, false, false);
         if !integers {
             negate_a = flag(self, [1, minus])?;
             negate_b = flag(self, [1, minus])?;

@@ -23,7 +23,10 @@ impl Decoder<'_, '_> {
     }
 
     fn order(&mut self) -> Order {
-        let order = match self.words.one_of(&["weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"]) {
+        let order = match self
+            .words
+            .one_of(&["weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "mmio"])
+        {
             None | Some("weak") => Order::default(),
             Some("acquire") => Order { strong: true, acquire: true, release: false },
             Some("release") => Order { strong: true, acquire: false, release: true },
@@ -37,17 +40,27 @@ impl Decoder<'_, '_> {
     /// Hints; true if the last operand is a cache policy.
     pub fn hints(&mut self) -> bool {
         let hint = |w: &str| {
-            let known = matches!(w, "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "nc" | "unified" | "noftz");
-            (known || w.starts_with("L1::") || w.starts_with("L2::") && w != "L2::cache_hint").then_some(())
+            let known = matches!(
+                w,
+                "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "nc" | "unified" | "noftz"
+            );
+            (known || w.starts_with("L1::") || w.starts_with("L2::") && w != "L2::cache_hint")
+                .then_some(())
         };
         while self.words.pick(hint).is_some() {}
         self.words.take("L2::cache_hint")
     }
 
     /// The place of operand `index`, with the window that modifiers or the variable tell.
-    fn placed(&mut self, index: usize, named: Option<Window>) -> Result<(Place, Window), ParseError> {
+    fn placed(
+        &mut self,
+        index: usize,
+        named: Option<Window>,
+    ) -> Result<(Place, Window), ParseError> {
         if !matches!(self.at(index)?, Operand::Memory { .. }) {
-            return Err(self.error(format!("operand {} has to be an address in brackets", index + 1)));
+            return Err(
+                self.error(format!("operand {} has to be an address in brackets", index + 1))
+            );
         }
         let (place, own) = self.place(index)?;
         // A parameter of a call is memory of the thread, whatever the instruction calls it.
@@ -84,7 +97,9 @@ impl Decoder<'_, '_> {
                 let targets = self.targets(0, None)?;
                 self.memory_type(kind, lanes, targets.len())?;
                 let bits = match self.parts(0)?.iter().find(|p| matches!(p, Operand::Register(_))) {
-                    Some(Operand::Register(register)) => self.frame.body.register_type(*register).bits(),
+                    Some(Operand::Register(register)) => {
+                        self.frame.body.register_type(*register).bits()
+                    }
                     _ => 64,
                 };
                 if bits < kind.bits() {
@@ -124,7 +139,8 @@ impl Decoder<'_, '_> {
             }
             "cvta" => {
                 let to = self.words.take("to");
-                let window = self.window().ok_or_else(|| self.words.unsupported("its state space"))?;
+                let window =
+                    self.window().ok_or_else(|| self.words.unsupported("its state space"))?;
                 let kind = self.words.kind()?;
                 self.exactly(2)?;
                 let a = match self.at(1)? {
@@ -132,12 +148,21 @@ impl Decoder<'_, '_> {
                     _ => self.any_source(1)?,
                 };
                 let d = self.target(0, kind)?;
-                Ok(if to { Operation::FromGeneric { d, a, window } } else { Operation::ToGeneric { d, a, window } })
+                Ok(if to {
+                    Operation::FromGeneric { d, a, window }
+                } else {
+                    Operation::ToGeneric { d, a, window }
+                })
             }
             "isspacep" => {
-                let window = self.window().ok_or_else(|| self.words.unsupported("its state space"))?;
+                let window =
+                    self.window().ok_or_else(|| self.words.unsupported("its state space"))?;
                 self.exactly(2)?;
-                Ok(Operation::IsSpace { d: self.target(0, Type::Pred)?, a: self.any_source(1)?, window })
+                Ok(Operation::IsSpace {
+                    d: self.target(0, Type::Pred)?,
+                    a: self.any_source(1)?,
+                    window,
+                })
             }
             "mapa" => {
                 let generic = self.window().is_none();
@@ -151,10 +176,10 @@ impl Decoder<'_, '_> {
                 Ok(Operation::MapAddress { d: self.target(0, kind)?, a, rank, generic })
             }
             _ => {
-                let generic = self.window().is_none();
+                self.window();
                 let kind = self.words.kind()?;
                 self.exactly(2)?;
-                Ok(Operation::RankOf { d: self.target(0, Type::U32)?, a: self.source(1, kind)?, generic })
+                Ok(Operation::RankOf { d: self.target(0, Type::U32)?, a: self.source(1, kind)? })
             }
         }
     }
@@ -162,6 +187,10 @@ impl Decoder<'_, '_> {
     fn memory_type(&self, kind: Type, lanes: usize, operands: usize) -> Result<(), ParseError> {
         if operands != lanes {
             return Err(self.error(format!("{operands} operands for {lanes} elements")));
+        }
+        // Accesses of 32 bytes came with Blackwell.
+        if lanes as u64 * kind.bytes() > 16 && self.lowering.generation() < 100 {
+            return Err(self.words.unsupported("32 bytes at once on this target"));
         }
         if kind == Type::Pred || kind.bits() > 64 || lanes as u64 * kind.bytes() > 32 {
             return Err(self.words.unsupported("its type"));
@@ -177,7 +206,9 @@ impl Decoder<'_, '_> {
         let policy = self.hints();
         let named = self.window();
         let lanes = self.lanes();
-        let how = self.words.one_of(&["exch", "cas", "add", "inc", "dec", "min", "max", "and", "or", "xor"]);
+        let how = self
+            .words
+            .one_of(&["exch", "cas", "add", "inc", "dec", "min", "max", "and", "or", "xor"]);
         let how = how.ok_or_else(|| self.words.unsupported("its operation"))?;
         let kind = self.words.kind()?;
         if kind.bits() > 64 || kind == Type::Pred {
@@ -186,7 +217,9 @@ impl Decoder<'_, '_> {
         let change = match how {
             "exch" => Change::Exchange,
             "cas" => Change::CompareAndSwap,
-            _ => Change::Apply(reduction(how, kind).ok_or_else(|| self.words.unsupported("its type"))?),
+            _ => Change::Apply(
+                reduction(how, kind).ok_or_else(|| self.words.unsupported("its type"))?,
+            ),
         };
         let first = usize::from(returns);
         let operands = first + 2 + usize::from(how == "cas") + usize::from(policy);
@@ -196,8 +229,18 @@ impl Decoder<'_, '_> {
         if values.len() != lanes || returns && targets.len() != lanes {
             return Err(self.error(format!("{} operands for {lanes} elements", values.len())));
         }
-        let second: Option<Source> = if how == "cas" { Some(self.source(first + 2, kind)?) } else { None };
+        let second: Option<Source> =
+            if how == "cas" { Some(self.source(first + 2, kind)?) } else { None };
         let (place, window) = self.placed(first, named)?;
-        Ok(Operation::Atomic(Box::new(Atomic { window, kind, change, targets, values, second, place, order })))
+        Ok(Operation::Atomic(Box::new(Atomic {
+            window,
+            kind,
+            change,
+            targets,
+            values,
+            second,
+            place,
+            order,
+        })))
     }
 }

@@ -3,7 +3,9 @@
 //! Invariant: a call is a copy of what it calls, with registers of its own, so that a kernel has one flat program
 //! counter and no stack; recursion, and calls by address, are refused.
 
+mod bits;
 mod bulk;
+mod comparison;
 mod control;
 mod convert;
 mod float;
@@ -11,10 +13,12 @@ mod integer;
 mod matrix;
 mod memory;
 mod operands;
+mod target;
 mod warp;
 mod words;
 
-pub(crate) use integer::{insert_field, reduction};
+pub(crate) use bits::insert;
+pub(crate) use integer::reduction;
 pub(crate) use operands::Decoder;
 
 use crate::error::ParseError;
@@ -100,11 +104,18 @@ pub(crate) fn lay_out(parameters: &[Variable]) -> (Vec<Parameter>, u64) {
 }
 
 /// A kernel from its declaration.
-pub(crate) fn lower<'a>(names: &'a Names<'a>, function: &'a Function) -> Result<Kernel, ParseError> {
+pub(crate) fn lower<'a>(
+    names: &'a Names<'a>,
+    function: &'a Function,
+) -> Result<Kernel, ParseError> {
     let (parameters, parameter_bytes) = lay_out(&function.parameters);
     // The PTX ISA allows 4,352 bytes, 32,764 from sm_70 on.
     if parameter_bytes > 32764 {
-        return Err(ParseError::TooLarge { line: function.line, what: "bytes of parameters", limit: 32764 });
+        return Err(ParseError::TooLarge {
+            line: function.line,
+            what: "bytes of parameters",
+            limit: 32764,
+        });
     }
     let mut lowering = Lowering {
         names,
@@ -159,14 +170,21 @@ impl<'a> Lowering<'a> {
         opcode: &str,
     ) -> Result<(), ParseError> {
         if self.code.len() >= MAX_CODE {
-            return Err(ParseError::TooLarge { line, what: "instructions", limit: MAX_CODE as u64 });
+            return Err(ParseError::TooLarge {
+                line,
+                what: "instructions",
+                limit: MAX_CODE as u64,
+            });
         }
         let next = self.opcodes.len();
         let opcode = match self.opcodes.get(opcode) {
             Some(known) => *known,
             None => {
-                let number = u16::try_from(next)
-                    .map_err(|_| ParseError::TooLarge { line, what: "opcodes", limit: 1 << 16 })?;
+                let number = u16::try_from(next).map_err(|_| ParseError::TooLarge {
+                    line,
+                    what: "opcodes",
+                    limit: 1 << 16,
+                })?;
                 self.opcodes.insert(opcode.to_owned(), number);
                 number
             }
@@ -191,6 +209,17 @@ impl<'a> Lowering<'a> {
         Ok(first)
     }
 
+    /// The number of the target: 90 of `sm_90a`.
+    pub fn generation(&self) -> u32 {
+        let digits = |c: char| !c.is_ascii_digit();
+        self.names.source.target.trim_matches(digits).parse().unwrap_or(0)
+    }
+
+    /// Whether the target is one whose features no other has: `sm_90a`.
+    pub fn is_specific(&self) -> bool {
+        self.names.source.target.ends_with('a')
+    }
+
     /// The register of the carry flag.
     fn carry_flag(&mut self, line: u32) -> Result<u32, ParseError> {
         match self.carry {
@@ -208,7 +237,11 @@ impl<'a> Lowering<'a> {
         self.local = at.saturating_add(variable.size);
         if self.local > MAX_LOCAL {
             let line = variable.line;
-            return Err(ParseError::TooLarge { line, what: "bytes of local memory", limit: MAX_LOCAL });
+            return Err(ParseError::TooLarge {
+                line,
+                what: "bytes of local memory",
+                limit: MAX_LOCAL,
+            });
         }
         Ok(Location::At(Window::Local, at))
     }
@@ -255,7 +288,11 @@ impl<'a> Lowering<'a> {
         };
         if self.open.contains(&function.name.as_str()) || self.open.len() >= MAX_DEPTH {
             let what = format!("call {}", function.name);
-            return Err(ParseError::unsupported(function.line, what, "recursion, or calls too deep"));
+            return Err(ParseError::unsupported(
+                function.line,
+                what,
+                "recursion, or calls too deep",
+            ));
         }
         self.open.push(&function.name);
         let first = self.new_registers(body.registers, function.line, |i| body.register_name(i))?;
@@ -265,7 +302,11 @@ impl<'a> Lowering<'a> {
                 Storage::Local | Storage::Parameter => self.place_local(variable)?,
                 Storage::Shared => self.place_shared(variable, format!("{} {i}", function.name)),
                 Storage::Global | Storage::Constant => {
-                    return Err(ParseError::unsupported(variable.line, &variable.name, "in a function"));
+                    return Err(ParseError::unsupported(
+                        variable.line,
+                        &variable.name,
+                        "in a function",
+                    ));
                 }
             });
             if self.shared > 1 << 30 {
@@ -314,6 +355,7 @@ impl<'a> Lowering<'a> {
         }
         let words = Words::new(statement);
         let mut decoder = Decoder { lowering: self, frame, statement, words };
+        decoder.check_target()?;
         let operation = decoder.decode()?;
         decoder.words.finish()?;
         let opcode = opcode(statement);
@@ -344,7 +386,11 @@ impl<'a> Lowering<'a> {
             return Err(ParseError::malformed(line, "the call names no function"));
         };
         let Some(function) = self.names.functions.get(name.as_str()).copied() else {
-            return Err(ParseError::unsupported(line, format!("call {name}"), "it is not defined here"));
+            return Err(ParseError::unsupported(
+                line,
+                format!("call {name}"),
+                "it is not defined here",
+            ));
         };
         let empty = Vec::new();
         let returned = if before > 0 { lists[0] } else { &empty };
@@ -362,7 +408,10 @@ impl<'a> Lowering<'a> {
             let location = frame.locations.get(*variable as usize);
             let (Some(declared), Some(location)) = (declared, location) else { continue };
             if declared.size < formal.size {
-                return Err(ParseError::malformed(line, format!("`{}` is too small", declared.name)));
+                return Err(ParseError::malformed(
+                    line,
+                    format!("`{}` is too small", declared.name),
+                ));
             }
             at.insert(formal.name.as_str(), *location);
         }
@@ -385,7 +434,8 @@ fn opcode(statement: &Statement) -> String {
     };
     match statement.name.as_str() {
         "cp" => {
-            let known = ["async", "bulk", "tensor", "reduce", "prefetch", "commit_group", "wait_group"];
+            let known =
+                ["async", "bulk", "tensor", "reduce", "prefetch", "commit_group", "wait_group"];
             modifiers.iter().take_while(|m| known.contains(&m.as_str())).for_each(|m| add(m));
         }
         "ld" | "st" | "atom" | "red" => {
@@ -393,7 +443,10 @@ fn opcode(statement: &Statement) -> String {
                 let stem = m.split("::").next().unwrap_or("");
                 matches!(stem, "global" | "shared" | "local" | "param" | "const")
             };
-            add(modifiers.iter().find(space).map_or("generic", |m| m.split("::").next().unwrap_or("")));
+            add(modifiers
+                .iter()
+                .find(space)
+                .map_or("generic", |m| m.split("::").next().unwrap_or("")));
         }
         _ => {
             let last = modifiers.last().filter(|m| syntax::Type::parse(m).is_some());

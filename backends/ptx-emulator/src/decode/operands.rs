@@ -32,7 +32,11 @@ impl<'a> Decoder<'_, 'a> {
         if self.count() == count {
             return Ok(());
         }
-        Err(self.error(format!("`{}` has {} operands, not {count}", self.words.opcode(), self.count())))
+        Err(self.error(format!(
+            "`{}` has {} operands, not {count}",
+            self.words.opcode(),
+            self.count()
+        )))
     }
 
     /// An operand.
@@ -79,7 +83,9 @@ impl<'a> Decoder<'_, 'a> {
                 _ => Source::Immediate(u64::from(*value)),
             },
             Operand::Float64(value) => match kind {
-                Some(Type::F32) => Source::Immediate(u64::from((f64::from_bits(*value) as f32).to_bits())),
+                Some(Type::F32) => {
+                    Source::Immediate(u64::from((f64::from_bits(*value) as f32).to_bits()))
+                }
                 _ => Source::Immediate(*value),
             },
             Operand::Special(special) => Source::Special(*special),
@@ -169,7 +175,11 @@ impl<'a> Decoder<'_, 'a> {
     }
 
     /// Values of one type.
-    pub fn sources(&mut self, index: usize, kind: Option<Type>) -> Result<Box<[Source]>, ParseError> {
+    pub fn sources(
+        &mut self,
+        index: usize,
+        kind: Option<Type>,
+    ) -> Result<Box<[Source]>, ParseError> {
         let parts = self.parts(index)?;
         parts.iter().map(|part| self.value(part, kind)).collect()
     }
@@ -178,14 +188,20 @@ impl<'a> Decoder<'_, 'a> {
     pub fn place(&mut self, index: usize) -> Result<(Place, Option<Window>), ParseError> {
         let operand = self.at(index)?;
         let (base, offset) = match operand {
-            Operand::Memory { base, offset, coordinates } if coordinates.is_empty() => (&**base, *offset),
+            Operand::Memory { base, offset, coordinates } if coordinates.is_empty() => {
+                (&**base, *offset)
+            }
             Operand::Memory { base, offset, .. } => (&**base, *offset),
             other => (other, 0),
         };
         self.place_of(base, offset)
     }
 
-    fn place_of(&mut self, base: &Operand, offset: i64) -> Result<(Place, Option<Window>), ParseError> {
+    fn place_of(
+        &mut self,
+        base: &Operand,
+        offset: i64,
+    ) -> Result<(Place, Option<Window>), ParseError> {
         match base {
             Operand::Register(register) => {
                 let bits = self.frame.body.register_type(*register).bits();
@@ -195,9 +211,10 @@ impl<'a> Decoder<'_, 'a> {
                 let base = Source::Register(self.frame.first + register);
                 Ok((Place { base, offset }, None))
             }
-            Operand::Integer(value) => {
-                Ok((Place { base: Source::Immediate(value.wrapping_add(offset as u64)), offset: 0 }, None))
-            }
+            Operand::Integer(value) => Ok((
+                Place { base: Source::Immediate(value.wrapping_add(offset as u64)), offset: 0 },
+                None,
+            )),
             Operand::Variable(_) | Operand::Name(_) => {
                 let location = self.locate(base)?;
                 let (base, window) = address(location, offset);
@@ -218,11 +235,11 @@ impl<'a> Decoder<'_, 'a> {
     /// What the statement does.
     pub fn decode(&mut self) -> Result<Operation, ParseError> {
         match self.statement.name.as_str() {
-            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "membar" | "fence"
-            | "nanosleep" | "griddepcontrol" | "setmaxnreg" | "pmevent" => self.control(),
+            "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "membar"
+            | "fence" | "nanosleep" | "griddepcontrol" | "setmaxnreg" | "pmevent" => self.control(),
             "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" => self.warp(),
-            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "discard" | "applypriority"
-            | "cvta" | "isspacep" | "mapa" | "getctarank" => self.memory(),
+            "ld" | "ldu" | "st" | "atom" | "red" | "prefetch" | "prefetchu" | "discard"
+            | "applypriority" | "cvta" | "isspacep" | "mapa" | "getctarank" => self.memory(),
             "cp" | "mbarrier" => self.bulk(),
             "mma" | "wgmma" | "ldmatrix" | "stmatrix" => self.matrix(),
             "cvt" => self.convert(),
@@ -235,7 +252,10 @@ impl<'a> Decoder<'_, 'a> {
     /// Arithmetic on integers or floats, by type.
     fn arithmetic(&mut self) -> Result<Operation, ParseError> {
         let float = self.statement.modifiers.iter().any(|m| {
-            matches!(m.as_str(), "f16" | "f16x2" | "bf16" | "bf16x2" | "f32" | "f64" | "tf32" | "f32x2")
+            matches!(
+                m.as_str(),
+                "f16" | "f16x2" | "bf16" | "bf16x2" | "f32" | "f64" | "tf32" | "f32x2"
+            )
         });
         if float { self.float() } else { self.integer() }
     }

@@ -27,7 +27,8 @@ impl<'a> Words<'a> {
 
     /// Takes the first modifier for which there is a value.
     pub fn pick<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let (at, value) = self.left.iter().enumerate().find_map(|(i, w)| find(w).map(|v| (i, v)))?;
+        let (at, value) =
+            self.left.iter().enumerate().find_map(|(i, w)| find(w).map(|v| (i, v)))?;
         self.left.remove(at);
         Some(value)
     }
@@ -40,11 +41,6 @@ impl<'a> Words<'a> {
     /// Takes the first type.
     pub fn kind(&mut self) -> Result<Type, ParseError> {
         self.pick(Type::parse).ok_or_else(|| self.unsupported("it has no type"))
-    }
-
-    /// Takes a type if there is another.
-    pub fn other_kind(&mut self) -> Option<Type> {
-        self.pick(Type::parse)
     }
 
     /// The whole opcode.

@@ -59,12 +59,22 @@ impl Machine<'_> {
         let inside = address >= crate::decode::LOCAL_START
             && address.checked_add(bytes as u64).is_some_and(|end| end <= size);
         if !inside {
-            return Err(FaultKind::OutOfBounds { space: Space::Local, address, bytes: bytes as u64 });
+            return Err(FaultKind::OutOfBounds {
+                space: Space::Local,
+                address,
+                bytes: bytes as u64,
+            });
         }
         Ok(lane * size as usize + address as usize)
     }
 
-    fn read_local(&self, warp: &Warp, lane: usize, address: u64, out: &mut [u8]) -> Result<(), FaultKind> {
+    fn read_local(
+        &self,
+        warp: &Warp,
+        lane: usize,
+        address: u64,
+        out: &mut [u8],
+    ) -> Result<(), FaultKind> {
         let at = self.local_at(lane, address, out.len())?;
         if self.grid.checks.uninitialised
             && let Some(missing) = warp.local_written.first_missing(at, out.len())
@@ -255,7 +265,9 @@ impl Machine<'_> {
         if !order.strong || self.published.is_empty() {
             return;
         }
-        let Some(joined) = Self::key(target).and_then(|key| self.published.get(&key)) else { return };
+        let Some(joined) = Self::key(target).and_then(|key| self.published.get(&key)) else {
+            return;
+        };
         let (seen, fenced) = joined.share();
         if order.acquire {
             self.clocks.acquire(warp.thread + lane, &seen, &fenced);

@@ -39,7 +39,13 @@ impl Machine<'_> {
     }
 
     /// Where a lane's address leads.
-    pub fn resolve(&self, warp: &Warp, lane: usize, window: Window, address: u64) -> Outcome<Target> {
+    pub fn resolve(
+        &self,
+        warp: &Warp,
+        lane: usize,
+        window: Window,
+        address: u64,
+    ) -> Outcome<Target> {
         let out = |space: Space| trouble(lane, FaultKind::OutOfBounds { space, address, bytes: 1 });
         match window {
             Window::Global | Window::Constant => Ok(Target::Global(address)),
@@ -48,7 +54,11 @@ impl Machine<'_> {
             Window::Shared => {
                 // An address that was computed in 32 bits may have wrapped.
                 let address = address & 0xffff_ffff;
-                if address >> RANK != 0 { out(Space::Shared) } else { Ok(Target::Shared(warp.block, address)) }
+                if address >> RANK != 0 {
+                    out(Space::Shared)
+                } else {
+                    Ok(Target::Shared(warp.block, address))
+                }
             }
             Window::Cluster => {
                 let address = address & 0xffff_ffff;
@@ -85,7 +95,7 @@ impl Machine<'_> {
     }
 
     /// `cvta.to`.
-    pub fn from_generic(&self, warp: &Warp, window: Window, address: u64) -> u64 {
+    pub fn without_generic(&self, warp: &Warp, window: Window, address: u64) -> u64 {
         match window {
             Window::Shared | Window::Cluster => {
                 let within = address & 0xffff_ffff;
@@ -101,7 +111,9 @@ impl Machine<'_> {
     pub fn is_in(&self, warp: &Warp, window: Window, address: u64) -> bool {
         match (window, address & !WITHIN) {
             (Window::Shared, SHARED) => (address >> RANK & 0xff) == warp.block as u64 + 1,
-            (Window::Cluster, SHARED) | (Window::Local, LOCAL) | (Window::Parameter, PARAMETER) => true,
+            (Window::Cluster, SHARED) | (Window::Local, LOCAL) | (Window::Parameter, PARAMETER) => {
+                true
+            }
             (Window::Global, high) => !matches!(high, SHARED | LOCAL | PARAMETER),
             _ => false,
         }
@@ -110,7 +122,10 @@ impl Machine<'_> {
     /// `mapa`: the same variable in another block.
     pub fn map_address(&self, lane: usize, address: u64, rank: u64, generic: bool) -> Outcome<u64> {
         if rank as usize >= self.blocks.len() {
-            return trouble(lane, FaultKind::Operand(format!("mapa to block {rank} of the cluster")));
+            return trouble(
+                lane,
+                FaultKind::Operand(format!("mapa to block {rank} of the cluster")),
+            );
         }
         let within = address & ((1 << RANK) - 1);
         let mapped = (rank + 1) << RANK | within;

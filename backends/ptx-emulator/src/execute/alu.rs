@@ -7,7 +7,7 @@ use super::conversion::convert;
 use super::step::Flow;
 use super::warp::Warp;
 use super::within;
-use crate::decode::{SHARED_START, insert_field};
+use crate::decode::{SHARED_START, insert};
 use crate::fault::{FaultKind, Outcome, trouble};
 use crate::instruction::{Carry, Combine, Compare, Operation, SINK, Source, Truth};
 use crate::lanes::{Lanes, WIDTH, set};
@@ -19,7 +19,9 @@ impl Machine<'_> {
         match source {
             Source::Register(register) => {
                 let index = register as usize;
-                if mask & !warp.defined[index] != 0 || !warp.busy.is_empty() && warp.busy[index] != 0 {
+                if mask & !warp.defined[index] != 0
+                    || !warp.busy.is_empty() && warp.busy[index] != 0
+                {
                     return self.refuse(warp, register, mask);
                 }
                 Ok(warp.registers[index])
@@ -42,7 +44,10 @@ impl Machine<'_> {
         let name = self.kernel.register_names[register as usize].clone();
         let missing = mask & !warp.defined[register as usize];
         if missing != 0 {
-            return trouble(missing.trailing_zeros() as usize, FaultKind::UninitialisedRegister(name));
+            return trouble(
+                missing.trailing_zeros() as usize,
+                FaultKind::UninitialisedRegister(name),
+            );
         }
         trouble(mask.trailing_zeros() as usize, FaultKind::InFlight(name))
     }
@@ -137,7 +142,13 @@ impl Machine<'_> {
     }
 
     /// Executes an instruction that is no branch.
-    pub fn execute(&mut self, warp: &mut Warp, operation: &Operation, mask: u32, group: u32) -> Outcome<Flow> {
+    pub fn execute(
+        &mut self,
+        warp: &mut Warp,
+        operation: &Operation,
+        mask: u32,
+        group: u32,
+    ) -> Outcome<Flow> {
         match operation {
             Operation::Unary { f, d, a } => {
                 let a = self.fetch(warp, *a, mask)?;
@@ -165,7 +176,7 @@ impl Machine<'_> {
                 let (p, l) = (self.fetch(warp, *position, mask)?, self.fetch(warp, *length, mask)?);
                 let mut out = [0; WIDTH];
                 for lane in 0..WIDTH {
-                    out[lane] = insert_field(a[lane], b[lane], p[lane], l[lane], *bits);
+                    out[lane] = insert(a[lane], b[lane], p[lane], l[lane], *bits);
                 }
                 self.write(warp, *d, mask, &out)?;
             }
@@ -176,7 +187,9 @@ impl Machine<'_> {
                 for lane in 0..WIDTH {
                     for row in 0..8 {
                         if table >> row & 1 == 1 {
-                            let pick = |value: u64, bit: u32| if row >> bit & 1 == 1 { value } else { !value };
+                            let pick = |value: u64, bit: u32| {
+                                if row >> bit & 1 == 1 { value } else { !value }
+                            };
                             out[lane] |= pick(a[lane], 2) & pick(b[lane], 1) & pick(c[lane], 0);
                         }
                     }
@@ -215,7 +228,7 @@ impl Machine<'_> {
             }
             Operation::FromGeneric { d, a, window } => {
                 let a = self.fetch(warp, *a, mask)?;
-                let out = a.map(|address| self.from_generic(warp, *window, address));
+                let out = a.map(|address| self.without_generic(warp, *window, address));
                 self.write(warp, *d, mask, &out)?;
             }
             Operation::IsSpace { d, a, window } => {
@@ -231,7 +244,7 @@ impl Machine<'_> {
                 }
                 self.write(warp, *d, mask, &out)?;
             }
-            Operation::RankOf { d, a, .. } => {
+            Operation::RankOf { d, a } => {
                 let a = self.fetch(warp, *a, mask)?;
                 let out = a.map(|address| self.rank_of(warp, address));
                 self.write(warp, *d, mask, &out)?;
@@ -239,8 +252,12 @@ impl Machine<'_> {
             Operation::Load(load) => self.load(warp, mask, load)?,
             Operation::Store(store) => self.store(warp, mask, store)?,
             Operation::Atomic(atomic) => self.atomic(warp, mask, atomic)?,
-            Operation::Touch { place, window, bytes } => self.touch(warp, mask, *place, *window, *bytes)?,
-            Operation::Branch { target } => return Ok(Flow::Split { target: *target, taken: mask }),
+            Operation::Touch { place, window, bytes } => {
+                self.touch(warp, mask, *place, *window, *bytes)?
+            }
+            Operation::Branch { target } => {
+                return Ok(Flow::Split { target: *target, taken: mask });
+            }
             Operation::BranchIndex { targets, index } => {
                 let index = self.fetch(warp, *index, mask)?;
                 if mask != group {
@@ -250,7 +267,8 @@ impl Machine<'_> {
                 let mut out = [0; WIDTH];
                 for lane in set(mask) {
                     let Some(target) = targets.get(index[lane] as usize) else {
-                        let message = format!("brx.idx to target {} of {}", index[lane], targets.len());
+                        let message =
+                            format!("brx.idx to target {} of {}", index[lane], targets.len());
                         return trouble(lane, FaultKind::Operand(message));
                     };
                     out[lane] = *target;
@@ -264,7 +282,7 @@ impl Machine<'_> {
                 return self.barrier(warp, mask, *id, *count, *wait, *aligned, *reduce);
             }
             Operation::ClusterArrive { release } => self.cluster_arrive(warp, mask, *release),
-            Operation::ClusterWait { .. } => return self.cluster_wait(warp, mask),
+            Operation::ClusterWait => return self.cluster_wait(warp, mask),
             Operation::WarpBarrier { mask: named } => return self.warp_barrier(warp, mask, *named),
             Operation::Fence => self.fence(warp, mask),
             Operation::ProxyFence => {
@@ -286,8 +304,13 @@ impl Machine<'_> {
             Operation::Elect { d, p, mask: named } => {
                 return self.elect(warp, mask, group, *d, *p, *named);
             }
-            Operation::LoadMatrix { .. } | Operation::StoreMatrix { .. } | Operation::Mma(_)
-            | Operation::WgmmaFence | Operation::WgmmaCommit | Operation::WgmmaWait(_) | Operation::Wgmma(_) => {
+            Operation::LoadMatrix { .. }
+            | Operation::StoreMatrix { .. }
+            | Operation::Mma(_)
+            | Operation::WgmmaFence
+            | Operation::WgmmaCommit
+            | Operation::WgmmaWait(_)
+            | Operation::Wgmma(_) => {
                 return self.aligned_instruction(warp, operation, mask, group);
             }
             Operation::CopyAsync { to, from, from_window, bytes, source_bytes } => {
@@ -299,7 +322,7 @@ impl Machine<'_> {
             Operation::BulkCopy(copy) => self.bulk_copy(warp, mask, copy)?,
             Operation::TensorCopy(copy) => self.tensor_copy(warp, mask, copy)?,
             Operation::BulkCommit => self.bulk_commit(warp, mask),
-            Operation::BulkWait { pending, .. } => self.bulk_wait(warp, mask, *pending),
+            Operation::BulkWait { pending } => self.bulk_wait(warp, mask, *pending),
         }
         Ok(Flow::Next)
     }
@@ -317,7 +340,10 @@ impl Machine<'_> {
             if warp.exists != u32::MAX {
                 let message = "the warp has fewer than 32 threads";
                 let mask = u32::MAX;
-                return trouble(lane, FaultKind::LaneMask { executing: mask & group, mask, message });
+                return trouble(
+                    lane,
+                    FaultKind::LaneMask { executing: mask & group, mask, message },
+                );
             }
             return Ok(match self.converged(warp, mask, group, u32::MAX)? {
                 Some(flow) => flow,
@@ -428,7 +454,11 @@ impl Machine<'_> {
 
     fn carry(&mut self, warp: &mut Warp, mask: u32, carry: &Carry) -> Outcome<()> {
         let (a, b) = (self.fetch(warp, carry.a, mask)?, self.fetch(warp, carry.b, mask)?);
-        let flag = if carry.reads { self.fetch(warp, Source::Register(carry.flag), mask)? } else { [0; WIDTH] };
+        let flag = if carry.reads {
+            self.fetch(warp, Source::Register(carry.flag), mask)?
+        } else {
+            [0; WIDTH]
+        };
         let (mut out, mut flags) = ([0; WIDTH], [0; WIDTH]);
         let limit = u128::from(low_bits(carry.bits)) + 1;
         for lane in 0..WIDTH {

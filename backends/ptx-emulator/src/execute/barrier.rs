@@ -8,10 +8,9 @@ use super::warp::{Wait, Warp};
 use crate::fault::{FaultKind, Outcome, trouble};
 use crate::instruction::{BarrierReduction, Source};
 use crate::lanes::{WIDTH, set};
-use crate::memory::Joined;
-use std::rc::Rc;
+use crate::memory::{Clock, Joined};
 
-type Known = (Rc<Vec<u32>>, Rc<Vec<u32>>);
+type Known = (Clock, Clock);
 
 /// One of the sixteen barriers of a block.
 #[derive(Clone, Debug, Default)]
@@ -80,9 +79,10 @@ impl Machine<'_> {
             let missing = warp.alive() & !mask;
             // Lanes that are still on their way come first, if they are before the barrier.
             let here = warp.groups.iter().find(|g| g.mask & mask != 0).map_or(0, |g| g.pc);
-            let behind = warp.groups.iter().any(|g| {
-                g.mask & missing != 0 && matches!(g.wait, Wait::Ready) && g.pc < here
-            });
+            let behind = warp
+                .groups
+                .iter()
+                .any(|g| g.mask & missing != 0 && matches!(g.wait, Wait::Ready) && g.pc < here);
             if behind {
                 return Ok(Flow::Stay(Wait::Converge(warp.alive())));
             }
@@ -111,7 +111,9 @@ impl Machine<'_> {
         let (block, thread) = (warp.block, warp.thread);
         let barrier = &mut self.blocks[block].barriers[id];
         if *barrier.expected.get_or_insert(expected) != expected {
-            let message = format!("barrier {id} is used with {expected} threads and with another number at once");
+            let message = format!(
+                "barrier {id} is used with {expected} threads and with another number at once"
+            );
             return trouble(lane, FaultKind::Operand(message));
         }
         for lane in set(mask) {

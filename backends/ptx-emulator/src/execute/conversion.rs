@@ -67,7 +67,11 @@ fn value(c: &Conversion, a: u64) -> f64 {
     }
     let bits = c.from.bits();
     let signed = c.from.is_signed();
-    let whole = if signed { i128::from(sign_extend(a, bits) as i64) } else { i128::from(a & low_bits(bits)) };
+    let whole = if signed {
+        i128::from(sign_extend(a, bits) as i64)
+    } else {
+        i128::from(a & low_bits(bits))
+    };
     if bits <= 32 {
         return whole as f64;
     }
@@ -132,7 +136,8 @@ pub(crate) fn convert(c: &Conversion, a: &Lanes, b: Option<&Lanes>) -> Lanes {
             Some(b) => scalar(c, a[lane]) << bits | scalar(c, b[lane]),
             None if bits != c.to.bits() => {
                 let from = element_bits(c.from);
-                scalar(c, a[lane] >> from & low_bits(from)) << bits | scalar(c, a[lane] & low_bits(from))
+                scalar(c, a[lane] >> from & low_bits(from)) << bits
+                    | scalar(c, a[lane] & low_bits(from))
             }
             None => scalar(c, a[lane]),
         };

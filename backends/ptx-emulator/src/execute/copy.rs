@@ -128,14 +128,18 @@ impl Machine<'_> {
         let Some(mask) = multicast else { return Ok(vec![(block, own, address)]) };
         let blocks = self.blocks.len();
         if mask == 0 || mask >> blocks != 0 {
-            return trouble(lane, FaultKind::Operand(format!("a multicast to blocks {mask:#x} of {blocks}")));
+            return trouble(
+                lane,
+                FaultKind::Operand(format!("a multicast to blocks {mask:#x} of {blocks}")),
+            );
         }
         Ok((0..blocks).filter(|b| mask >> b & 1 == 1).map(|b| (b, b, address)).collect())
     }
 
     /// `cp.async.bulk`, `cp.reduce.async.bulk`.
     pub fn bulk_copy(&mut self, warp: &mut Warp, mask: u32, copy: &BulkCopy) -> Outcome<()> {
-        let (to, from) = (self.addresses(warp, copy.to, mask)?, self.addresses(warp, copy.from, mask)?);
+        let (to, from) =
+            (self.addresses(warp, copy.to, mask)?, self.addresses(warp, copy.from, mask)?);
         let bytes = self.fetch(warp, copy.bytes, mask)?;
         let mbarriers = match copy.completion {
             Completion::Mbarrier(place) => Some(self.addresses(warp, place, mask)?),
@@ -156,7 +160,12 @@ impl Machine<'_> {
                 let (space, address) = match target {
                     Target::Global(a) => (Space::Global, a),
                     Target::Shared(_, a) => (Space::Shared, a),
-                    _ => return trouble(lane, FaultKind::Operand(String::from("a bulk copy of another space"))),
+                    _ => {
+                        return trouble(
+                            lane,
+                            FaultKind::Operand(String::from("a bulk copy of another space")),
+                        );
+                    }
                 };
                 if address % 16 != 0 {
                     return trouble(lane, FaultKind::Misaligned { space, address, bytes: 16 });
@@ -181,14 +190,25 @@ impl Machine<'_> {
                 (Target::Global(address), None) => {
                     self.bulk_write(lane, address, &data, copy.reduction)?;
                 }
-                _ => return trouble(lane, FaultKind::Operand(String::from("a bulk copy of other spaces"))),
+                _ => {
+                    return trouble(
+                        lane,
+                        FaultKind::Operand(String::from("a bulk copy of other spaces")),
+                    );
+                }
             }
         }
         Ok(())
     }
 
     /// Reads the source of a bulk copy.
-    fn bulk_read(&mut self, lane: usize, thread: usize, from: Target, data: &mut [u8]) -> Outcome<()> {
+    fn bulk_read(
+        &mut self,
+        lane: usize,
+        thread: usize,
+        from: Target,
+        data: &mut [u8],
+    ) -> Outcome<()> {
         let read = match from {
             Target::Global(address) => {
                 self.tally.counters.global_bytes_read += data.len() as u64;

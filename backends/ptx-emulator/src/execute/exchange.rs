@@ -12,7 +12,13 @@ use crate::syntax::low_bits;
 
 impl Machine<'_> {
     /// The mask that the lanes name, once they are all here.
-    pub fn member_mask(&mut self, warp: &Warp, mask: u32, group: u32, named: Source) -> Outcome<Result<u32, Flow>> {
+    pub fn member_mask(
+        &mut self,
+        warp: &Warp,
+        mask: u32,
+        group: u32,
+        named: Source,
+    ) -> Outcome<Result<u32, Flow>> {
         let masks = self.fetch(warp, named, mask)?;
         let lane = mask.trailing_zeros() as usize;
         let named = masks[lane] as u32;
@@ -30,7 +36,13 @@ impl Machine<'_> {
     }
 
     /// `shfl.sync`.
-    pub fn shuffle(&mut self, warp: &mut Warp, mask: u32, group: u32, shuffle: &Shuffle) -> Outcome<Flow> {
+    pub fn shuffle(
+        &mut self,
+        warp: &mut Warp,
+        mask: u32,
+        group: u32,
+        shuffle: &Shuffle,
+    ) -> Outcome<Flow> {
         if let Err(flow) = self.member_mask(warp, mask, group, shuffle.mask)? {
             return Ok(flow);
         }
@@ -120,7 +132,8 @@ impl Machine<'_> {
         let equal = |x: u64, y: u64| (x ^ y) & low_bits(bits) == 0;
         let mut out = [0; WIDTH];
         for lane in set(mask) {
-            let same = set(mask).filter(|l| equal(values[*l], values[lane])).fold(0u32, |m, l| m | 1 << l);
+            let same =
+                set(mask).filter(|l| equal(values[*l], values[lane])).fold(0u32, |m, l| m | 1 << l);
             out[lane] = u64::from(if all && same != mask { 0 } else { same });
         }
         let held = out.map(|m| u64::from(m != 0));

@@ -56,7 +56,11 @@ pub(crate) fn element_value(element: Element, bits: u64) -> f64 {
 pub(crate) fn element_bits(registers: &[Lanes], bits: u32, lane: usize, index: usize) -> u64 {
     let each = per_register(bits);
     let register = registers[index / each][lane];
-    if bits >= 32 { register } else { register >> ((index % each) as u32 * bits) & ((1 << bits) - 1) }
+    if bits >= 32 {
+        register
+    } else {
+        register >> ((index % each) as u32 * bits) & ((1 << bits) - 1)
+    }
 }
 
 impl Machine<'_> {
@@ -71,14 +75,17 @@ impl Machine<'_> {
         let used = if count == 4 { u32::MAX } else { (1 << (8 * count)) - 1 };
         let addresses = self.addresses(warp, place, used)?;
         let mut rows = Vec::with_capacity(8 * count);
-        for lane in 0..8 * count {
-            let target = self.resolve(warp, lane, window, addresses[lane])?;
+        for (lane, address) in addresses.iter().enumerate().take(8 * count) {
+            let target = self.resolve(warp, lane, window, *address)?;
             let Target::Shared(_, address) = target else {
                 let message = String::from("rows of a matrix that are not in shared memory");
                 return trouble(lane, FaultKind::Operand(message));
             };
             if address % 16 != 0 {
-                return trouble(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: 16 });
+                return trouble(
+                    lane,
+                    FaultKind::Misaligned { space: Space::Shared, address, bytes: 16 },
+                );
             }
             rows.push(target);
         }
@@ -117,7 +124,11 @@ impl Machine<'_> {
             let mut out = [0; WIDTH];
             for (lane, value) in out.iter_mut().enumerate() {
                 let (r, c) = (lane / 4, 2 * (lane % 4));
-                let pair = if transpose { [matrix[c][r], matrix[c + 1][r]] } else { [matrix[r][c], matrix[r][c + 1]] };
+                let pair = if transpose {
+                    [matrix[c][r], matrix[c + 1][r]]
+                } else {
+                    [matrix[r][c], matrix[r][c + 1]]
+                };
                 *value = u64::from(pair[0]) | u64::from(pair[1]) << 16;
             }
             self.write(warp, *register, u32::MAX, &out)?;

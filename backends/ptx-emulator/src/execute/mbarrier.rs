@@ -11,8 +11,7 @@ use crate::decode::SHARED_START;
 use crate::fault::{FaultKind, Outcome, Space, trouble};
 use crate::instruction::{Mbarrier, Place, Window};
 use crate::lanes::{Lanes, WIDTH, set};
-use crate::memory::{Joined, Stamp};
-use std::rc::Rc;
+use crate::memory::{Clock, Joined, Stamp};
 
 /// The kind of the agents of transactions.
 const AGENT: u8 = 3;
@@ -28,7 +27,7 @@ pub(crate) struct Phases {
     /// The number of the phase that is not complete.
     pub phase: u64,
     arriving: Joined,
-    known: Option<(Rc<Vec<u32>>, Rc<Vec<u32>>)>,
+    known: Option<(Clock, Clock)>,
     agent: u32,
     initialised: Stamp,
 }
@@ -38,22 +37,42 @@ impl Machine<'_> {
     pub fn mbarrier_at(&self, warp: &Warp, lane: usize, address: u64) -> Outcome<(usize, u64)> {
         let window = if address >> 40 != 0 { Window::Generic } else { Window::Cluster };
         let Target::Shared(block, address) = self.resolve(warp, lane, window, address)? else {
-            return trouble(lane, FaultKind::Operand(String::from("an mbarrier that is not in shared memory")));
+            return trouble(
+                lane,
+                FaultKind::Operand(String::from("an mbarrier that is not in shared memory")),
+            );
         };
         if address % 8 != 0 {
-            return trouble(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: 8 });
+            return trouble(
+                lane,
+                FaultKind::Misaligned { space: Space::Shared, address, bytes: 8 },
+            );
         }
         if !self.blocks[block].shared.holds(address, 8) {
-            return trouble(lane, FaultKind::OutOfBounds { space: Space::Shared, address, bytes: 8 });
+            return trouble(
+                lane,
+                FaultKind::OutOfBounds { space: Space::Shared, address, bytes: 8 },
+            );
         }
         Ok((block, address))
     }
 
     /// An mbarrier that a thread may use: its initialisation happened before.
-    fn phases(&mut self, thread: usize, lane: usize, block: usize, address: u64) -> Outcome<&mut Phases> {
+    fn phases(
+        &mut self,
+        thread: usize,
+        lane: usize,
+        block: usize,
+        address: u64,
+    ) -> Outcome<&mut Phases> {
         let known = match self.blocks[block].mbarriers.get(&address) {
             Some(phases) => self.clocks.knows(thread, phases.initialised),
-            None => return trouble(lane, FaultKind::Mbarrier { address, message: "it was not initialised" }),
+            None => {
+                return trouble(
+                    lane,
+                    FaultKind::Mbarrier { address, message: "it was not initialised" },
+                );
+            }
         };
         if !known && self.grid.checks.races {
             let message = "its initialisation is not ordered before its use";
@@ -61,12 +80,20 @@ impl Machine<'_> {
         }
         match self.blocks[block].mbarriers.get_mut(&address) {
             Some(phases) => Ok(phases),
-            None => trouble(lane, FaultKind::Mbarrier { address, message: "it was not initialised" }),
+            None => {
+                trouble(lane, FaultKind::Mbarrier { address, message: "it was not initialised" })
+            }
         }
     }
 
     /// The stamp of copies that complete on an mbarrier.
-    pub fn transaction_stamp(&mut self, thread: usize, lane: usize, block: usize, address: u64) -> Outcome<Stamp> {
+    pub fn transaction_stamp(
+        &mut self,
+        thread: usize,
+        lane: usize,
+        block: usize,
+        address: u64,
+    ) -> Outcome<Stamp> {
         let agent = self.phases(thread, lane, block, address)?.agent;
         Ok(self.clocks.agent_now(agent))
     }
@@ -87,10 +114,16 @@ impl Machine<'_> {
     fn complete(&mut self, lane: usize, block: usize, address: u64) -> Outcome<()> {
         let Some(phases) = self.blocks[block].mbarriers.get_mut(&address) else { return Ok(()) };
         if phases.bytes.unsigned_abs() > MAX_COUNT {
-            return trouble(lane, FaultKind::Mbarrier { address, message: "its transaction count overflows" });
+            return trouble(
+                lane,
+                FaultKind::Mbarrier { address, message: "its transaction count overflows" },
+            );
         }
         if phases.pending < 0 {
-            return trouble(lane, FaultKind::Mbarrier { address, message: "more arrivals than it expects" });
+            return trouble(
+                lane,
+                FaultKind::Mbarrier { address, message: "more arrivals than it expects" },
+            );
         }
         if phases.pending == 0 && phases.bytes == 0 {
             phases.phase += 1;
@@ -115,7 +148,8 @@ impl Machine<'_> {
     pub fn mbarrier(&mut self, warp: &mut Warp, mask: u32, mbarrier: &Mbarrier) -> Outcome<Flow> {
         match mbarrier {
             Mbarrier::Init { place, count } => {
-                let (at, counts) = (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *count, mask)?);
+                let (at, counts) =
+                    (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *count, mask)?);
                 for lane in set(mask) {
                     self.init(warp, lane, at[lane], counts[lane])?;
                 }
@@ -139,10 +173,13 @@ impl Machine<'_> {
                 let mut states = [0; WIDTH];
                 for lane in set(mask) {
                     let count = counts[lane];
-                    states[lane] = self.arrive(warp.thread + lane, lane, at[lane], count, bytes[lane], *drop)?;
+                    states[lane] =
+                        self.arrive(warp.thread + lane, lane, at[lane], count, bytes[lane], *drop)?;
                     let (block, address) = at[lane];
                     let completed = self.blocks[block].mbarriers.get(&address);
-                    if *no_complete && completed.is_some_and(|p| p.phase != states[lane] & 0xffff_ffff) {
+                    if *no_complete
+                        && completed.is_some_and(|p| p.phase != states[lane] & 0xffff_ffff)
+                    {
                         let message = "an arrival with .noComplete completes its phase";
                         return trouble(lane, FaultKind::Mbarrier { address, message });
                     }
@@ -150,22 +187,26 @@ impl Machine<'_> {
                 self.write(warp, *target, mask, &states)?;
             }
             Mbarrier::Expect { place, bytes, .. } => {
-                let (at, bytes) = (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *bytes, mask)?);
+                let (at, bytes) =
+                    (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *bytes, mask)?);
                 for lane in set(mask) {
                     let (block, address) = at[lane];
-                    self.phases(warp.thread + lane, lane, block, address)?.bytes += bytes[lane] as i64;
+                    self.phases(warp.thread + lane, lane, block, address)?.bytes +=
+                        bytes[lane] as i64;
                     self.complete(lane, block, address)?;
                 }
             }
             Mbarrier::Complete { place, bytes, .. } => {
-                let (at, bytes) = (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *bytes, mask)?);
+                let (at, bytes) =
+                    (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *bytes, mask)?);
                 for lane in set(mask) {
                     let (block, address) = at[lane];
                     self.complete_bytes(warp.thread + lane, lane, block, address, bytes[lane])?;
                 }
             }
             Mbarrier::Test { place, target, state, parity, blocking } => {
-                let (at, states) = (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *state, mask)?);
+                let (at, states) =
+                    (self.lanes_of(warp, *place, mask)?, self.fetch(warp, *state, mask)?);
                 return self.test(warp, mask, &at, &states, *target, *parity, *blocking);
             }
             Mbarrier::Pending { target, state } => {
@@ -193,10 +234,16 @@ impl Machine<'_> {
     fn init(&mut self, warp: &Warp, lane: usize, at: (usize, u64), count: u64) -> Outcome<()> {
         let (block, address) = at;
         if count == 0 || count > MAX_COUNT {
-            return trouble(lane, FaultKind::Mbarrier { address, message: "its count is out of range" });
+            return trouble(
+                lane,
+                FaultKind::Mbarrier { address, message: "its count is out of range" },
+            );
         }
         if self.blocks[block].mbarriers.contains_key(&address) {
-            return trouble(lane, FaultKind::Mbarrier { address, message: "it is initialised twice" });
+            return trouble(
+                lane,
+                FaultKind::Mbarrier { address, message: "it is initialised twice" },
+            );
         }
         // It is a write of its bytes, and races as such.
         let access = self.generic(warp.thread + lane, false);
@@ -236,7 +283,10 @@ impl Machine<'_> {
         drop: bool,
     ) -> Outcome<u64> {
         if count == 0 || count > MAX_COUNT {
-            return trouble(lane, FaultKind::Mbarrier { address, message: "an arrival's count is out of range" });
+            return trouble(
+                lane,
+                FaultKind::Mbarrier { address, message: "an arrival's count is out of range" },
+            );
         }
         self.phases(thread, lane, block, address)?;
         let Some(phases) = self.blocks[block].mbarriers.get_mut(&address) else { return Ok(0) };

@@ -12,7 +12,12 @@ use crate::lanes::{Lanes, WIDTH};
 use crate::number::{CANONICAL_NAN, F16, Rounding};
 
 /// The value of accumulator `index` of a lane.
-pub(crate) fn accumulator_value(kind: Accumulator, registers: &[Lanes], lane: usize, index: usize) -> f64 {
+pub(crate) fn accumulator_value(
+    kind: Accumulator,
+    registers: &[Lanes],
+    lane: usize,
+    index: usize,
+) -> f64 {
     match kind {
         Accumulator::Half => F16.decode(element_bits(registers, 16, lane, index)),
         Accumulator::Single => f64::from(f32::from_bits(registers[index][lane] as u32)),
@@ -22,7 +27,13 @@ pub(crate) fn accumulator_value(kind: Accumulator, registers: &[Lanes], lane: us
 }
 
 /// Puts a sum into accumulator `index` of a lane.
-pub(crate) fn put_accumulator(kind: Accumulator, registers: &mut [Lanes], lane: usize, index: usize, sum: f64) {
+pub(crate) fn put_accumulator(
+    kind: Accumulator,
+    registers: &mut [Lanes],
+    lane: usize,
+    index: usize,
+    sum: f64,
+) {
     match kind {
         Accumulator::Half => {
             let bits = F16.encode(sum, Rounding::Nearest, false);
@@ -37,10 +48,24 @@ pub(crate) fn put_accumulator(kind: Accumulator, registers: &mut [Lanes], lane: 
         Accumulator::Double => registers[index][lane] = sum.to_bits(),
         // Sums of at most 2⁵ products of bytes and an integer of 32 bits are exact in f64.
         Accumulator::Integer { saturate: true } => {
-            registers[index][lane] = u64::from((sum as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32);
+            registers[index][lane] =
+                u64::from((sum as i64).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as u32);
         }
-        Accumulator::Integer { saturate: false } => registers[index][lane] = u64::from(sum as i64 as u32),
+        Accumulator::Integer { saturate: false } => {
+            registers[index][lane] = u64::from(sum as i64 as u32)
+        }
     }
+}
+
+/// A product of matrices whose rows are contiguous.
+pub(crate) fn product(a: &[f64], b: &[f64], n: usize, k: usize) -> Vec<f64> {
+    let mut out = vec![0.0; a.len() / k * n];
+    for (row, sums) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
+        for (x, line) in row.iter().zip(b.chunks_exact(n)) {
+            sums.iter_mut().zip(line).for_each(|(sum, y)| *sum += x * y);
+        }
+    }
+    out
 }
 
 impl Machine<'_> {
@@ -51,31 +76,41 @@ impl Machine<'_> {
 
     /// `mma.sync`.
     pub fn mma(&mut self, warp: &mut Warp, mma: &Mma) -> Outcome<()> {
-        let (a, b, c) =
-            (self.fetch_all(warp, &mma.a)?, self.fetch_all(warp, &mma.b)?, self.fetch_all(warp, &mma.c)?);
+        let (a, b, c) = (
+            self.fetch_all(warp, &mma.a)?,
+            self.fetch_all(warp, &mma.b)?,
+            self.fetch_all(warp, &mma.c)?,
+        );
         let (m, n, k) = (mma.m, mma.n, mma.k);
         let mut rows = vec![0.0; m * k];
-        let mut columns = vec![0.0; n * k];
+        let mut columns = vec![0.0; k * n];
         for lane in 0..WIDTH {
             let bits = mma.a_element.bits();
             for index in 0..m * k / WIDTH {
                 let (row, column) = place_a(bits, m, lane, index);
-                rows[row * k + column] = element_value(mma.a_element, element_bits(&a, bits, lane, index));
+                rows[row * k + column] =
+                    element_value(mma.a_element, element_bits(&a, bits, lane, index));
             }
             let bits = mma.b_element.bits();
             for index in 0..k * n / WIDTH {
                 let (row, column) = place_b(bits, lane, index);
-                columns[column * k + row] = element_value(mma.b_element, element_bits(&b, bits, lane, index));
+                columns[row * n + column] =
+                    element_value(mma.b_element, element_bits(&b, bits, lane, index));
             }
         }
+        let products = product(&rows, &columns, n, k);
         let mut out = vec![[0; WIDTH]; mma.d.len()];
         for lane in 0..WIDTH {
             for index in 0..m * n / WIDTH {
                 let (row, column) = place_c(m, lane, index);
-                let products = rows[row * k..(row + 1) * k].iter().zip(&columns[column * k..(column + 1) * k]);
                 let start = accumulator_value(mma.accumulator, &c, lane, index);
-                let sum = products.fold(0.0, |sum, (x, y)| sum + x * y) + start;
-                put_accumulator(mma.accumulator, &mut out, lane, index, sum);
+                put_accumulator(
+                    mma.accumulator,
+                    &mut out,
+                    lane,
+                    index,
+                    products[row * n + column] + start,
+                );
             }
         }
         for (register, values) in mma.d.iter().zip(&out) {

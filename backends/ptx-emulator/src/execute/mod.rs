@@ -88,7 +88,8 @@ pub(crate) fn run(
     parameters: &[u8],
     symbols: &[u64],
 ) -> Result<Counters, Fault> {
-    let mut tally = Tally { counters: Counters::default(), opcodes: vec![0; kernel.opcodes.len()], steps: 0 };
+    let mut tally =
+        Tally { counters: Counters::default(), opcodes: vec![0; kernel.opcodes.len()], steps: 0 };
     let threads = grid.block.iter().product::<u32>() as usize;
     let warps = threads.div_ceil(WIDTH);
     let blocks = grid.cluster.iter().product::<u32>() as usize;
@@ -100,7 +101,9 @@ pub(crate) fn run(
             line: 0,
             block: [0; 3],
             thread: [0; 3],
-            kind: FaultKind::Launch(format!("registers and local memory of a cluster take {state} bytes")),
+            kind: FaultKind::Launch(format!(
+                "registers and local memory of a cluster take {state} bytes"
+            )),
         });
     }
     let clusters = [0, 1, 2].map(|i| grid.grid[i] / grid.cluster[i]);
@@ -181,7 +184,8 @@ impl Machine<'_> {
         let mut alive: Vec<usize> = (0..warps.len()).collect();
         while !alive.is_empty() {
             let mut progressed = false;
-            let start = if self.grid.seed == 0 { 0 } else { random.below(alive.len() as u64) as usize };
+            let start =
+                if self.grid.seed == 0 { 0 } else { random.below(alive.len() as u64) as usize };
             for turn in 0..alive.len() {
                 let number = alive[(start + turn) % alive.len()];
                 let quantum = if self.grid.seed == 0 { TURN } else { 1 + random.below(48) as u32 };
@@ -229,7 +233,13 @@ impl Machine<'_> {
                 let lane = mask.trailing_zeros() as usize;
                 self.fault(warp, line, Trouble { lane, kind })
             }
-            None => Fault { kernel: self.kernel.name.clone(), line: 0, block: [0; 3], thread: [0; 3], kind },
+            None => Fault {
+                kernel: self.kernel.name.clone(),
+                line: 0,
+                block: [0; 3],
+                thread: [0; 3],
+                kind,
+            },
         }
     }
 }

@@ -18,7 +18,10 @@ pub(crate) enum Flow {
     /// All go there.
     Jump(u32),
     /// Some go there, others to the next instruction.
-    Split { target: u32, taken: u32 },
+    Split {
+        target: u32,
+        taken: u32,
+    },
     /// Each lane goes its own way.
     Scatter([u32; WIDTH]),
     /// The instruction is executed again when the wait is over.
@@ -35,7 +38,9 @@ impl Machine<'_> {
         let kernel = self.kernel;
         let mut progressed = false;
         for _ in 0..quantum {
-            let Some(chosen) = self.select(warp).map_err(|t| self.fault(warp, self.line(warp), *t))? else {
+            let Some(chosen) =
+                self.select(warp).map_err(|t| self.fault(warp, self.line(warp), *t))?
+            else {
                 return Ok(progressed);
             };
             let Group { pc, mask: group, .. } = warp.groups[chosen];
@@ -72,7 +77,10 @@ impl Machine<'_> {
             let missing = group & !warp.defined[register];
             if missing != 0 {
                 let name = self.kernel.register_names[register].clone();
-                return trouble(missing.trailing_zeros() as usize, FaultKind::UninitialisedRegister(name));
+                return trouble(
+                    missing.trailing_zeros() as usize,
+                    FaultKind::UninitialisedRegister(name),
+                );
             }
             let values = &warp.registers[register];
             let mut holds = 0u32;
@@ -117,7 +125,11 @@ impl Machine<'_> {
                 let mask = group.mask;
                 warp.groups.swap_remove(chosen);
                 for lane in set(mask) {
-                    match warp.groups.iter_mut().find(|g| g.pc == targets[lane] && g.wait == Wait::Ready) {
+                    match warp
+                        .groups
+                        .iter_mut()
+                        .find(|g| g.pc == targets[lane] && g.wait == Wait::Ready)
+                    {
                         Some(same) => same.mask |= 1 << lane,
                         None => {
                             let mask = 1 << lane;
@@ -200,7 +212,9 @@ impl Machine<'_> {
             self.tally.steps += 1;
             let flow = self.guarded(warp, instruction, lanes)?;
             self.follow(warp, group, flow);
-            let Some(next) = warp.groups.iter().position(|g| g.mask & mask != 0 && g.wait == Wait::Ready) else {
+            let Some(next) =
+                warp.groups.iter().position(|g| g.mask & mask != 0 && g.wait == Wait::Ready)
+            else {
                 return Ok(());
             };
             group = next;
@@ -222,7 +236,13 @@ impl Machine<'_> {
     }
 
     /// For an instruction that all lanes of a mask execute together: whether they are all here, or what to wait for.
-    pub fn converged(&self, warp: &Warp, executing: u32, group: u32, mask: u32) -> Outcome<Option<Flow>> {
+    pub fn converged(
+        &self,
+        warp: &Warp,
+        executing: u32,
+        group: u32,
+        mask: u32,
+    ) -> Outcome<Option<Flow>> {
         let lane = executing.trailing_zeros() as usize;
         let fault = |message| trouble(lane, FaultKind::LaneMask { executing, mask, message });
         if executing & !mask != 0 {

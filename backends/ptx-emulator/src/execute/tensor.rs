@@ -96,7 +96,12 @@ impl Machine<'_> {
         let (space, address) = match target {
             Target::Global(a) => (Space::Global, a),
             Target::Parameter(a) => (Space::Parameter, a),
-            _ => return trouble(lane, FaultKind::Operand(String::from("a tensor map in another space"))),
+            _ => {
+                return trouble(
+                    lane,
+                    FaultKind::Operand(String::from("a tensor map in another space")),
+                );
+            }
         };
         if address % 64 != 0 {
             return trouble(lane, FaultKind::Misaligned { space, address, bytes: 64 });
@@ -105,7 +110,9 @@ impl Machine<'_> {
         self.read_bytes(warp, lane, target, false, &mut bytes)?;
         match TensorMap::decode(&bytes) {
             Some(map) => Ok(map),
-            None => trouble(lane, FaultKind::Operand(format!("there is no tensor map at {address:#x}"))),
+            None => {
+                trouble(lane, FaultKind::Operand(format!("there is no tensor map at {address:#x}")))
+            }
         }
     }
 
@@ -126,21 +133,38 @@ impl Machine<'_> {
             None => None,
         };
         for lane in set(mask) {
-            let target = self.resolve(warp, lane, crate::instruction::Window::Generic, maps[lane])?;
+            let target =
+                self.resolve(warp, lane, crate::instruction::Window::Generic, maps[lane])?;
             let map = self.tensor_map(warp, lane, target)?;
-            let at: Vec<i64> = coordinates.iter().map(|c| i64::from(c[lane] as u32 as i32)).collect();
+            let at: Vec<i64> =
+                coordinates.iter().map(|c| i64::from(c[lane] as u32 as i32)).collect();
             if at.len() != map.sizes.len() {
-                let message = format!("{} coordinates for a tensor map of {} dimensions", at.len(), map.sizes.len());
+                let message = format!(
+                    "{} coordinates for a tensor map of {} dimensions",
+                    at.len(),
+                    map.sizes.len()
+                );
                 return trouble(lane, FaultKind::Operand(message));
             }
             if map.box_bytes() > MAX_BOX {
-                return trouble(lane, FaultKind::Operand(format!("a box of {} bytes", map.box_bytes())));
+                return trouble(
+                    lane,
+                    FaultKind::Operand(format!("a box of {} bytes", map.box_bytes())),
+                );
             }
-            let Target::Shared(block, address) = self.resolve(warp, lane, copy.shared_window, shared[lane])? else {
-                return trouble(lane, FaultKind::Operand(String::from("a box that is not in shared memory")));
+            let Target::Shared(block, address) =
+                self.resolve(warp, lane, copy.shared_window, shared[lane])?
+            else {
+                return trouble(
+                    lane,
+                    FaultKind::Operand(String::from("a box that is not in shared memory")),
+                );
             };
             if address % 128 != 0 {
-                return trouble(lane, FaultKind::Misaligned { space: Space::Shared, address, bytes: 128 });
+                return trouble(
+                    lane,
+                    FaultKind::Misaligned { space: Space::Shared, address, bytes: 128 },
+                );
             }
             if let Some(mbarriers) = &mbarriers {
                 let cast = multicast.as_ref().map(|m| m[lane]);

@@ -4,9 +4,8 @@
 
 use crate::instruction::BarrierReduction;
 use crate::lanes::{Lanes, WIDTH};
-use crate::memory::{Joined, Written};
+use crate::memory::{Clock, Joined, Written};
 use crate::module::Kernel;
-use std::rc::Rc;
 
 /// What a group waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Group {
 }
 
 /// What vectors of clocks a strong read found.
-type Observed = (Rc<Vec<u32>>, Rc<Vec<u32>>);
+type Observed = (Clock, Clock);
 
 /// What a lane's fences order.
 #[derive(Clone, Debug, Default)]

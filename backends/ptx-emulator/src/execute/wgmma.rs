@@ -6,7 +6,7 @@
 
 use super::Machine;
 use super::fragment::{element_bits, element_value, place_a, place_c};
-use super::mma::{accumulator_value, put_accumulator};
+use super::mma::{accumulator_value, product, put_accumulator};
 use super::warp::{Flight, Warp};
 use crate::fault::{FaultKind, Outcome, Trouble, trouble};
 use crate::instruction::{Multiplicand, SINK, Source, Wgmma};
@@ -52,15 +52,24 @@ impl Descriptor {
         let width = self.swizzle.bytes();
         let offset = match (transposed, self.swizzle) {
             (false, Swizzle::None) => {
-                along % 8 * 16 + along / 8 * self.stride + k / each * self.leading + k % each * bytes
+                along % 8 * 16
+                    + along / 8 * self.stride
+                    + k / each * self.leading
+                    + k % each * bytes
             }
             (false, _) => along % 8 * width + along / 8 * self.stride + k * bytes,
             (true, Swizzle::None) => {
-                along % each * bytes + along / each * self.stride + k % 8 * 16 + k / 8 * self.leading
+                along % each * bytes
+                    + along / each * self.stride
+                    + k % 8 * 16
+                    + k / 8 * self.leading
             }
             (true, _) => {
                 let line = width / bytes;
-                along % line * bytes + along / line * self.leading + k % 8 * width + k / 8 * self.stride
+                along % line * bytes
+                    + along / line * self.leading
+                    + k % 8 * width
+                    + k / 8 * self.stride
             }
         };
         self.swizzle.apply(self.start + offset)
@@ -80,7 +89,10 @@ impl Machine<'_> {
     ) -> Outcome<Vec<f64>> {
         let values = self.fetch(warp, source, u32::MAX)?;
         if let Some(lane) = values.iter().position(|v| *v != values[0]) {
-            return trouble(lane, FaultKind::Operand(String::from("lanes have different matrix descriptors")));
+            return trouble(
+                lane,
+                FaultKind::Operand(String::from("lanes have different matrix descriptors")),
+            );
         }
         let descriptor = match Descriptor::decode(values[0]) {
             Ok(descriptor) => descriptor,
@@ -98,7 +110,8 @@ impl Machine<'_> {
         let shared = &mut self.blocks[warp.block].shared;
         let mut out = vec![0.0; count * k];
         // Sixteen bytes at a time lie side by side, along k or, transposed, along the other axis.
-        let (lines, chunks) = if transposed { (k, count / each.min(count)) } else { (count, k / each) };
+        let (lines, chunks) =
+            if transposed { (k, count / each.min(count)) } else { (count, k / each) };
         for line in 0..lines {
             for chunk in 0..chunks {
                 let at = if transposed {
@@ -114,8 +127,11 @@ impl Machine<'_> {
                     let size = bytes as usize;
                     word[..size].copy_from_slice(&buffer[i * size..(i + 1) * size]);
                     let value = element_value(element, u64::from_le_bytes(word));
-                    let place =
-                        if transposed { (chunk * each + i) * k + line } else { line * k + chunk * each + i };
+                    let place = if transposed {
+                        (chunk * each + i) * k + line
+                    } else {
+                        line * k + chunk * each + i
+                    };
                     out[place] = value;
                 }
             }
@@ -171,24 +187,44 @@ impl Machine<'_> {
             }
             Multiplicand::Descriptor(source) => {
                 let shape = (16, k);
-                self.matrix(warp, *source, 16 * warp_in_group, shape, wgmma.a_element, wgmma.transpose_a)?
+                self.matrix(
+                    warp,
+                    *source,
+                    16 * warp_in_group,
+                    shape,
+                    wgmma.a_element,
+                    wgmma.transpose_a,
+                )?
             }
         };
         let columns = self.matrix(warp, wgmma.b, 0, (n, k), wgmma.b_element, wgmma.transpose_b)?;
+        // `k` by `n`.
+        let mut across = vec![0.0; columns.len()];
+        for (column, line) in columns.chunks_exact(k).enumerate() {
+            line.iter().enumerate().for_each(|(i, value)| across[i * n + column] = *value);
+        }
+        let products = product(&rows, &across, n, k);
         let sign = if wgmma.negate_a != wgmma.negate_b { -1.0 } else { 1.0 };
         let mut out: Vec<Lanes> = Vec::with_capacity(wgmma.d.len());
         for register in &wgmma.d {
             if adds && *register != SINK && warp.defined[*register as usize] != u32::MAX {
                 self.fetch(warp, Source::Register(*register), u32::MAX)?;
             }
-            out.push(if adds && *register != SINK { warp.registers[*register as usize] } else { [0; WIDTH] });
+            out.push(if adds && *register != SINK {
+                warp.registers[*register as usize]
+            } else {
+                [0; WIDTH]
+            });
         }
         for lane in 0..WIDTH {
             for index in 0..16 * n / WIDTH {
                 let (row, column) = place_c(16, lane, index);
-                let products = rows[row * k..(row + 1) * k].iter().zip(&columns[column * k..(column + 1) * k]);
-                let sum = products.fold(0.0, |sum, (x, y)| sum + x * y) * sign;
-                let start = if adds { accumulator_value(wgmma.accumulator, &out, lane, index) } else { 0.0 };
+                let sum = products[row * n + column] * sign;
+                let start = if adds {
+                    accumulator_value(wgmma.accumulator, &out, lane, index)
+                } else {
+                    0.0
+                };
                 put_accumulator(wgmma.accumulator, &mut out, lane, index, sum + start);
             }
         }

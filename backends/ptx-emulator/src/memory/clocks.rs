@@ -21,19 +21,22 @@ pub(crate) struct Stamp {
     pub clock: u32,
 }
 
+/// A vector of clocks that threads share.
+pub(crate) type Clock = Rc<Vec<u32>>;
+
 /// What several threads know together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Joined {
     seen: Vec<u32>,
     fenced: Vec<u32>,
     /// The last vectors that were joined, which need not be again.
-    last: Option<(Rc<Vec<u32>>, Rc<Vec<u32>>)>,
+    last: Option<(Clock, Clock)>,
 }
 
 #[derive(Clone, Debug)]
 struct Knowledge {
-    seen: Rc<Vec<u32>>,
-    fenced: Rc<Vec<u32>>,
+    seen: Clock,
+    fenced: Clock,
     own: u32,
     own_fenced: u32,
 }
@@ -46,7 +49,7 @@ pub(crate) struct Clocks {
     agents: Vec<u32>,
     by_owner: HashMap<(u8, u64), u32>,
     /// The last joins of what is seen and of what is fenced, which all threads of a barrier repeat.
-    memo: [Option<[Rc<Vec<u32>>; 3]>; 2],
+    memo: [Option<[Clock; 3]>; 2],
 }
 
 fn join(into: &mut Vec<u32>, other: &[u32]) {
@@ -69,7 +72,12 @@ impl Clocks {
     pub fn new(threads: usize) -> Self {
         let empty = Rc::new(Vec::new());
         let one = Knowledge { seen: empty.clone(), fenced: empty, own: 1, own_fenced: 0 };
-        Clocks { threads: vec![one; threads], agents: Vec::new(), by_owner: HashMap::new(), memo: [None, None] }
+        Clocks {
+            threads: vec![one; threads],
+            agents: Vec::new(),
+            by_owner: HashMap::new(),
+            memo: [None, None],
+        }
     }
 
     /// The stamp of what a thread does now.
@@ -119,12 +127,12 @@ impl Clocks {
     }
 
     /// A thread learns what others knew.
-    pub fn acquire(&mut self, thread: usize, seen: &Rc<Vec<u32>>, fenced: &Rc<Vec<u32>>) {
+    pub fn acquire(&mut self, thread: usize, seen: &Clock, fenced: &Clock) {
         self.threads[thread].seen = self.union(0, self.threads[thread].seen.clone(), seen);
         self.threads[thread].fenced = self.union(1, self.threads[thread].fenced.clone(), fenced);
     }
 
-    fn union(&mut self, of: usize, a: Rc<Vec<u32>>, b: &Rc<Vec<u32>>) -> Rc<Vec<u32>> {
+    fn union(&mut self, of: usize, a: Clock, b: &Clock) -> Clock {
         if Rc::ptr_eq(&a, b) || b.is_empty() {
             return a;
         }
@@ -200,7 +208,7 @@ impl Joined {
     }
 
     /// What was joined, to be learned by threads.
-    pub fn share(&self) -> (Rc<Vec<u32>>, Rc<Vec<u32>>) {
+    pub fn share(&self) -> (Clock, Clock) {
         (Rc::new(self.seen.clone()), Rc::new(self.fenced.clone()))
     }
 }

@@ -37,7 +37,14 @@ pub(crate) struct Global {
 
 impl Global {
     pub fn new(limit: u64) -> Self {
-        Global { allocations: Vec::new(), next: START, total: 0, limit, last: 0, check_uninitialised: true }
+        Global {
+            allocations: Vec::new(),
+            next: START,
+            total: 0,
+            limit,
+            last: 0,
+            check_uninitialised: true,
+        }
     }
 
     /// Bytes that nothing has written.
@@ -71,7 +78,9 @@ impl Global {
     fn find(&mut self, address: u64, bytes: u64) -> Option<usize> {
         let holds = |a: &Allocation| {
             address >= a.start
-                && address.checked_add(bytes).is_some_and(|end| end <= a.start + a.data.len() as u64)
+                && address
+                    .checked_add(bytes)
+                    .is_some_and(|end| end <= a.start + a.data.len() as u64)
         };
         if self.allocations.get(self.last).is_some_and(holds) {
             return Some(self.last);
@@ -97,7 +106,10 @@ impl Global {
         if self.check_uninitialised
             && let Some(missing) = allocation.written.first_missing(offset, out.len())
         {
-            return Err(FaultKind::UninitialisedMemory { space, address: allocation.start + missing as u64 });
+            return Err(FaultKind::UninitialisedMemory {
+                space,
+                address: allocation.start + missing as u64,
+            });
         }
         out.copy_from_slice(&allocation.data[offset..offset + out.len()]);
         Ok(())

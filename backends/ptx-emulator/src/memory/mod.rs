@@ -7,7 +7,7 @@ mod global;
 mod shared;
 mod written;
 
-pub(crate) use clocks::{Clocks, Joined, Stamp};
+pub(crate) use clocks::{Clock, Clocks, Joined, Stamp};
 pub(crate) use global::Global;
 pub(crate) use shared::{Access, Shared};
 pub(crate) use written::Written;

@@ -75,7 +75,9 @@ impl Shared {
     /// Whether bytes are inside.
     pub fn holds(&self, address: u64, bytes: u64) -> bool {
         address >= SHARED_START
-            && address.checked_add(bytes).is_some_and(|end| end - SHARED_START <= self.data.len() as u64)
+            && address
+                .checked_add(bytes)
+                .is_some_and(|end| end - SHARED_START <= self.data.len() as u64)
     }
 
     fn offset(&self, address: u64, bytes: usize) -> Result<usize, FaultKind> {
@@ -134,7 +136,7 @@ impl Shared {
         let mut at = offset;
         while at < end {
             let word = at / 4;
-            let whole = at % 4 == 0 && end - at >= 4;
+            let whole = at.is_multiple_of(4) && end - at >= 4;
             let record = self.records[word];
             if record.flags & SPLIT == 0 && whole {
                 self.records[word] = self.check(record, at, clocks, access, write)?;
@@ -180,7 +182,10 @@ impl Shared {
     ) -> Result<Record, FaultKind> {
         let address = at as u64 + SHARED_START;
         if record.flags & OPAQUE != 0 {
-            return Err(FaultKind::Mbarrier { address, message: "its bytes are accessed as memory" });
+            return Err(FaultKind::Mbarrier {
+                address,
+                message: "its bytes are accessed as memory",
+            });
         }
         if record.writer == NOBODY {
             if !write && self.check_uninitialised {
@@ -214,9 +219,8 @@ impl Shared {
             return Ok(record);
         }
         if record.reader != NOBODY && !(access.strong && record.flags & STRONG_READ != 0) {
-            let unknown = |stamp: &Stamp| {
-                *stamp != access.stamp && !clocks.knows(access.thread, *stamp)
-            };
+            let unknown =
+                |stamp: &Stamp| *stamp != access.stamp && !clocks.knows(access.thread, *stamp);
             let found = if record.reader == MANY {
                 self.readers[record.read as usize].iter().find(|s| unknown(s)).copied()
             } else {
@@ -233,7 +237,8 @@ impl Shared {
             self.readers[record.read as usize].clear();
         }
         let list = if record.reader == MANY { (MANY, record.read) } else { (NOBODY, 0) };
-        let flags = if access.asynchronous { ASYNCHRONOUS } else { 0 } | if access.strong { STRONG } else { 0 };
+        let flags = if access.asynchronous { ASYNCHRONOUS } else { 0 }
+            | if access.strong { STRONG } else { 0 };
         Ok(Record {
             writer: access.stamp.by,
             written: access.stamp.clock,

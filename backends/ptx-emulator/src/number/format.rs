@@ -65,6 +65,10 @@ impl Format {
     /// The value of bits.
     pub fn decode(self, bits: u64) -> f64 {
         let bits = bits >> self.unused;
+        if self.exponent == 8 {
+            // A cut f32.
+            return f64::from(f32::from_bits((bits << (23 - self.fraction)) as u32));
+        }
         let fraction = bits & ((1 << self.fraction) - 1);
         let exponent = (bits >> self.fraction) & ((1 << self.exponent) - 1);
         let negative = bits >> (self.fraction + self.exponent) & 1 == 1;
@@ -138,7 +142,8 @@ impl Format {
         };
         let rounded = kept + u64::from(up);
         // Subnormal results have a biased exponent of 0; a carry into the next exponent adds up by itself.
-        let base = if unbiased < least { 0 } else { ((unbiased - least + 1) as u64) << self.fraction };
+        let base =
+            if unbiased < least { 0 } else { ((unbiased - least + 1) as u64) << self.fraction };
         let magnitude =
             if unbiased < least { rounded } else { base + rounded - (1 << self.fraction) };
         let top = self.largest() >> self.unused;

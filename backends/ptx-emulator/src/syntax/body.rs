@@ -5,7 +5,7 @@
 use super::lexer::Kind;
 use super::operand::Operand;
 use super::parser::Parser;
-use super::{Storage, Type, Variable};
+use super::{Type, Variable};
 use crate::error::ParseError;
 use std::collections::HashMap;
 
@@ -39,7 +39,6 @@ struct Range {
     /// Whether a number follows the name.
     numbered: bool,
     first: u32,
-    count: u32,
     kind: Type,
 }
 
@@ -206,7 +205,11 @@ impl<'a> Parser<'a> {
                 }
                 Ok(())
             }
-            _ => Err(ParseError::unsupported(self.line(), format!(".{directive}"), "a directive in a body")),
+            _ => Err(ParseError::unsupported(
+                self.line(),
+                format!(".{directive}"),
+                "a directive in a body",
+            )),
         }
     }
 
@@ -225,11 +228,15 @@ impl<'a> Parser<'a> {
                 self.expect('>')?;
             }
             if count.saturating_add(u64::from(body.registers)) > MAX_REGISTERS {
-                return Err(ParseError::TooLarge { line: self.line(), what: "registers", limit: MAX_REGISTERS });
+                return Err(ParseError::TooLarge {
+                    line: self.line(),
+                    what: "registers",
+                    limit: MAX_REGISTERS,
+                });
             }
             let (first, count) = (body.registers, count as u32);
             if count > 0 {
-                body.ranges.push(Range { name: name.to_owned(), numbered, first, count, kind });
+                body.ranges.push(Range { name: name.to_owned(), numbered, first, kind });
                 body.registers += count;
             }
             if let Some(scope) = scopes.open.last_mut() {
@@ -262,9 +269,16 @@ impl<'a> Parser<'a> {
         }
         let name = self.word()?.to_owned();
         if guard.is_none() && self.accept(':') {
-            if let Some(Kind::Dot(directive @ ("branchtargets" | "calltargets" | "callprototype"))) = self.kind() {
+            if let Some(Kind::Dot(
+                directive @ ("branchtargets" | "calltargets" | "callprototype"),
+            )) = self.kind()
+            {
                 if directive != "branchtargets" {
-                    return Err(ParseError::unsupported(line, format!(".{directive}"), "calls by address"));
+                    return Err(ParseError::unsupported(
+                        line,
+                        format!(".{directive}"),
+                        "calls by address",
+                    ));
                 }
                 self.advance();
                 let mut labels = vec![self.word()?.to_owned()];
@@ -298,9 +312,4 @@ impl<'a> Parser<'a> {
         body.statements.push(Statement { line, scope, guard, name, modifiers, operands });
         Ok(())
     }
-}
-
-/// Whether a variable of a body is one of a call: memory of the thread that lasts as long as the call.
-pub(crate) fn is_call_parameter(variable: &Variable) -> bool {
-    variable.storage == Storage::Parameter
 }

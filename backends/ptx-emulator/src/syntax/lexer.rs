@@ -111,7 +111,10 @@ impl<'a> Lexer<'a> {
             while self.at < self.bytes.len() {
                 if continues_word(self.bytes[self.at]) {
                     self.at += 1;
-                } else if self.peek(0) == b':' && self.peek(1) == b':' && continues_word(self.peek(2)) {
+                } else if self.peek(0) == b':'
+                    && self.peek(1) == b':'
+                    && continues_word(self.peek(2))
+                {
                     self.at += 2;
                 } else {
                     break;
@@ -135,7 +138,10 @@ impl<'a> Lexer<'a> {
         } else if first.is_ascii_graphic() {
             Kind::Mark(first as char)
         } else {
-            return Err(ParseError::malformed(line, format!("a byte {first:#04x} outside of a comment")));
+            return Err(ParseError::malformed(
+                line,
+                format!("a byte {first:#04x} outside of a comment"),
+            ));
         };
         Ok(Some(Token { kind, line }))
     }
@@ -201,7 +207,8 @@ impl<'a> Lexer<'a> {
                     return Ok(Kind::Float64(value.to_bits()));
                 }
                 let octal = text.len() > 1 && text.starts_with('0');
-                let value = u64::from_str_radix(text, if octal { 8 } else { 10 }).map_err(|_| bad(text))?;
+                let value =
+                    u64::from_str_radix(text, if octal { 8 } else { 10 }).map_err(|_| bad(text))?;
                 self.unsigned_mark();
                 Ok(Kind::Integer(value))
             }

@@ -253,7 +253,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn sequence(&mut self, scopes: &Scopes, end: char, depth: u32) -> Result<Vec<Operand>, ParseError> {
+    fn sequence(
+        &mut self,
+        scopes: &Scopes,
+        end: char,
+        depth: u32,
+    ) -> Result<Vec<Operand>, ParseError> {
         self.advance();
         let mut parts = Vec::new();
         if self.accept(end) {

@@ -22,7 +22,11 @@ pub(crate) struct Parser<'a> {
 /// Reads a text.
 pub(crate) fn parse(text: &str) -> Result<Source, ParseError> {
     if text.len() > MAX_TEXT {
-        return Err(ParseError::TooLarge { line: 0, what: "bytes of text", limit: MAX_TEXT as u64 });
+        return Err(ParseError::TooLarge {
+            line: 0,
+            what: "bytes of text",
+            limit: MAX_TEXT as u64,
+        });
     }
     Parser { tokens: tokens(text)?, at: 0 }.source()
 }
@@ -152,7 +156,11 @@ impl<'a> Parser<'a> {
                 "address_size" => {
                     self.advance();
                     if self.integer()? != 64 {
-                        return Err(ParseError::unsupported(token.line, ".address_size", "other than 64"));
+                        return Err(ParseError::unsupported(
+                            token.line,
+                            ".address_size",
+                            "other than 64",
+                        ));
                     }
                 }
                 "file" | "loc" => self.skip_line(),
@@ -179,7 +187,11 @@ impl<'a> Parser<'a> {
                     source.functions.push(function);
                 }
                 other => {
-                    return Err(ParseError::unsupported(token.line, format!(".{other}"), "a directive"));
+                    return Err(ParseError::unsupported(
+                        token.line,
+                        format!(".{other}"),
+                        "a directive",
+                    ));
                 }
             }
         }
@@ -236,14 +248,20 @@ impl<'a> Parser<'a> {
                             self.integer()?;
                         }
                         "explicitcluster" | "noreturn" | "blocksareclusters" => {}
-                        "pragma" => while !self.accept(';') {
-                            if self.kind().is_none() {
-                                return Err(self.error("a pragma without end"));
+                        "pragma" => {
+                            while !self.accept(';') {
+                                if self.kind().is_none() {
+                                    return Err(self.error("a pragma without end"));
+                                }
+                                self.advance();
                             }
-                            self.advance();
-                        },
+                        }
                         other => {
-                            return Err(ParseError::unsupported(at, format!(".{other}"), "a directive"));
+                            return Err(ParseError::unsupported(
+                                at,
+                                format!(".{other}"),
+                                "a directive",
+                            ));
                         }
                     }
                 }
@@ -258,7 +276,8 @@ impl<'a> Parser<'a> {
             if i > 0 && !self.accept(',') {
                 break;
             }
-            *size = u32::try_from(self.integer()?).map_err(|_| self.error("a size is too large"))?;
+            *size =
+                u32::try_from(self.integer()?).map_err(|_| self.error("a size is too large"))?;
         }
         Ok(sizes)
     }
@@ -273,7 +292,11 @@ impl<'a> Parser<'a> {
             match self.kind() {
                 Some(Kind::Dot("param")) => parameters.extend(self.variables(false)?),
                 Some(Kind::Dot("reg")) => {
-                    return Err(ParseError::unsupported(self.line(), ".reg", "parameters in registers"));
+                    return Err(ParseError::unsupported(
+                        self.line(),
+                        ".reg",
+                        "parameters in registers",
+                    ));
                 }
                 _ => return Err(self.error("`.param` is missing")),
             }
@@ -309,8 +332,9 @@ impl<'a> Parser<'a> {
                     align = Some(value);
                 }
                 "ptr" => {
-                    while let Some(Kind::Dot("global" | "shared" | "const" | "local" | "param" | "generic")) =
-                        self.kind()
+                    while let Some(Kind::Dot(
+                        "global" | "shared" | "const" | "local" | "param" | "generic",
+                    )) = self.kind()
                     {
                         self.advance();
                     }
@@ -332,7 +356,11 @@ impl<'a> Parser<'a> {
                 name => match Type::parse(name) {
                     Some(found) => kind = Some(found),
                     None => {
-                        return Err(ParseError::unsupported(self.line(), format!(".{name}"), "in a declaration"));
+                        return Err(ParseError::unsupported(
+                            self.line(),
+                            format!(".{name}"),
+                            "in a declaration",
+                        ));
                     }
                 },
             }
@@ -349,12 +377,16 @@ impl<'a> Parser<'a> {
                     open = true;
                     continue;
                 }
-                count = count.checked_mul(self.integer()?).unwrap_or(u64::MAX);
+                count = count.saturating_mul(self.integer()?);
                 self.expect(']')?;
             }
-            let mut size = count.checked_mul(element).unwrap_or(u64::MAX);
+            let mut size = count.saturating_mul(element);
             if size > MAX_VARIABLE {
-                return Err(ParseError::TooLarge { line, what: "bytes of a variable", limit: MAX_VARIABLE });
+                return Err(ParseError::TooLarge {
+                    line,
+                    what: "bytes of a variable",
+                    limit: MAX_VARIABLE,
+                });
             }
             let mut relocations = Vec::new();
             let mut initial = None;
@@ -426,12 +458,20 @@ impl<'a> Parser<'a> {
             Some(Kind::Float32(bits)) => {
                 self.advance();
                 let bits = if negative { bits ^ 1 << 31 } else { bits };
-                if kind == Type::F64 { f64::from(f32::from_bits(bits)).to_bits() } else { u64::from(bits) }
+                if kind == Type::F64 {
+                    f64::from(f32::from_bits(bits)).to_bits()
+                } else {
+                    u64::from(bits)
+                }
             }
             Some(Kind::Float64(bits)) => {
                 self.advance();
                 let value = f64::from_bits(if negative { bits ^ 1 << 63 } else { bits });
-                if kind == Type::F32 { u64::from((value as f32).to_bits()) } else { value.to_bits() }
+                if kind == Type::F32 {
+                    u64::from((value as f32).to_bits())
+                } else {
+                    value.to_bits()
+                }
             }
             Some(Kind::Word(word)) => {
                 self.advance();
@@ -442,7 +482,11 @@ impl<'a> Parser<'a> {
                 }
                 let addend = self.offset()?;
                 if width != 8 {
-                    return Err(ParseError::unsupported(self.line(), name, "an address that is not 8 bytes"));
+                    return Err(ParseError::unsupported(
+                        self.line(),
+                        name,
+                        "an address that is not 8 bytes",
+                    ));
                 }
                 relocations.push(Relocation { offset: bytes.len() as u64, name, addend });
                 0

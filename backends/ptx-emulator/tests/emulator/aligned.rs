@@ -12,7 +12,8 @@ fn reductions_at_barriers() {
     assert_eq!(ran.words(96), [40; 96]);
     let and = format!("{few}bar.red.and.pred %p2, 0, %p1;\nselp.b32 %r0, 1, 0, %p2;\n{store}");
     assert_eq!(run(&and, 96, &[]).unwrap().words(96), [0; 96]);
-    let or = format!("{few}barrier.cta.red.or.pred %p2, 0, %p1;\nselp.b32 %r0, 1, 0, %p2;\n{store}");
+    let or =
+        format!("{few}barrier.cta.red.or.pred %p2, 0, %p1;\nselp.b32 %r0, 1, 0, %p2;\n{store}");
     assert_eq!(run(&or, 96, &[]).unwrap().words(96), [1; 96]);
 }
 
@@ -31,9 +32,13 @@ fn clusters_see_each_others_shared_memory() {
         barrier.cluster.wait.aligned;\ncvt.u64.u32 %d0, %r0;\nst.global.u64 [%mine], %d0;";
     let launch = Launch { cluster: [2, 1, 1], ..Launch::new(4, 1) };
     assert_eq!(run_with("", body, &launch, &[]).unwrap().words(4), [101, 100, 101, 100]);
-    let without = body.replacen("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n", "", 1);
+    let without =
+        body.replacen("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n", "", 1);
     let Err(fault) = run_with("", &without, &launch, &[]) else { panic!("no fault") };
-    assert!(matches!(fault.kind, FaultKind::Race { .. } | FaultKind::UninitialisedMemory { .. }), "{fault}");
+    assert!(
+        matches!(fault.kind, FaultKind::Race { .. } | FaultKind::UninitialisedMemory { .. }),
+        "{fault}"
+    );
     let far = body.replace("xor.b32 %r3, %r1, 1;", "mov.b32 %r3, 2;");
     let Err(fault) = run_with("", &far, &launch, &[]) else { panic!("no fault") };
     assert!(matches!(fault.kind, FaultKind::Operand(_)), "{fault}");

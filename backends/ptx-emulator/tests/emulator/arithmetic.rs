@@ -56,9 +56,22 @@ fn wide_products_and_sums_of_products() {
     assert_eq!(one32("mov.b32 %r1, 7;\nmad.lo.s32 %r0, %r1, -2, 4;") as i32, -10);
     assert_eq!(one32("mov.b32 %r1, 0x80000000;\nmad.hi.u32 %r0, %r1, 4, 5;"), 7);
     assert_eq!(one32("mov.b32 %r1, 10;\nsad.u32 %r0, %r1, 13, 100;"), 103);
-    assert_eq!(one32("mov.b32 %r1, 0x010203ff;\nmov.b32 %r2, 0x01010102;\ndp4a.s32.s32 %r0, %r1, %r2, 10;"), 14);
-    assert_eq!(one32("mov.b32 %r1, 0x010203ff;\nmov.b32 %r2, 0x01010102;\ndp4a.u32.u32 %r0, %r1, %r2, 10;"), 526);
-    assert_eq!(one32("mov.b32 %r1, 0x0002ffff;\nmov.b32 %r2, 0x0304;\ndp2a.lo.s32.u32 %r0, %r1, %r2, 1;"), 3);
+    assert_eq!(
+        one32(
+            "mov.b32 %r1, 0x010203ff;\nmov.b32 %r2, 0x01010102;\ndp4a.s32.s32 %r0, %r1, %r2, 10;"
+        ),
+        14
+    );
+    assert_eq!(
+        one32(
+            "mov.b32 %r1, 0x010203ff;\nmov.b32 %r2, 0x01010102;\ndp4a.u32.u32 %r0, %r1, %r2, 10;"
+        ),
+        526
+    );
+    assert_eq!(
+        one32("mov.b32 %r1, 0x0002ffff;\nmov.b32 %r2, 0x0304;\ndp2a.lo.s32.u32 %r0, %r1, %r2, 1;"),
+        3
+    );
     // 64 bits from two additions with carry.
     let carry = "mov.b32 %r1, 0xffffffff;\nadd.cc.u32 %r2, %r1, 1;\naddc.u32 %r0, 5, 6;";
     assert_eq!(one32(carry), 12);
@@ -72,12 +85,31 @@ fn bits() {
     assert_eq!(one32("mov.b32 %r1, 0x0000f000;\nbfe.s32 %r0, %r1, 12, 4;"), 0xffff_ffff);
     assert_eq!(one32("mov.b32 %r1, 0x80000000;\nbfe.s32 %r0, %r1, 28, 20;"), 0xffff_fff8);
     assert_eq!(one32("mov.b32 %r1, 0x80000000;\nbfe.u32 %r0, %r1, 40, 4;"), 0);
-    assert_eq!(one32("mov.b32 %r1, 0xab;\nmov.b32 %r2, 0xffffffff;\nbfi.b32 %r0, %r1, %r2, 8, 8;"), 0xffff_abff);
-    assert_eq!(one32("mov.b32 %r1, 0x33221100;\nmov.b32 %r2, 0x77665544;\nprmt.b32 %r0, %r1, %r2, 0x7531;"), 0x7755_3311);
+    assert_eq!(
+        one32("mov.b32 %r1, 0xab;\nmov.b32 %r2, 0xffffffff;\nbfi.b32 %r0, %r1, %r2, 8, 8;"),
+        0xffff_abff
+    );
+    assert_eq!(
+        one32(
+            "mov.b32 %r1, 0x33221100;\nmov.b32 %r2, 0x77665544;\nprmt.b32 %r0, %r1, %r2, 0x7531;"
+        ),
+        0x7755_3311
+    );
     assert_eq!(one32("mov.b32 %r1, 0x00008000;\nprmt.b32 %r0, %r1, 0, 0x9991;"), 0xffff_ff80);
-    assert_eq!(one32("mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 0x40000002;\nshf.l.wrap.b32 %r0, %r1, %r2, 33;"), 0x8000_0005);
-    assert_eq!(one32("mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 3;\nshf.r.clamp.b32 %r0, %r1, %r2, 1;"), 0xc000_0000);
-    assert_eq!(one32("mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 3;\nshf.r.clamp.b32 %r0, %r1, %r2, 40;"), 3);
+    assert_eq!(
+        one32(
+            "mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 0x40000002;\nshf.l.wrap.b32 %r0, %r1, %r2, 33;"
+        ),
+        0x8000_0005
+    );
+    assert_eq!(
+        one32("mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 3;\nshf.r.clamp.b32 %r0, %r1, %r2, 1;"),
+        0xc000_0000
+    );
+    assert_eq!(
+        one32("mov.b32 %r1, 0x80000001;\nmov.b32 %r2, 3;\nshf.r.clamp.b32 %r0, %r1, %r2, 40;"),
+        3
+    );
     assert_eq!(one32("mov.b32 %r1, 0xf0f0;\npopc.b32 %r0, %r1;"), 8);
     assert_eq!(one32("mov.b64 %d1, 0xf0f0;\nclz.b64 %r0, %d1;"), 48);
     assert_eq!(one32("mov.b32 %r1, 1;\nbrev.b32 %r0, %r1;"), 0x8000_0000);
@@ -94,7 +126,10 @@ fn bits() {
     assert_eq!(one32("mov.b32 %r1, 0;\ncnot.b32 %r0, %r1;"), 1);
     assert_eq!(one32("mov.b32 %r1, -5;\nabs.s32 %r0, %r1;"), 5);
     assert_eq!(one("mov.b32 %r1, 1;\nmov.b32 %r2, 2;\nmov.b64 %d0, {%r1, %r2};"), 0x2_0000_0001);
-    assert_eq!(one32("mov.b32 %r1, 0x00020001;\nmov.b32 {%h1, %h2}, %r1;\nmov.b32 %r0, {%h2, %h1};"), 0x10002);
+    assert_eq!(
+        one32("mov.b32 %r1, 0x00020001;\nmov.b32 {%h1, %h2}, %r1;\nmov.b32 %r0, {%h2, %h1};"),
+        0x10002
+    );
 }
 
 fn float(opcode: &str, operands: &[f32]) -> u32 {
@@ -149,7 +184,11 @@ fn single_precision() {
 #[test]
 fn double_precision() {
     let two = |opcode: &str, a: f64, b: f64| {
-        let body = format!("mov.b64 %d1, 0d{:016X};\nmov.b64 %d2, 0d{:016X};\n{opcode} %d0, %d1, %d2;", a.to_bits(), b.to_bits());
+        let body = format!(
+            "mov.b64 %d1, 0d{:016X};\nmov.b64 %d2, 0d{:016X};\n{opcode} %d0, %d1, %d2;",
+            a.to_bits(),
+            b.to_bits()
+        );
         f64::from_bits(one(&body))
     };
     assert_eq!(two("add.rn.f64", 0.1, 0.2), 0.1 + 0.2);
@@ -161,7 +200,9 @@ fn double_precision() {
 
 #[test]
 fn halves() {
-    let two = |opcode: &str, a: u32, b: u32| one32(&format!("mov.b32 %r1, {a};\nmov.b32 %r2, {b};\n{opcode} %r0, %r1, %r2;"));
+    let two = |opcode: &str, a: u32, b: u32| {
+        one32(&format!("mov.b32 %r1, {a};\nmov.b32 %r2, {b};\n{opcode} %r0, %r1, %r2;"))
+    };
     // (1, 2) + (1, 0.5), upper halves first.
     assert_eq!(two("add.rn.f16x2", 0x3c00_4000, 0x3c00_3800), 0x4000_4100);
     assert_eq!(two("mul.rn.bf16x2", 0x3f80_4000, 0x4000_4040), 0x4000_40c0);
@@ -175,22 +216,38 @@ fn halves() {
 
 #[test]
 fn comparisons() {
-    let test = |opcode: &str, a: u32, b: u32| one32(&format!("mov.b32 %r1, {a};\nmov.b32 %r2, {b};\n{opcode} %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;"));
+    let test = |opcode: &str, a: u32, b: u32| {
+        one32(&format!(
+            "mov.b32 %r1, {a};\nmov.b32 %r2, {b};\n{opcode} %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;"
+        ))
+    };
     assert_eq!(test("setp.lt.s32", u32::MAX, 0), 1);
     assert_eq!(test("setp.lt.u32", u32::MAX, 0), 0);
     assert_eq!(test("setp.hi.u32", u32::MAX, 0), 1);
     let (one_, nan) = (1f32.to_bits(), f32::NAN.to_bits());
     for (relation, ordered, with_nan) in [
-        ("eq", 1, 0), ("ne", 0, 0), ("lt", 0, 0), ("le", 1, 0), ("gt", 0, 0), ("ge", 1, 0),
-        ("equ", 1, 1), ("neu", 0, 1), ("ltu", 0, 1), ("leu", 1, 1), ("gtu", 0, 1), ("geu", 1, 1),
-        ("num", 1, 0), ("nan", 0, 1),
+        ("eq", 1, 0),
+        ("ne", 0, 0),
+        ("lt", 0, 0),
+        ("le", 1, 0),
+        ("gt", 0, 0),
+        ("ge", 1, 0),
+        ("equ", 1, 1),
+        ("neu", 0, 1),
+        ("ltu", 0, 1),
+        ("leu", 1, 1),
+        ("gtu", 0, 1),
+        ("geu", 1, 1),
+        ("num", 1, 0),
+        ("nan", 0, 1),
     ] {
         assert_eq!(test(&format!("setp.{relation}.f32"), one_, one_), ordered, "{relation}");
         assert_eq!(test(&format!("setp.{relation}.f32"), nan, one_), with_nan, "{relation} of NaN");
     }
     let pair = "setp.eq.u32 %p1|%p2, %t, 0;\nselp.b32 %r1, 1, 0, %p1;\nselp.b32 %r2, 2, 0, !%p2;\nadd.u32 %r0, %r1, %r2;";
     assert_eq!(one32(&pair.replace("!%p2", "%p2")), 1);
-    let combined = "setp.eq.u32 %p1, %t, 0;\nsetp.ne.and.u32 %p2, %t, 5, !%p1;\nselp.b32 %r0, 1, 0, %p2;";
+    let combined =
+        "setp.eq.u32 %p1, %t, 0;\nsetp.ne.and.u32 %p2, %t, 5, !%p1;\nselp.b32 %r0, 1, 0, %p2;";
     assert_eq!(one32(combined), 0);
     assert_eq!(one32("mov.b32 %r1, 3;\nset.lt.u32.s32 %r0, %r1, 4;"), u32::MAX);
     assert_eq!(one32("mov.b32 %r1, 3;\nset.lt.f32.s32 %r0, %r1, 4;"), 1f32.to_bits());
@@ -210,17 +267,28 @@ fn conversions() {
     assert_eq!(one32(&(f(-1.0) + "cvt.rzi.u32.f32 %r0, %f1;")), 0);
     assert_eq!(one32(&(f(300.0) + "cvt.rzi.u8.f32 %r0, %f1;")), 255);
     assert_eq!(one32("mov.b32 %r1, -1;\ncvt.rn.f32.s32 %r0, %r1;"), (-1f32).to_bits());
-    assert_eq!(one32("mov.b32 %r1, 0x7fffffff;\ncvt.rz.f32.s32 %r0, %r1;"), 2147483520f32.to_bits());
-    assert_eq!(one32("mov.b64 %d1, 0xffffffffffffffff;\ncvt.rn.f32.u64 %r0, %d1;"), (u64::MAX as f32).to_bits());
+    assert_eq!(
+        one32("mov.b32 %r1, 0x7fffffff;\ncvt.rz.f32.s32 %r0, %r1;"),
+        2147483520f32.to_bits()
+    );
+    assert_eq!(
+        one32("mov.b64 %d1, 0xffffffffffffffff;\ncvt.rn.f32.u64 %r0, %d1;"),
+        (u64::MAX as f32).to_bits()
+    );
     // Halves of an f32's last bit in an integer of 64 bits: 2^62 + 2^38 + 1 rounds up.
     let up = (1u64 << 62) + (1 << 38) + 1;
-    assert_eq!(one32(&format!("mov.b64 %d1, {up};\ncvt.rn.f32.s64 %r0, %d1;")), (up as f32).to_bits());
+    assert_eq!(
+        one32(&format!("mov.b64 %d1, {up};\ncvt.rn.f32.s64 %r0, %d1;")),
+        (up as f32).to_bits()
+    );
     assert_eq!(one32("mov.b32 %r1, 0x1ff;\ncvt.u32.u8 %r0, %r1;"), 0xff);
     assert_eq!(one32("mov.b32 %r1, 0x1ff;\ncvt.s32.s8 %r0, %r1;"), u32::MAX);
     assert_eq!(one32("mov.b32 %r1, -500;\ncvt.sat.s8.s32 %r0, %r1;") as i32, -128);
     assert_eq!(one32("mov.b32 %r1, 300;\ncvt.sat.u8.s32 %r0, %r1;"), 255);
     assert_eq!(one("mov.b32 %r1, -2;\ncvt.s64.s32 %d0, %r1;") as i64, -2);
-    let narrow = |opcode: &str, x: f32| one32(&(f(x) + &format!("{opcode} %h1, %f1;\ncvt.u32.u16 %r0, %h1;")));
+    let narrow = |opcode: &str, x: f32| {
+        one32(&(f(x) + &format!("{opcode} %h1, %f1;\ncvt.u32.u16 %r0, %h1;")))
+    };
     assert_eq!(narrow("cvt.rn.f16.f32", 1.0 + 1.0 / 2048.0), 0x3c00);
     assert_eq!(narrow("cvt.rz.f16.f32", 65519.9), 0x7bff);
     assert_eq!(narrow("cvt.rn.bf16.f32", 1.0 + 3.0 / 256.0), 0x3f82);
@@ -232,15 +300,27 @@ fn conversions() {
     assert_eq!(one32("mov.b64 %d1, 0d3FF0000010000000;\ncvt.rn.f32.f64 %r0, %d1;"), 0x3f80_0000);
     assert_eq!(one32("mov.b64 %d1, 0d3FF0000010000001;\ncvt.rn.f32.f64 %r0, %d1;"), 0x3f80_0001);
     assert_eq!(one32(&(f(1.0 + 1.0 / 2048.0) + "cvt.rna.tf32.f32 %r0, %f1;")), 0x3f80_2000);
-    let two = |opcode: &str| one32(&format!("{}mov.b32 %f2, 0f40000000;\n{opcode} %r0, %f1, %f2;", f(1.0)));
+    let two = |opcode: &str| {
+        one32(&format!("{}mov.b32 %f2, 0f40000000;\n{opcode} %r0, %f1, %f2;", f(1.0)))
+    };
     assert_eq!(two("cvt.rn.f16x2.f32"), 0x3c00_4000);
     assert_eq!(two("cvt.rn.bf16x2.f32"), 0x3f80_4000);
-    let eighth = |opcode: &str, x: f32| one32(&format!("{}mov.b32 %f2, 0f40000000;\n{opcode} %h1, %f1, %f2;\ncvt.u32.u16 %r0, %h1;", f(x)));
+    let eighth = |opcode: &str, x: f32| {
+        one32(&format!(
+            "{}mov.b32 %f2, 0f40000000;\n{opcode} %h1, %f1, %f2;\ncvt.u32.u16 %r0, %h1;",
+            f(x)
+        ))
+    };
     assert_eq!(eighth("cvt.rn.satfinite.e4m3x2.f32", 1.0), 0x3840);
     assert_eq!(eighth("cvt.rn.satfinite.e4m3x2.f32", 1e6), 0x7e40);
     assert_eq!(eighth("cvt.rn.satfinite.e5m2x2.f32", -1.0), 0xbc40);
     assert_eq!(one32("mov.b16 %h1, 0x3840;\ncvt.rn.f16x2.e4m3x2 %r0, %h1;"), 0x3c00_4000);
-    assert_eq!(one32("mov.b32 %r1, 0x3c004000;\ncvt.rn.satfinite.e5m2x2.f16x2 %h1, %r1;\ncvt.u32.u16 %r0, %h1;"), 0x3c40);
+    assert_eq!(
+        one32(
+            "mov.b32 %r1, 0x3c004000;\ncvt.rn.satfinite.e5m2x2.f16x2 %h1, %r1;\ncvt.u32.u16 %r0, %h1;"
+        ),
+        0x3c40
+    );
 }
 
 #[test]

@@ -38,19 +38,26 @@ fn copies_in_groups() {
     race("", "ld.shared.b64 %d0, [%r10];");
     race("cp.async.wait_group 2;", "ld.shared.b64 %d0, [%r10];");
     race("cp.async.wait_group 1;", "ld.shared.b64 %d0, [%r10+1024];");
-    race("cp.async.wait_group 0;", "xor.b32 %r11, %t, 1;\nmad.lo.u32 %r11, %r11, 16, %r9;\nld.shared.b64 %d0, [%r11];");
+    race(
+        "cp.async.wait_group 0;",
+        "xor.b32 %r11, %t, 1;\nmad.lo.u32 %r11, %r11, 16, %r9;\nld.shared.b64 %d0, [%r11];",
+    );
     race("", "st.shared.b64 [%r10], %d9;\nmov.b64 %d0, 0;");
 }
 
 const BARRIER: &str = ".shared .align 8 .b64 bar;\n.shared .align 128 .b8 s[2048];\nmov.u32 %r8, bar;\nmov.u32 %r9, s;\nsetp.eq.u32 %p1, %t, 0;\n";
-const INIT: &str = "@%p1 mbarrier.init.shared::cta.b64 [%r8], 1;\nfence.proxy.async;\nbar.sync 0;\n";
+const INIT: &str =
+    "@%p1 mbarrier.init.shared::cta.b64 [%r8], 1;\nfence.proxy.async;\nbar.sync 0;\n";
 const WAIT: &str = "W: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r8], 0;\n@!%p2 bra W;\n";
-const READ: &str = "mad.lo.u32 %r10, %t, 8, %r9;\nld.shared.b64 %d0, [%r10];\nst.global.b64 [%mine], %d0;";
-const BULK: &str = "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r9], [%in], 1024, [%r8];";
+const READ: &str =
+    "mad.lo.u32 %r10, %t, 8, %r9;\nld.shared.b64 %d0, [%r10];\nst.global.b64 [%mine], %d0;";
+const BULK: &str =
+    "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r9], [%in], 1024, [%r8];";
 
 #[test]
 fn a_bulk_copy_and_its_mbarrier() {
-    let issue = format!("@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 1024;\n@%p1 {BULK}\n");
+    let issue =
+        format!("@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 1024;\n@%p1 {BULK}\n");
     let whole = format!("{BARRIER}{INIT}{issue}{WAIT}{READ}");
     assert_eq!(both(&whole).unwrap()[63], 126 | 127 << 32);
     let race = |body: String| {
@@ -59,7 +66,8 @@ fn a_bulk_copy_and_its_mbarrier() {
     };
     race(format!("{BARRIER}{INIT}{issue}bar.sync 0;\n{READ}"));
     // Reused without waiting for the readers.
-    let again = format!("@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 1024;\n@%p1 {BULK}");
+    let again =
+        format!("@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 1024;\n@%p1 {BULK}");
     race(format!("{whole}\n{again}"));
     assert!(both(&format!("{whole}\nbar.sync 0;\n{again}")).is_ok());
 }
@@ -74,7 +82,9 @@ fn phases_that_never_complete() {
     // Too few bytes; no arrival.
     let few = "@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r8], 2048;\n";
     deadlock(format!("{BARRIER}{INIT}{few}@%p1 {BULK}\n{WAIT}{READ}"));
-    deadlock(format!("{BARRIER}{INIT}@%p1 mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r8], 1024;\n@%p1 {BULK}\n{WAIT}{READ}"));
+    deadlock(format!(
+        "{BARRIER}{INIT}@%p1 mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r8], 1024;\n@%p1 {BULK}\n{WAIT}{READ}"
+    ));
 }
 
 #[test]
@@ -120,7 +130,8 @@ fn states_and_misuse_of_mbarriers() {
     misuse("mbarrier.init.shared.b64 [%r8], 1;\nmbarrier.init.shared.b64 [%r8], 1;");
     misuse("mbarrier.init.shared.b64 [%r8], 1;\nld.shared.b64 %d0, [bar];");
     misuse("mbarrier.init.shared.b64 [%r8], 1;\nmbarrier.arrive.shared.b64 %d1, [%r8], 2;");
-    let unordered = "@%p1 mbarrier.init.shared.b64 [%r8], 64;\nmbarrier.arrive.shared.b64 %d1, [%r8];";
+    let unordered =
+        "@%p1 mbarrier.init.shared.b64 [%r8], 64;\nmbarrier.arrive.shared.b64 %d1, [%r8];";
     let k = kind("", &format!("{BARRIER}{unordered}"), 32);
     assert!(matches!(k, FaultKind::Mbarrier { .. }), "{k:?}");
 }
@@ -132,16 +143,27 @@ fn copies_that_arrive_at_an_mbarrier() {
          cp.async.ca.shared.global [%r10], [%d9], 16;\ncp.async.mbarrier.arrive.noinc.shared.b64 [%r8];\n{WAIT}{READ}"
     );
     assert_eq!(both(&body).unwrap()[63], 126 | 127 << 32);
-    let alone = body.replace("cp.async.mbarrier.arrive.noinc.shared.b64 [%r8];", "mbarrier.arrive.shared.b64 %d5, [%r8];");
+    let alone = body.replace(
+        "cp.async.mbarrier.arrive.noinc.shared.b64 [%r8];",
+        "mbarrier.arrive.shared.b64 %d5, [%r8];",
+    );
     assert!(matches!(both(&alone).unwrap_err().kind, FaultKind::Race { .. }));
 }
 
 #[test]
 fn the_asynchronous_proxy_needs_a_fence() {
-    let store = format!("{BARRIER}mad.lo.u32 %r10, %t, 16, %r9;\nst.shared.v4.b32 [%r10], {{%t, %t, %t, %t}};\n");
+    let store = format!(
+        "{BARRIER}mad.lo.u32 %r10, %t, 16, %r9;\nst.shared.v4.b32 [%r10], {{%t, %t, %t, %t}};\n"
+    );
     let copy = "@%p1 cp.async.bulk.global.shared::cta.bulk_group [%out], [%r9], 1024;\n@%p1 cp.async.bulk.commit_group;\n";
     let end = "cp.async.bulk.wait_group.read 0;";
-    let ran = run_with("", &format!("{store}fence.proxy.async.shared::cta;\nbar.sync 0;\n{copy}{end}"), &Launch::new(1, 64), &[]).unwrap();
+    let ran = run_with(
+        "",
+        &format!("{store}fence.proxy.async.shared::cta;\nbar.sync 0;\n{copy}{end}"),
+        &Launch::new(1, 64),
+        &[],
+    )
+    .unwrap();
     assert_eq!(ran.words(128)[127], 63 | 63 << 32);
     // A fence on the way is enough, also after the barrier.
     assert!(both(&format!("{store}bar.sync 0;\nfence.proxy.async;\n{copy}{end}")).is_ok());
@@ -155,6 +177,9 @@ fn the_asynchronous_proxy_needs_a_fence() {
     // The source is written again before the copy has read it.
     let again = "st.shared.v4.b32 [%r10], {%t, %t, %t, %t};";
     let fenced = format!("{store}fence.proxy.async;\nbar.sync 0;\n{copy}");
-    assert!(matches!(both(&format!("{fenced}bar.sync 0;\n{again}")).unwrap_err().kind, FaultKind::Race { .. }));
+    assert!(matches!(
+        both(&format!("{fenced}bar.sync 0;\n{again}")).unwrap_err().kind,
+        FaultKind::Race { .. }
+    ));
     assert!(both(&format!("{fenced}{end}\nbar.sync 0;\n{again}")).is_ok());
 }

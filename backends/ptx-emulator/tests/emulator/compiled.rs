@@ -16,9 +16,13 @@ fn a_softmax() {
         let launch = Launch { seed, ..Launch::new(rows as u32, 64) };
         let arguments = [Argument::Address(input), Argument::Address(out), Argument::U32(n as u32)];
         let counters = device.launch(&module, "softmax", &launch, &arguments).unwrap();
-        assert_eq!((counters.excess_sectors, counters.bank_conflicts, counters.barriers), (0, 0, 3 * rows as u64));
+        assert_eq!(
+            (counters.excess_sectors, counters.bank_conflicts, counters.barriers),
+            (0, 0, 3 * rows as u64)
+        );
         let bytes = device.read(out, 4 * x.len() as u64).unwrap();
-        let got: Vec<f32> = bytes.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        let got: Vec<f32> =
+            bytes.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
         for row in 0..rows {
             let x = &x[row * n..(row + 1) * n];
             let top = x.iter().fold(f32::MIN, |a, b| a.max(*b));
@@ -37,13 +41,15 @@ fn pieces() {
     let mut device = Device::new(Limits::default());
     let input = device.allocate(32 * 8).unwrap();
     // 2 · 3 + 1, in halves.
-    let half: Vec<u8> = [0x4000u16, 0x4200, 0x3c00, 0].iter().flat_map(|h| h.to_le_bytes()).collect();
+    let half: Vec<u8> =
+        [0x4000u16, 0x4200, 0x3c00, 0].iter().flat_map(|h| h.to_le_bytes()).collect();
     device.write(input, &half.repeat(32)).unwrap();
     let out = device.allocate(32 * 16).unwrap();
     let arguments = [Argument::Address(input), Argument::Address(out)];
     device.launch(&module, "pieces", &Launch::new(1, 32), &arguments).unwrap();
     let bytes = device.read(out, 512).unwrap();
-    let words: Vec<u32> = bytes.chunks_exact(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
+    let words: Vec<u32> =
+        bytes.chunks_exact(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect();
     for tid in 0..32u32 {
         let row = &words[4 * tid as usize..4 * tid as usize + 4];
         let chosen = [11, 42, 16, 33, 5].get(tid as usize).copied().unwrap_or(tid * tid);

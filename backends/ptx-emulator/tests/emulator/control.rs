@@ -30,7 +30,9 @@ fn both_sides_of_a_branch_meet() {
 
 #[test]
 fn guards_leave_other_lanes_alone() {
-    let body = format!("mov.u32 %r0, 1;\nsetp.eq.u32 %p1, %t, 3;\n@%p1 mov.u32 %r0, 9;\n@!%p1 add.u32 %r0, %r0, 1;\n{STORE}");
+    let body = format!(
+        "mov.u32 %r0, 1;\nsetp.eq.u32 %p1, %t, 3;\n@%p1 mov.u32 %r0, 9;\n@!%p1 add.u32 %r0, %r0, 1;\n{STORE}"
+    );
     let words = run(&body, 32, &[]).unwrap().words(32);
     assert_eq!(words[2..5], [2, 9, 2]);
 }
@@ -93,7 +95,9 @@ ret;
 
 #[test]
 fn recursion_is_refused() {
-    let text = format!("{HEAD}.func f()\n{{\ncall f;\nret;\n}}\n.visible .entry k()\n{{\ncall f;\nret;\n}}\n");
+    let text = format!(
+        "{HEAD}.func f()\n{{\ncall f;\nret;\n}}\n.visible .entry k()\n{{\ncall f;\nret;\n}}\n"
+    );
     let error = Module::parse(&text).unwrap_err().to_string();
     assert!(error.contains("recursion"), "{error}");
 }

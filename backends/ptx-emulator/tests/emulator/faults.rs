@@ -28,7 +28,8 @@ fn a_barrier_that_some_warps_do_not_reach() {
 fn barriers_with_the_wrong_numbers() {
     assert!(matches!(kind("", "bar.sync 0, 33;", 64), FaultKind::Operand(_)));
     assert!(matches!(kind("", "bar.sync 16;", 64), FaultKind::Operand(_)));
-    let differ = "setp.lt.u32 %p1, %t, 32;\n@%p1 bra A;\nbar.sync 1, 64;\nbra E;\nA: bar.sync 1, 96;\nE:";
+    let differ =
+        "setp.lt.u32 %p1, %t, 32;\n@%p1 bra A;\nbar.sync 1, 64;\nbra E;\nA: bar.sync 1, 96;\nE:";
     assert!(matches!(kind("", differ, 96), FaultKind::Operand(_)));
 }
 

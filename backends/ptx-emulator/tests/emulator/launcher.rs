@@ -57,7 +57,12 @@ pub fn run(body: &str, threads: u32, input: &[u8]) -> Result<Ran, Fault> {
 }
 
 /// Runs a body with declarations before it. The output has 64 KiB.
-pub fn run_with(declarations: &str, body: &str, launch: &Launch, input: &[u8]) -> Result<Ran, Fault> {
+pub fn run_with(
+    declarations: &str,
+    body: &str,
+    launch: &Launch,
+    input: &[u8],
+) -> Result<Ran, Fault> {
     let text = text(declarations, body);
     let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}\n{}", numbered(&text)));
     let mut device = Device::new(Limits { steps: 20_000_000, ..Limits::default() });

@@ -16,7 +16,10 @@ fn errors_name_the_line() {
         ("tcgen05.alloc.b32 %r0;", "unknown instruction"),
         ("ld.global.v2.b32 {%r0, %r1, %r2}, [%in];", "operands"),
         ("call nothing;", "not defined"),
-        ("wgmma.mma_async.sync.aligned.m64n12k16.f32.f16.f16 {%r0}, %d0, %d1, 1, 1, 1, 0, 0;", "shape"),
+        (
+            "wgmma.mma_async.sync.aligned.m64n12k16.f32.f16.f16 {%r0}, %d0, %d1, 1, 1, 1, 0, 0;",
+            "shape",
+        ),
         ("mov.b32 %r0, 0f12;", "no number"),
         ("{ .reg .b32 %r<999999999>;", "registers"),
         ("{ .local .b8 x[4000000000];", "bytes of a variable"),
@@ -25,7 +28,10 @@ fn errors_name_the_line() {
         let error = refused(body);
         assert!(error.to_string().contains(expected), "{body}: {error}");
         let line = text("", "\u{1}").lines().position(|l| l == "\u{1}").unwrap() as u32 + 1;
-        assert!(error.line() == line || error.line() == line + 1 || error.line() == line + 2, "{body}: {error}");
+        assert!(
+            error.line() == line || error.line() == line + 1 || error.line() == line + 2,
+            "{body}: {error}"
+        );
     }
     assert!(matches!(refused("tcgen05.alloc.b32 %r0;"), ParseError::Unsupported { .. }));
     assert!(Module::parse("").is_err());
@@ -36,7 +42,10 @@ fn errors_name_the_line() {
 fn text_that_nests_deep_or_never_ends() {
     let deep = format!("{HEAD}.visible .entry k()\n{}", "{".repeat(100_000));
     assert!(Module::parse(&deep).is_err());
-    let vectors = format!("{HEAD}.visible .entry k()\n{{\n.reg .b32 %r<4>;\nmov.b32 %r0, {}", "{".repeat(100_000));
+    let vectors = format!(
+        "{HEAD}.visible .entry k()\n{{\n.reg .b32 %r<4>;\nmov.b32 %r0, {}",
+        "{".repeat(100_000)
+    );
     assert!(Module::parse(&vectors).is_err());
     let initialiser = format!("{HEAD}.global .b32 x[4] = {}", "{".repeat(100_000));
     assert!(Module::parse(&initialiser).is_err());
@@ -47,7 +56,9 @@ fn text_that_nests_deep_or_never_ends() {
     }
     bomb += ".visible .entry k()\n{\ncall f39;\nret;\n}\n";
     assert!(Module::parse(&bomb).is_err());
-    let registers = format!("{HEAD}.func g()\n{{\n.reg .b32 %r<200000>;\nret;\n}}\n.visible .entry k()\n{{\ncall g;\ncall g;\nret;\n}}\n");
+    let registers = format!(
+        "{HEAD}.func g()\n{{\n.reg .b32 %r<200000>;\nret;\n}}\n.visible .entry k()\n{{\ncall g;\ncall g;\nret;\n}}\n"
+    );
     assert!(matches!(Module::parse(&registers), Err(ParseError::TooLarge { .. })));
 }
 
@@ -77,8 +88,9 @@ fn damage(text: &str, draw: &mut Draw) -> String {
                 bytes.splice(at..end, part);
             }
             _ => {
-                let word: &[u8] = [&b"4294967295"[..], b"-1", b".v4", b"0x7fffffffffffffff", b"%r0", b"[%in]"]
-                    [draw.below(6) as usize];
+                let word: &[u8] =
+                    [&b"4294967295"[..], b"-1", b".v4", b"0x7fffffffffffffff", b"%r0", b"[%in]"]
+                        [draw.below(6) as usize];
                 bytes.splice(at..at, word.iter().copied());
             }
         }
@@ -94,8 +106,16 @@ fn damaged_text_never_panics() {
         shfl.sync.bfly.b32 %r8, %r4, 3, 31, -1;\ncp.async.cg.shared.global [%r10], [%in], 16;\ncp.async.commit_group;\ncp.async.wait_group 0;\n\
         cvt.rn.bf16x2.f32 %r8, %r4, %r5;\nsetp.lt.and.f32 %p1, %r4, %r5, !%p1;\natom.global.add.u32 %r8, [%out], 1;\nL: @%p1 bra L;";
     let texts = [
-        text(".const .align 4 .b32 c[2] = {1, 2};", &body.replace("!%p1;", "%p1;").replace("setp.lt.and.f32 %p1, %r4, %r5, %p1", "setp.lt.f32 %p1, %r4, %r5")),
-        text(".func (.param .b32 r) f(.param .b32 x)\n{\nst.param.b32 [r], 1;\nret;\n}", "{\n.param .b32 a;\n.param .b32 b;\nst.param.b32 [a], %t;\ncall (b), f, (a);\n}\nT: .branchtargets L;\nbrx.idx 0, T;\nL:"),
+        text(
+            ".const .align 4 .b32 c[2] = {1, 2};",
+            &body
+                .replace("!%p1;", "%p1;")
+                .replace("setp.lt.and.f32 %p1, %r4, %r5, %p1", "setp.lt.f32 %p1, %r4, %r5"),
+        ),
+        text(
+            ".func (.param .b32 r) f(.param .b32 x)\n{\nst.param.b32 [r], 1;\nret;\n}",
+            "{\n.param .b32 a;\n.param .b32 b;\nst.param.b32 [a], %t;\ncall (b), f, (a);\n}\nT: .branchtargets L;\nbrx.idx 0, T;\nL:",
+        ),
         String::from(include_str!("compiled/softmax.ptx")),
         String::from(include_str!("compiled/pieces.ptx")),
     ];
@@ -108,7 +128,8 @@ fn damaged_text_never_panics() {
         let text = damage(&texts[round % texts.len()], &mut draw);
         let Ok(module) = Module::parse(&text) else { continue };
         parsed += 1;
-        let mut device = Device::new(Limits { steps: 20_000, memory: 1 << 22, ..Limits::default() });
+        let mut device =
+            Device::new(Limits { steps: 20_000, memory: 1 << 22, ..Limits::default() });
         let Ok(memory) = device.allocate(8192) else { continue };
         device.fill(memory, 1, 8192).unwrap();
         for kernel in module.kernels() {
@@ -129,4 +150,18 @@ fn damaged_text_never_panics() {
         }
     }
     assert!(parsed > 500 && ran > 50, "{parsed} parsed, {ran} ran");
+}
+
+#[test]
+fn instructions_that_the_target_lacks() {
+    let on = |target: &str, body: &str| Module::parse(&text("", body).replace("sm_90a", target));
+    let wgmma = "wgmma.fence.sync.aligned;";
+    assert!(on("sm_90a", wgmma).is_ok());
+    for target in ["sm_80", "sm_90", "sm_100a"] {
+        assert!(on(target, wgmma).unwrap_err().to_string().contains("needs sm_90a"), "{target}");
+    }
+    let copy = "cp.async.bulk.commit_group;";
+    assert!(on("sm_80", copy).is_err() && on("sm_90", copy).is_ok() && on("sm_100a", copy).is_ok());
+    let wide = "ld.global.v4.b64 {%d0, %d1, %d2, %d3}, [%in];";
+    assert!(on("sm_90a", wide).is_err() && on("sm_100a", wide).is_ok());
 }

@@ -65,7 +65,8 @@ const A16: Layout = |g, t, i| {
 };
 const B16: Layout = |g, t, i| (t * 2 + (i & 1) + if i >= 2 { 8 } else { 0 }, g);
 const C: Layout = |g, t, i| (if i < 2 { g } else { g + 8 }, t * 2 + (i & 1));
-const A_TF32: Layout = |g, t, i| (if i % 2 == 0 { g } else { g + 8 }, t + if i >= 2 { 4 } else { 0 });
+const A_TF32: Layout =
+    |g, t, i| (if i % 2 == 0 { g } else { g + 8 }, t + if i >= 2 { 4 } else { 0 });
 const B_TF32: Layout = |g, t, i| (t + if i == 1 { 4 } else { 0 }, g);
 const A8: Layout = |g, t, i| {
     let row = if i < 4 || (8..12).contains(&i) { g } else { g + 8 };
@@ -77,35 +78,160 @@ const B_F64: Layout = |g, t, _| (t, g);
 const C_F64: Layout = |g, t, i| (g, t * 2 + i);
 
 const CASES: &[Case] = &[
-    Case { opcode: "m16n8k16.row.col.f32.f16.f16.f32", shape: [16, 8, 16], a: (8, 16, A16), b: (4, 16, B16), c: (4, 32, C), encode: f16, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k8.row.col.f32.f16.f16.f32", shape: [16, 8, 8], a: (4, 16, A16), b: (2, 16, B16), c: (4, 32, C), encode: f16, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k16.row.col.f16.f16.f16.f16", shape: [16, 8, 16], a: (8, 16, A16), b: (4, 16, B16), c: (4, 16, C), encode: f16, encode_c: f16, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k16.row.col.f32.bf16.bf16.f32", shape: [16, 8, 16], a: (8, 16, A16), b: (4, 16, B16), c: (4, 32, C), encode: bf16, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k8.row.col.f32.tf32.tf32.f32", shape: [16, 8, 8], a: (4, 32, A_TF32), b: (2, 32, B_TF32), c: (4, 32, C), encode: f32b, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k4.row.col.f32.tf32.tf32.f32", shape: [16, 8, 4], a: (2, 32, A_TF32), b: (1, 32, B_TF32), c: (4, 32, C), encode: f32b, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k32.row.col.s32.s8.s8.s32", shape: [16, 8, 32], a: (16, 8, A8), b: (8, 8, B8), c: (4, 32, C), encode: s8, encode_c: s32, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k16.row.col.satfinite.s32.s8.s8.s32", shape: [16, 8, 16], a: (8, 8, A8), b: (4, 8, B8), c: (4, 32, C), encode: s8, encode_c: s32, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k32.row.col.f32.e4m3.e4m3.f32", shape: [16, 8, 32], a: (16, 8, A8), b: (8, 8, B8), c: (4, 32, C), encode: e4m3, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m16n8k32.row.col.f32.e5m2.e5m2.f32", shape: [16, 8, 32], a: (16, 8, A8), b: (8, 8, B8), c: (4, 32, C), encode: e5m2, encode_c: f32b, register: "b32", register_c: "b32" },
-    Case { opcode: "m8n8k4.row.col.f64.f64.f64.f64", shape: [8, 8, 4], a: (1, 64, A_F64), b: (1, 64, B_F64), c: (2, 64, C_F64), encode: f64::to_bits, encode_c: f64::to_bits, register: "b64", register_c: "b64" },
+    Case {
+        opcode: "m16n8k16.row.col.f32.f16.f16.f32",
+        shape: [16, 8, 16],
+        a: (8, 16, A16),
+        b: (4, 16, B16),
+        c: (4, 32, C),
+        encode: f16,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k8.row.col.f32.f16.f16.f32",
+        shape: [16, 8, 8],
+        a: (4, 16, A16),
+        b: (2, 16, B16),
+        c: (4, 32, C),
+        encode: f16,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k16.row.col.f16.f16.f16.f16",
+        shape: [16, 8, 16],
+        a: (8, 16, A16),
+        b: (4, 16, B16),
+        c: (4, 16, C),
+        encode: f16,
+        encode_c: f16,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k16.row.col.f32.bf16.bf16.f32",
+        shape: [16, 8, 16],
+        a: (8, 16, A16),
+        b: (4, 16, B16),
+        c: (4, 32, C),
+        encode: bf16,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k8.row.col.f32.tf32.tf32.f32",
+        shape: [16, 8, 8],
+        a: (4, 32, A_TF32),
+        b: (2, 32, B_TF32),
+        c: (4, 32, C),
+        encode: f32b,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k4.row.col.f32.tf32.tf32.f32",
+        shape: [16, 8, 4],
+        a: (2, 32, A_TF32),
+        b: (1, 32, B_TF32),
+        c: (4, 32, C),
+        encode: f32b,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k32.row.col.s32.s8.s8.s32",
+        shape: [16, 8, 32],
+        a: (16, 8, A8),
+        b: (8, 8, B8),
+        c: (4, 32, C),
+        encode: s8,
+        encode_c: s32,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k16.row.col.satfinite.s32.s8.s8.s32",
+        shape: [16, 8, 16],
+        a: (8, 8, A8),
+        b: (4, 8, B8),
+        c: (4, 32, C),
+        encode: s8,
+        encode_c: s32,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k32.row.col.f32.e4m3.e4m3.f32",
+        shape: [16, 8, 32],
+        a: (16, 8, A8),
+        b: (8, 8, B8),
+        c: (4, 32, C),
+        encode: e4m3,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m16n8k32.row.col.f32.e5m2.e5m2.f32",
+        shape: [16, 8, 32],
+        a: (16, 8, A8),
+        b: (8, 8, B8),
+        c: (4, 32, C),
+        encode: e5m2,
+        encode_c: f32b,
+        register: "b32",
+        register_c: "b32",
+    },
+    Case {
+        opcode: "m8n8k4.row.col.f64.f64.f64.f64",
+        shape: [8, 8, 4],
+        a: (1, 64, A_F64),
+        b: (1, 64, B_F64),
+        c: (2, 64, C_F64),
+        encode: f64::to_bits,
+        encode_c: f64::to_bits,
+        register: "b64",
+        register_c: "b64",
+    },
 ];
 
 /// The bytes of a fragment, lane after lane.
-fn fragment(matrix: &[f64], columns: usize, (count, bits, layout): (usize, u32, Layout), encode: fn(f64) -> u64) -> Vec<u8> {
+fn fragment(
+    matrix: &[f64],
+    columns: usize,
+    (count, bits, layout): (usize, u32, Layout),
+    encode: fn(f64) -> u64,
+) -> Vec<u8> {
     let mut out = Vec::new();
     for lane in 0..32 {
         for i in 0..count {
             let (row, column) = layout(lane / 4, lane % 4, i);
-            out.extend_from_slice(&encode(matrix[row * columns + column]).to_le_bytes()[..bits as usize / 8]);
+            out.extend_from_slice(
+                &encode(matrix[row * columns + column]).to_le_bytes()[..bits as usize / 8],
+            );
         }
     }
     out
 }
 
-fn load(names: &str, first: usize, bytes: usize, offset: usize, register: &str) -> (String, Vec<String>) {
+fn load(
+    names: &str,
+    first: usize,
+    bytes: usize,
+    offset: usize,
+    register: &str,
+) -> (String, Vec<String>) {
     let size = if register == "b64" { 8 } else { 4 };
     let prefix = if register == "b64" { "d" } else { "r" };
-    let mut text = format!("mad.lo.u32 %r63, %t, {bytes}, {offset};\ncvt.u64.u32 %d30, %r63;\nadd.u64 %d30, %in, %d30;\n");
+    let mut text = format!(
+        "mad.lo.u32 %r63, %t, {bytes}, {offset};\ncvt.u64.u32 %d30, %r63;\nadd.u64 %d30, %in, %d30;\n"
+    );
     let mut list = Vec::new();
     for i in 0..bytes.div_ceil(size) {
         let name = format!("%{prefix}{}", first + i);
@@ -135,26 +261,48 @@ fn products() {
         body += &text;
         let (text, b_names) = load("b", 8, bytes[1], parts[0].len(), case.register);
         body += &text;
-        let (text, c_names) = load("c", 16, bytes[2], parts[0].len() + parts[1].len(), case.register_c);
+        let (text, c_names) =
+            load("c", 16, bytes[2], parts[0].len() + parts[1].len(), case.register_c);
         body += &text;
-        let d_names: Vec<String> = (0..c_names.len()).map(|i| if case.register_c == "b64" { format!("%d{}", 20 + i) } else { format!("%r{}", 24 + i) }).collect();
+        let d_names: Vec<String> = (0..c_names.len())
+            .map(|i| {
+                if case.register_c == "b64" {
+                    format!("%d{}", 20 + i)
+                } else {
+                    format!("%r{}", 24 + i)
+                }
+            })
+            .collect();
         body += &format!(
             "mma.sync.aligned.{} {{{}}}, {{{}}}, {{{}}}, {{{}}};\n",
-            case.opcode, d_names.join(", "), a_names.join(", "), b_names.join(", "), c_names.join(", ")
+            case.opcode,
+            d_names.join(", "),
+            a_names.join(", "),
+            b_names.join(", "),
+            c_names.join(", ")
         );
         let size = if case.register_c == "b64" { 8 } else { 4 };
-        body += &format!("mad.lo.u32 %r63, %t, {}, 0;\ncvt.u64.u32 %d30, %r63;\nadd.u64 %d30, %out, %d30;\n", bytes[2]);
+        body += &format!(
+            "mad.lo.u32 %r63, %t, {}, 0;\ncvt.u64.u32 %d30, %r63;\nadd.u64 %d30, %out, %d30;\n",
+            bytes[2]
+        );
         for (i, name) in d_names.iter().enumerate() {
             body += &format!("st.global.{} [%d30+{}], {name};\n", case.register_c, i * size);
         }
-        let ran = run_with("", &body, &Launch::new(1, 32), &parts.concat()).unwrap_or_else(|f| panic!("{}: {f}", case.opcode));
+        let ran = run_with("", &body, &Launch::new(1, 32), &parts.concat())
+            .unwrap_or_else(|f| panic!("{}: {f}", case.opcode));
         assert_eq!(ran.counters.matrix_flops, 2 * (m * n * k) as u64);
         let product: Vec<f64> = (0..m * n)
             .map(|at| c[at] + (0..k).map(|i| a[at / n * k + i] * b[i * n + at % n]).sum::<f64>())
             .collect();
         let expected = fragment(&product, n, case.c, case.encode_c);
         let mut device = ran.device;
-        assert_eq!(device.read(ran.out, expected.len() as u64).unwrap(), expected, "{}", case.opcode);
+        assert_eq!(
+            device.read(ran.out, expected.len() as u64).unwrap(),
+            expected,
+            "{}",
+            case.opcode
+        );
     }
 }
 
@@ -176,9 +324,14 @@ fn matrices_are_loaded_and_stored() {
         let words = ran.words(32);
         for (lane, word) in words.iter().enumerate() {
             let (r, c) = ((lane / 4) as u64, 2 * (lane % 4) as u64);
-            let first = if transpose { (8 * c + r) | (8 * (c + 1) + r) << 16 } else { pair(8 * r + c) };
+            let first =
+                if transpose { (8 * c + r) | (8 * (c + 1) + r) << 16 } else { pair(8 * r + c) };
             assert_eq!(*word as u32 as u64, first, "lane {lane}{name}");
-            let third = if transpose { (128 + 8 * c + r) | (128 + 8 * (c + 1) + r) << 16 } else { pair(128 + 8 * r + c) };
+            let third = if transpose {
+                (128 + 8 * c + r) | (128 + 8 * (c + 1) + r) << 16
+            } else {
+                pair(128 + 8 * r + c)
+            };
             assert_eq!(*word >> 32, third, "lane {lane}{name}");
         }
         // Stored the same way, they are what they were.
@@ -196,8 +349,14 @@ fn matrices_are_loaded_and_stored() {
 
 #[test]
 fn shapes_that_do_not_exist_are_refused() {
-    for opcode in ["m16n8k64.row.col.f32.f16.f16.f32", "m16n8k16.row.row.f32.f16.f16.f32", "m16n8k32.row.col.s32.s8.e4m3.s32"] {
-        let body = format!("mma.sync.aligned.{opcode} {{%r0, %r1, %r2, %r3}}, {{%r4, %r5, %r6, %r7}}, {{%r8, %r9}}, {{%r0, %r1, %r2, %r3}};");
+    for opcode in [
+        "m16n8k64.row.col.f32.f16.f16.f32",
+        "m16n8k16.row.row.f32.f16.f16.f32",
+        "m16n8k32.row.col.s32.s8.e4m3.s32",
+    ] {
+        let body = format!(
+            "mma.sync.aligned.{opcode} {{%r0, %r1, %r2, %r3}}, {{%r4, %r5, %r6, %r7}}, {{%r8, %r9}}, {{%r0, %r1, %r2, %r3}};"
+        );
         assert!(refused(&body).to_string().contains("not executed"), "{}", refused(&body));
     }
     let few = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r0, %r1, %r2, %r3}, {%r4, %r5}, {%r8, %r9}, {%r0, %r1, %r2, %r3};";

@@ -6,7 +6,8 @@ use kiln_ptx_emulator::{FaultKind, Launch, Space};
 #[test]
 fn vectors_and_narrow_elements() {
     let input: Vec<u8> = (0..=255).collect();
-    let body = "ld.global.v4.b32 {%r0, %r1, %r2, %r3}, [%in+16];\nst.global.v2.b32 [%mine], {%r3, %r1};";
+    let body =
+        "ld.global.v4.b32 {%r0, %r1, %r2, %r3}, [%in+16];\nst.global.v2.b32 [%mine], {%r3, %r1};";
     assert_eq!(run(body, 1, &input).unwrap().words(1)[0], 0x1716_1514_1f1e_1d1c);
     let body = "ld.global.nc.L1::no_allocate.L2::128B.v2.b64 {%d0, %d1}, [%in+48];\nst.global.b64 [%mine], %d1;";
     assert_eq!(run(body, 1, &input).unwrap().words(1)[0], 0x3f3e_3d3c_3b3a_3938);
@@ -42,7 +43,9 @@ fn atomics() {
         atom.shared.add.u32 %r1, [sum], %t;\nbar.sync 0;\nld.shared.u32 %r2, [sum];\ncvt.u64.u32 %d0, %r2;\nst.global.u64 [%mine], %d0;";
     assert_eq!(run(body, 64, &[]).unwrap().words(64), [2016; 64]);
     let apply = |opcode: &str, start: u32, operands: &str| {
-        let body = format!("mov.b32 %r1, {start};\nst.global.b32 [%mine], %r1;\n{opcode} %r2, [%mine], {operands};\nld.global.u32 %r0, [%mine];\nsetp.ne.u32 %p1, %r2, {start};\n@%p1 trap;");
+        let body = format!(
+            "mov.b32 %r1, {start};\nst.global.b32 [%mine], %r1;\n{opcode} %r2, [%mine], {operands};\nld.global.u32 %r0, [%mine];\nsetp.ne.u32 %p1, %r2, {start};\n@%p1 trap;"
+        );
         one32(&body)
     };
     assert_eq!(apply("atom.global.max.s32", u32::MAX, "3"), 3);
@@ -62,7 +65,9 @@ fn atomics() {
 #[test]
 fn coalescing_and_bank_conflicts_are_counted() {
     let stride = |bytes: u32| {
-        let body = format!("mul.wide.u32 %d1, %t, {bytes};\nadd.u64 %d1, %in, %d1;\nld.global.b32 %r0, [%d1];");
+        let body = format!(
+            "mul.wide.u32 %d1, %t, {bytes};\nadd.u64 %d1, %in, %d1;\nld.global.b32 %r0, [%d1];"
+        );
         let counters = run(&body, 32, &[0; 4096]).unwrap().counters;
         (counters.global_sectors, counters.excess_sectors)
     };
@@ -88,7 +93,9 @@ fn coalescing_and_bank_conflicts_are_counted() {
 
 #[test]
 fn bounds_and_alignment() {
-    let out = |k: FaultKind, space: Space| assert!(matches!(k, FaultKind::OutOfBounds { space: s, .. } if s == space), "{k:?}");
+    let out = |k: FaultKind, space: Space| {
+        assert!(matches!(k, FaultKind::OutOfBounds { space: s, .. } if s == space), "{k:?}")
+    };
     out(kind("", "ld.global.b32 %r0, [%in+4096];", 1), Space::Global);
     out(kind("", "ld.global.b32 %r0, [%in+-4];", 1), Space::Global);
     out(kind("", "mov.u64 %d1, 0;\nst.global.b32 [%d1], 1;", 1), Space::Global);
@@ -113,11 +120,20 @@ fn bounds_and_alignment() {
 fn bytes_that_nothing_wrote() {
     let missing = |body: &str, space: Space| {
         let k = kind("", body, 1);
-        assert!(matches!(k, FaultKind::UninitialisedMemory { space: s, .. } if s == space), "{k:?}");
+        assert!(
+            matches!(k, FaultKind::UninitialisedMemory { space: s, .. } if s == space),
+            "{k:?}"
+        );
     };
     missing("ld.global.b32 %r0, [%out];", Space::Global);
-    missing("mov.b32 %r1, 0;\nst.global.b8 [%out], %r1;\nst.global.b16 [%out+2], %r1;\nld.global.b32 %r0, [%out];", Space::Global);
-    missing(".shared .align 4 .b8 s[8];\nmov.b32 %r1, 0;\nst.shared.b8 [s], %r1;\nld.shared.b16 %r0, [s];", Space::Shared);
+    missing(
+        "mov.b32 %r1, 0;\nst.global.b8 [%out], %r1;\nst.global.b16 [%out+2], %r1;\nld.global.b32 %r0, [%out];",
+        Space::Global,
+    );
+    missing(
+        ".shared .align 4 .b8 s[8];\nmov.b32 %r1, 0;\nst.shared.b8 [s], %r1;\nld.shared.b16 %r0, [s];",
+        Space::Shared,
+    );
     missing(".local .align 4 .b8 s[8];\nld.local.b32 %r0, [s];", Space::Local);
     let k = kind("", "add.u32 %r0, %r1, 1;", 1);
     assert_eq!(k, FaultKind::UninitialisedRegister(String::from("%r1")));

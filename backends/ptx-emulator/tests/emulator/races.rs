@@ -15,7 +15,10 @@ fn races(body: &str, threads: u32) {
         match run_with("", &format!("{WORDS}{body}"), &launch, &[]) {
             Ok(_) => panic!("no race with seed {seed}:\n{body}"),
             Err(fault) => assert!(
-                matches!(fault.kind, FaultKind::Race { .. } | FaultKind::UninitialisedMemory { .. }),
+                matches!(
+                    fault.kind,
+                    FaultKind::Race { .. } | FaultKind::UninitialisedMemory { .. }
+                ),
                 "{fault}"
             ),
         }
@@ -39,8 +42,14 @@ fn a_barrier_orders() {
     let words = clean("st.shared.b32 [%r9], %t;\nbar.sync 0;\nld.shared.b32 %r0, [%r8];", 128);
     assert_eq!((words[0], words[127]), (1, 0));
     races("st.shared.b32 [%r9], %t;\nld.shared.b32 %r0, [%r8];", 128);
-    races("st.shared.b32 [%r9], %t;\nbar.sync 0;\nld.shared.b32 %r0, [%r8];\nst.shared.b32 [%r9], %r0;", 128);
-    clean("st.shared.b32 [%r9], %t;\nbar.sync 0;\nld.shared.b32 %r0, [%r8];\nbar.sync 0;\nst.shared.b32 [%r9], %r0;", 128);
+    races(
+        "st.shared.b32 [%r9], %t;\nbar.sync 0;\nld.shared.b32 %r0, [%r8];\nst.shared.b32 [%r9], %r0;",
+        128,
+    );
+    clean(
+        "st.shared.b32 [%r9], %t;\nbar.sync 0;\nld.shared.b32 %r0, [%r8];\nbar.sync 0;\nst.shared.b32 [%r9], %r0;",
+        128,
+    );
 }
 
 #[test]
@@ -49,7 +58,10 @@ fn lanes_of_one_warp_race_too() {
     races("st.shared.b32 [%r7], %t;", 32);
     clean("st.shared.b32 [%r9], %t;\nbar.warp.sync -1;\nld.shared.b32 %r0, [%r8];", 32);
     // Exchanges synchronise lanes, but order no memory.
-    races("st.shared.b32 [%r9], %t;\nshfl.sync.idx.b32 %r1, %t, 0, 31, -1;\nld.shared.b32 %r0, [%r8];", 32);
+    races(
+        "st.shared.b32 [%r9], %t;\nshfl.sync.idx.b32 %r1, %t, 0, 31, -1;\nld.shared.b32 %r0, [%r8];",
+        32,
+    );
     // A barrier of one warp says nothing of others.
     races("st.shared.b32 [%r9], %t;\nbar.warp.sync -1;\nld.shared.b32 %r0, [%r8];", 64);
 }
@@ -95,17 +107,29 @@ fn a_flag_with_release_and_acquire_orders() {
     let release = "@%p1 st.release.cta.shared.b32 [%r7+128], 1;";
     assert_eq!(clean(&body(release, "ld.acquire.cta.shared.b32 %r1, [%r7+128];"), 64), [42; 64]);
     let fence = "fence.acq_rel.cta;\n@%p1 st.relaxed.cta.shared.b32 [%r7+128], 1;";
-    assert_eq!(clean(&body(fence, "ld.relaxed.cta.shared.b32 %r1, [%r7+128];\nfence.acq_rel.cta;"), 64), [42; 64]);
+    assert_eq!(
+        clean(&body(fence, "ld.relaxed.cta.shared.b32 %r1, [%r7+128];\nfence.acq_rel.cta;"), 64),
+        [42; 64]
+    );
     let relaxed = "@%p1 st.relaxed.cta.shared.b32 [%r7+128], 1;";
-    let k = kind("", &format!("{WORDS}{}", body(relaxed, "ld.acquire.cta.shared.b32 %r1, [%r7+128];")), 64);
+    let k = kind(
+        "",
+        &format!("{WORDS}{}", body(relaxed, "ld.acquire.cta.shared.b32 %r1, [%r7+128];")),
+        64,
+    );
     assert!(matches!(k, FaultKind::Race { .. }), "{k:?}");
 }
 
 #[test]
 fn a_race_names_the_other_thread_and_can_be_let_pass() {
     let body = format!("{WORDS}st.shared.b32 [%r7], %t;");
-    let FaultKind::Race { address, this, earlier, by } = kind("", &body, 32) else { panic!("no race") };
-    assert_eq!((address, this, earlier, by.as_str()), (1024, "write", "write", "warp 0 lane 0 of the cluster"));
+    let FaultKind::Race { address, this, earlier, by } = kind("", &body, 32) else {
+        panic!("no race")
+    };
+    assert_eq!(
+        (address, this, earlier, by.as_str()),
+        (1024, "write", "write", "warp 0 lane 0 of the cluster")
+    );
     let checks = Checks { races: false, ..Checks::default() };
     let launch = Launch { checks, ..Launch::new(1, 32) };
     assert!(run_with("", &body, &launch, &[]).is_ok());

@@ -2,7 +2,8 @@
 
 use crate::launcher::{HEAD, numbered};
 use kiln_ptx_emulator::{
-    Address, Argument, Device, ElementType, Fault, FaultKind, Launch, Limits, Module, OutOfBounds, Swizzle, TensorMap,
+    Address, Argument, Device, ElementType, Fault, FaultKind, Launch, Limits, Module, OutOfBounds,
+    Swizzle, TensorMap,
 };
 
 /// A kernel with a tensor map, an address, 1 KiB of shared memory at `%base` and an mbarrier at `%bar`, already made.
@@ -19,7 +20,13 @@ fn text(body: &str) -> String {
 const EXPECT: &str = "@%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%bar], 128;\n";
 const WAIT: &str = "W: mbarrier.try_wait.parity.shared.b64 %p2, [%bar], 0;\n@!%p2 bra W;\n";
 
-fn launch(body: &str, map: TensorMap, device: &mut Device, out: Address, launch: &Launch) -> Result<(), Fault> {
+fn launch(
+    body: &str,
+    map: TensorMap,
+    device: &mut Device,
+    out: Address,
+    launch: &Launch,
+) -> Result<(), Fault> {
     let text = text(body);
     let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}\n{}", numbered(&text)));
     let arguments = [Argument::TensorMap(Box::new(map)), Argument::Address(out)];
@@ -35,7 +42,17 @@ fn tensor(device: &mut Device, rows: u64) -> Address {
 }
 
 fn map(address: Address, rows: u64, swizzle: Swizzle) -> TensorMap {
-    TensorMap::tiled(ElementType::S32, address, &[8, rows], &[32], &[8, 4], &[1, 1], swizzle, OutOfBounds::Zero).unwrap()
+    TensorMap::tiled(
+        ElementType::S32,
+        address,
+        &[8, rows],
+        &[32],
+        &[8, 4],
+        &[1, 1],
+        swizzle,
+        OutOfBounds::Zero,
+    )
+    .unwrap()
 }
 
 fn words(device: &mut Device, address: Address, count: u64) -> Vec<u32> {
@@ -59,7 +76,16 @@ fn what_is_out_of_bounds_is_filled() {
         assert_eq!(i64::from(*value), expected, "element {i}");
     }
     // The fill may be NaN.
-    let nan = TensorMap::tiled(ElementType::F32, address, &[8, 5], &[32], &[8, 4], &[1, 1], Swizzle::None, OutOfBounds::NaN);
+    let nan = TensorMap::tiled(
+        ElementType::F32,
+        address,
+        &[8, 5],
+        &[32],
+        &[8, 4],
+        &[1, 1],
+        Swizzle::None,
+        OutOfBounds::NaN,
+    );
     launch(&body, nan.unwrap(), &mut device, out, &Launch::new(1, 32)).unwrap();
     assert_eq!(words(&mut device, out, 32)[31], 0x7fff_ffff);
 }
@@ -70,7 +96,14 @@ fn boxes_of_three_dimensions_with_steps() {
     let (address, out) = (tensor(&mut device, 24), device.allocate(4096).unwrap());
     // 8 × 4 × 6; of the last axis every second, two in all.
     let map = TensorMap::tiled(
-        ElementType::U32, address, &[8, 4, 6], &[32, 128], &[4, 4, 4], &[1, 1, 2], Swizzle::None, OutOfBounds::Zero,
+        ElementType::U32,
+        address,
+        &[8, 4, 6],
+        &[32, 128],
+        &[4, 4, 4],
+        &[1, 1, 2],
+        Swizzle::None,
+        OutOfBounds::Zero,
     )
     .unwrap();
     assert_eq!(map.box_bytes(), 128);
@@ -111,13 +144,27 @@ fn a_swizzled_tile_is_where_the_formula_says() {
     let rows = 32;
     let (address, out) = (tensor(&mut device, rows), device.allocate(8192).unwrap());
     for swizzle in [Swizzle::None, Swizzle::Bytes32] {
-        let map = TensorMap::tiled(ElementType::S32, address, &[8, rows], &[32], &[8, 32], &[1, 1], swizzle, OutOfBounds::Zero).unwrap();
+        let map = TensorMap::tiled(
+            ElementType::S32,
+            address,
+            &[8, rows],
+            &[32],
+            &[8, 32],
+            &[1, 1],
+            swizzle,
+            OutOfBounds::Zero,
+        )
+        .unwrap();
         let mut body = format!(
             "@%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%bar], 1024;\n@%p1 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%base], [%map, {{0, 0}}], [%bar];\n{WAIT}\
              mad.lo.u32 %r1, %t, 4, %base;\n"
         );
         for i in 0..8 {
-            body += &format!("ld.shared.b32 %r0, [%r1+{}];\nst.global.b32 [%mine+{}], %r0;\n", 128 * i, 128 * i);
+            body += &format!(
+                "ld.shared.b32 %r0, [%r1+{}];\nst.global.b32 [%mine+{}], %r0;\n",
+                128 * i,
+                128 * i
+            );
         }
         launch(&body, map, &mut device, out, &Launch::new(1, 32)).unwrap();
         let found = words(&mut device, out, 256);
@@ -156,24 +203,54 @@ fn a_multicast_reaches_both_blocks() {
 fn tensor_copies_that_are_wrong() {
     let mut device = Device::new(Limits::default());
     let (address, out) = (tensor(&mut device, 4), device.allocate(4096).unwrap());
-    let mut fault = |body: &str, map: TensorMap| launch(body, map, &mut device, out, &Launch::new(1, 32)).unwrap_err().kind;
+    let mut fault = |body: &str, map: TensorMap| {
+        launch(body, map, &mut device, out, &Launch::new(1, 32)).unwrap_err().kind
+    };
     let copy = |at: &str, coordinates: &str, dims: &str| {
-        format!("@%p1 cp.async.bulk.tensor.{dims}.shared::cluster.global.mbarrier::complete_tx::bytes [{at}], [%map, {{{coordinates}}}], [%bar];")
+        format!(
+            "@%p1 cp.async.bulk.tensor.{dims}.shared::cluster.global.mbarrier::complete_tx::bytes [{at}], [%map, {{{coordinates}}}], [%bar];"
+        )
     };
     let map = map(address, 4, Swizzle::None);
-    assert!(matches!(fault(&copy("%base+16", "0, 0", "2d"), map.clone()), FaultKind::Misaligned { .. }));
+    assert!(matches!(
+        fault(&copy("%base+16", "0, 0", "2d"), map.clone()),
+        FaultKind::Misaligned { .. }
+    ));
     assert!(matches!(fault(&copy("%base", "0", "1d"), map.clone()), FaultKind::Operand(_)));
-    assert!(matches!(fault(&copy("%base+1024", "0, 0", "2d"), map.clone()), FaultKind::OutOfBounds { .. }));
+    assert!(matches!(
+        fault(&copy("%base+1024", "0, 0", "2d"), map.clone()),
+        FaultKind::OutOfBounds { .. }
+    ));
     // A tensor map whose sizes are larger than the allocation.
-    let large = TensorMap::tiled(ElementType::S32, address, &[8, 64], &[32], &[8, 4], &[1, 1], Swizzle::None, OutOfBounds::Zero).unwrap();
+    let large = TensorMap::tiled(
+        ElementType::S32,
+        address,
+        &[8, 64],
+        &[32],
+        &[8, 4],
+        &[1, 1],
+        Swizzle::None,
+        OutOfBounds::Zero,
+    )
+    .unwrap();
     assert!(matches!(fault(&copy("%base", "0, 4", "2d"), large), FaultKind::OutOfBounds { .. }));
 }
 
 #[test]
 fn the_rules_of_tensor_maps() {
-    let make = |sizes: &[u64], strides: &[u64], boxes: &[u32], steps: &[u32], swizzle, fill, address| {
-        TensorMap::tiled(ElementType::F16, Address(address), sizes, strides, boxes, steps, swizzle, fill)
-    };
+    let make =
+        |sizes: &[u64], strides: &[u64], boxes: &[u32], steps: &[u32], swizzle, fill, address| {
+            TensorMap::tiled(
+                ElementType::F16,
+                Address(address),
+                sizes,
+                strides,
+                boxes,
+                steps,
+                swizzle,
+                fill,
+            )
+        };
     let (none, zero) = (Swizzle::None, OutOfBounds::Zero);
     assert!(make(&[64, 8], &[128], &[64, 8], &[1, 1], Swizzle::Bytes128, zero, 4096).is_ok());
     assert!(make(&[64, 8], &[128], &[64, 8], &[1, 1], Swizzle::Bytes64, zero, 4096).is_err());
@@ -185,6 +262,15 @@ fn the_rules_of_tensor_maps() {
     assert!(make(&[64, 0], &[128], &[64, 8], &[1, 1], none, zero, 4096).is_err());
     assert!(make(&[64, 8], &[128], &[64, 8], &[1, 1], none, zero, 4104).is_err());
     assert!(make(&[64, 8], &[], &[64, 8], &[1, 1], none, zero, 4096).is_err());
-    let integers = TensorMap::tiled(ElementType::U16, Address(0), &[64], &[], &[64], &[1], none, OutOfBounds::NaN);
+    let integers = TensorMap::tiled(
+        ElementType::U16,
+        Address(0),
+        &[64],
+        &[],
+        &[64],
+        &[1],
+        none,
+        OutOfBounds::NaN,
+    );
     assert!(integers.is_err());
 }

@@ -52,7 +52,10 @@ fn floats(values: impl Iterator<Item = f32>) -> Vec<u8> {
 fn a_vector_addition() {
     let module = Module::parse(&format!("{HEAD}{ADD}")).unwrap();
     let kernel = &module.kernels()[0];
-    assert_eq!((kernel.max_threads, kernel.parameters.len(), kernel.static_shared), (Some(128), 4, 0));
+    assert_eq!(
+        (kernel.max_threads, kernel.parameters.len(), kernel.static_shared),
+        (Some(128), 4, 0)
+    );
     assert_eq!(kernel.parameters[3].offset, 24);
     let mut device = Device::new(Limits::default());
     let n = 1000u32;
@@ -70,7 +73,8 @@ fn a_vector_addition() {
     assert_eq!(counters.instructions["ld.global"], 64);
 
     // One thread more than there are elements reads out of bounds.
-    let wrong = [Argument::Address(a), Argument::Address(b), Argument::Address(c), Argument::U32(n + 1)];
+    let wrong =
+        [Argument::Address(a), Argument::Address(b), Argument::Address(c), Argument::U32(n + 1)];
     let fault = device.launch(&module, "add", &Launch::new(8, 128), &wrong).unwrap_err();
     assert!(matches!(fault.kind, FaultKind::OutOfBounds { bytes: 4, .. }), "{fault}");
     assert_eq!((fault.block, fault.thread, fault.line), ([7, 0, 0], [104, 0, 0], 34));

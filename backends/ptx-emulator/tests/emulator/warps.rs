@@ -28,7 +28,8 @@ fn shuffles() {
 fn a_sum_over_a_warp() {
     let mut body = String::from("mov.b32 %r0, %t;\n");
     for distance in [16, 8, 4, 2, 1] {
-        body += &format!("shfl.sync.bfly.b32 %r1, %r0, {distance}, 31, -1;\nadd.u32 %r0, %r0, %r1;\n");
+        body +=
+            &format!("shfl.sync.bfly.b32 %r1, %r0, {distance}, 31, -1;\nadd.u32 %r0, %r0, %r1;\n");
     }
     assert_eq!(lanes(&body), [496; 32]);
 }
@@ -38,9 +39,18 @@ fn votes_matches_and_reductions() {
     let odd = "and.b32 %r1, %t, 1;\nsetp.eq.u32 %p1, %r1, 1;\n";
     assert_eq!(lanes(&format!("{odd}vote.sync.ballot.b32 %r0, %p1, -1;")), [0xaaaa_aaaa; 32]);
     assert_eq!(lanes(&format!("{odd}vote.sync.ballot.b32 %r0, !%p1, -1;")), [0x5555_5555; 32]);
-    assert_eq!(lanes(&format!("{odd}vote.sync.any.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")), [1; 32]);
-    assert_eq!(lanes(&format!("{odd}vote.sync.all.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")), [0; 32]);
-    assert_eq!(lanes(&format!("{odd}vote.sync.uni.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")), [0; 32]);
+    assert_eq!(
+        lanes(&format!("{odd}vote.sync.any.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")),
+        [1; 32]
+    );
+    assert_eq!(
+        lanes(&format!("{odd}vote.sync.all.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")),
+        [0; 32]
+    );
+    assert_eq!(
+        lanes(&format!("{odd}vote.sync.uni.pred %p2, %p1, -1;\nselp.b32 %r0, 1, 0, %p2;")),
+        [0; 32]
+    );
     let groups = lanes("shr.u32 %r1, %t, 3;\nmatch.any.sync.b32 %r0, %r1, -1;");
     assert_eq!((groups[0], groups[31]), (0xff, 0xff00_0000));
     assert_eq!(lanes("mov.b32 %r1, 4;\nmatch.all.sync.b32 %r0|%p1, %r1, -1;"), [0xffff_ffff; 32]);

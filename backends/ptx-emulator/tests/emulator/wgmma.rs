@@ -5,8 +5,8 @@
 
 use crate::launcher::{Draw, HEAD, numbered};
 use kiln_ptx_emulator::{
-    Address, Argument, Counters, Device, ElementType, Fault, FaultKind, Launch, Limits, Module, OutOfBounds, Swizzle,
-    TensorMap,
+    Address, Argument, Counters, Device, ElementType, Fault, FaultKind, Launch, Limits, Module,
+    OutOfBounds, Swizzle, TensorMap,
 };
 
 const N: usize = 32;
@@ -24,7 +24,7 @@ fn descriptor(leading: u64, stride: u64, swizzle: Swizzle) -> u64 {
         Swizzle::Bytes64 => 2,
         Swizzle::Bytes32 => 3,
     };
-    leading / 16 << 16 | stride / 16 << 32 | mode << 62
+    (leading / 16) << 16 | (stride / 16) << 32 | mode << 62
 }
 
 /// What a test changes.
@@ -105,12 +105,16 @@ fn text(plan: &Plan) -> String {
             (within(N), plain(N))
         };
         let a = if plan.a_in_registers {
-            (0..4).map(|i| format!("mov.b32 %a{}, %fragment{};\n", i, 4 * step + i)).collect::<String>()
+            (0..4)
+                .map(|i| format!("mov.b32 %a{}, %fragment{};\n", i, 4 * step + i))
+                .collect::<String>()
         } else {
             String::new()
         };
         let make = |name: &str, at: usize, fixed: u64| {
-            format!("add.u32 %x, %base, {at};\nshr.u32 %x, %x, 4;\nand.b32 %x, %x, 0x3fff;\ncvt.u64.u32 %{name}, %x;\nor.b64 %{name}, %{name}, {fixed};\n")
+            format!(
+                "add.u32 %x, %base, {at};\nshr.u32 %x, %x, 4;\nand.b32 %x, %x, 0x3fff;\ncvt.u64.u32 %{name}, %x;\nor.b64 %{name}, %{name}, {fixed};\n"
+            )
         };
         products += &make("da", within(64), plain(64));
         products += &make("db", a_bytes + b_at, b_fixed);
@@ -118,7 +122,8 @@ fn text(plan: &Plan) -> String {
             products += &a;
             products += plan.fence;
         }
-        let (operand, more) = if plan.a_in_registers { ("{%a0, %a1, %a2, %a3}", "") } else { ("%da", "0, ") };
+        let (operand, more) =
+            if plan.a_in_registers { ("{%a0, %a1, %a2, %a3}", "") } else { ("%da", "0, ") };
         let transposed = u8::from(plan.transposed_b);
         products += &format!(
             "wgmma.mma_async.sync.aligned.m64n{N}k16.f32.bf16.bf16 {{{accumulators}}}, {operand}, %db, {}, 1, 1, {more}{transposed};\n",
@@ -132,7 +137,12 @@ fn text(plan: &Plan) -> String {
     for i in 0..N / 4 {
         // Pairs: eight columns at a time, rows g and g + 8.
         let (block, down) = (i / 2, i % 2);
-        stores += &format!("st.global.v2.b32 [%o+{}], {{%acc{}, %acc{}}};\n", 4 * (8 * block + 8 * down * N), 2 * i, 2 * i + 1);
+        stores += &format!(
+            "st.global.v2.b32 [%o+{}], {{%acc{}, %acc{}}};\n",
+            4 * (8 * block + 8 * down * N),
+            2 * i,
+            2 * i + 1
+        );
     }
     let mut fragments = String::new();
     if plan.a_in_registers {
@@ -143,7 +153,11 @@ fn text(plan: &Plan) -> String {
             fragments += &format!("ld.global.b32 %fragment{i}, [%ga+{offset}];\n");
         }
     }
-    let wait = if plan.wait_mbarrier { "W: mbarrier.try_wait.parity.shared::cta.b64 %pw, [%bar], 0;\n@!%pw bra W;\n" } else { "" };
+    let wait = if plan.wait_mbarrier {
+        "W: mbarrier.try_wait.parity.shared::cta.b64 %pw, [%bar], 0;\n@!%pw bra W;\n"
+    } else {
+        ""
+    };
     format!(
         "{HEAD}.extern .shared .align 1024 .b8 dyn[];
 .visible .entry k(.param .align 64 .b8 a[128], .param .align 64 .b8 b[128], .param .u64 ga, .param .u64 out)
@@ -232,7 +246,11 @@ fn run(plan: &Plan) -> Result<(Vec<f64>, Vec<f64>, Counters), Fault> {
         .unwrap()
     };
     let map_a = map(at, K, 64, width, 64);
-    let map_b = if plan.transposed_b { map(bt, N, K, width.min(N as u32), K) } else { map(bt, K, N, width, N) };
+    let map_b = if plan.transposed_b {
+        map(bt, N, K, width.min(N as u32), K)
+    } else {
+        map(bt, K, N, width, N)
+    };
     let launch = Launch { dynamic_shared: 16384, seed: plan.seed, ..Launch::new(1, 128) };
     let arguments = [
         Argument::TensorMap(Box::new(map_a)),
@@ -242,9 +260,13 @@ fn run(plan: &Plan) -> Result<(Vec<f64>, Vec<f64>, Counters), Fault> {
     ];
     let counters = device.launch(&module, "k", &launch, &arguments)?;
     let bytes = device.read(out, 64 * N as u64 * 4).unwrap();
-    let got = bytes.chunks_exact(4).map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap()))).collect();
+    let got = bytes
+        .chunks_exact(4)
+        .map(|c| f64::from(f32::from_le_bytes(c.try_into().unwrap())))
+        .collect();
     let element = |k: usize, n: usize| if plan.transposed_b { b[k * N + n] } else { b[n * K + k] };
-    let expected = (0..64 * N).map(|i| (0..K).map(|k| a[i / N * K + k] * element(k, i % N)).sum()).collect();
+    let expected =
+        (0..64 * N).map(|i| (0..K).map(|k| a[i / N * K + k] * element(k, i % N)).sum()).collect();
     Ok((got, expected, counters))
 }
 
@@ -298,7 +320,10 @@ fn what_wgmma_demands() {
     let k = fault(Plan { after: "@%p1 st.shared.b32 [%base+8192], 0;", seed: 3, ..plan() });
     assert!(matches!(k, FaultKind::Race { .. }), "{k:?}");
     // Generic writes before the matrix unit reads.
-    let k = fault(Plan { fence: "@%p1 st.shared.b32 [%base], 0;\nbar.sync 0;\nwgmma.fence.sync.aligned;", ..plan() });
+    let k = fault(Plan {
+        fence: "@%p1 st.shared.b32 [%base], 0;\nbar.sync 0;\nwgmma.fence.sync.aligned;",
+        ..plan()
+    });
     assert!(matches!(k, FaultKind::MissingProxyFence { .. }), "{k:?}");
     let fence = "@%p1 st.shared.b32 [%base], 0;\nfence.proxy.async;\nbar.sync 0;\nwgmma.fence.sync.aligned;";
     assert!(run(&Plan { fence, ..plan() }).is_ok());
