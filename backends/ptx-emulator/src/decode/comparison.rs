@@ -6,7 +6,7 @@ use super::integer::{Bits, typed};
 use super::operands::Decoder;
 use crate::error::ParseError;
 use crate::instruction::{Combine, Compare, Operation, SINK, Source, Truth};
-use crate::lanes::{Binary, three, two};
+use crate::lanes::{Binary, one, three, two};
 use crate::number::{Small, small_compare_value};
 use crate::syntax::{Operand, Type};
 
@@ -177,24 +177,25 @@ impl Decoder<'_, '_> {
         if let Operand::Vector(_) = from {
             let parts = self.sources(1, None)?;
             let bits = parts_width(kind, parts.len()).ok_or_else(|| self.error("so many parts"))?;
-            for part in self.parts(1)? {
-                if let Operand::Register(register) = part
-                    && self.frame.body.register_type(*register).bits() != bits
-                {
-                    return Err(self.error("the parts do not fill the whole"));
-                }
-            }
+            self.same_width(1, bits, true)?;
             return Ok(Operation::Pack { d: self.target(0, kind)?, parts, bits });
         }
         if let Operand::Vector(_) = to {
             let parts = self.targets(0, None)?;
             let bits = parts_width(kind, parts.len()).ok_or_else(|| self.error("so many parts"))?;
+            self.same_width(0, bits, true)?;
             return Ok(Operation::Unpack { parts, a: self.source(1, kind)?, bits });
         }
         let a = match from {
             // Special registers of 32 bits may be read as 64, and addresses as 32.
             Operand::Special(_) | Operand::Name(_) | Operand::Variable(_) | Operand::Sum(..) => {
-                self.any_source(1)?
+                let (d, a) = (self.target(0, kind)?, self.any_source(1)?);
+                return Ok(match kind.bits() {
+                    64 => Operation::Move { d, a },
+                    32 => Operation::Unary { f: one!(a => a & 0xffff_ffff), d, a },
+                    16 => Operation::Unary { f: one!(a => a & 0xffff), d, a },
+                    _ => return Err(self.words.unsupported("its type")),
+                });
             }
             _ => self.source(1, kind)?,
         };

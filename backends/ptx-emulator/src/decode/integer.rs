@@ -6,9 +6,9 @@
 use super::bits::{dot2, dot4, extract, find_nth_set, funnel, permute, permute_mode};
 use super::operands::Decoder;
 use crate::error::ParseError;
-use crate::instruction::{Carry, Operation};
+use crate::instruction::{Carry, Operation, Source};
 use crate::lanes::{Binary, Ternary, Unary, one, three, two};
-use crate::syntax::{Type, sign_extend};
+use crate::syntax::{Type, low_bits, sign_extend};
 
 /// Integers as zero-extended bits.
 pub(crate) trait Bits: Copy {
@@ -341,7 +341,18 @@ impl Decoder<'_, '_> {
             }
             "bfind" => {
                 if self.words.take("shiftamt") {
-                    return Err(self.words.unsupported("`.shiftamt`"));
+                    // How far the found bit is from the top.
+                    let kind = self.words.kind()?;
+                    let f = match kind {
+                        Type::U32 => Some(
+                            one!(a => match a as u32 { 0 => 0xffff_ffff, a => u64::from(a.leading_zeros()) }),
+                        ),
+                        Type::U64 => Some(
+                            one!(a => match a { 0 => 0xffff_ffff, a => u64::from(a.leading_zeros()) }),
+                        ),
+                        _ => None,
+                    };
+                    return self.unary(f, Type::B32, kind);
                 }
                 let kind = self.words.kind()?;
                 self.unary(single(name, kind), Type::B32, kind)
@@ -371,6 +382,22 @@ impl Decoder<'_, '_> {
                     Some(_) => three!(a, b, c => permute(a, b, permute_mode("rc16", c))),
                 };
                 self.ternary(Some(f), kind, [kind; 3])
+            }
+            "bmsk" => {
+                let wrap = self.words.one_of(&["wrap", "clamp"]) == Some("wrap");
+                let kind = self.words.kind()?;
+                let f = if wrap {
+                    two!(a, b => (low_bits((b & 31) as u32) << (a & 31)) & 0xffff_ffff)
+                } else {
+                    two!(a, b => if a > 31 { 0 } else { (low_bits(b.min(32) as u32) << a) & 0xffff_ffff })
+                };
+                self.binary(Some(f), kind, Type::B32, Type::B32)
+            }
+            // A policy of the caches changes nothing here.
+            "createpolicy" => {
+                while self.words.pick(|w| Type::parse(w).is_none().then_some(())).is_some() {}
+                let kind = self.words.kind()?;
+                Ok(Operation::Move { d: self.target(0, kind)?, a: Source::Immediate(0) })
             }
             "fns" => {
                 let kind = self.words.kind()?;

@@ -96,15 +96,7 @@ impl Decoder<'_, '_> {
                 self.exactly(2 + usize::from(policy))?;
                 let targets = self.targets(0, None)?;
                 self.memory_type(kind, lanes, targets.len())?;
-                let bits = match self.parts(0)?.iter().find(|p| matches!(p, Operand::Register(_))) {
-                    Some(Operand::Register(register)) => {
-                        self.frame.body.register_type(*register).bits()
-                    }
-                    _ => 64,
-                };
-                if bits < kind.bits() {
-                    return Err(self.error("the register is too narrow"));
-                }
+                let bits = self.same_width(0, kind.bits(), false)?;
                 let (place, window) = self.placed(1, named)?;
                 Ok(Operation::Load(Box::new(Load { window, kind, targets, place, bits, order })))
             }
@@ -117,13 +109,7 @@ impl Decoder<'_, '_> {
                 self.exactly(2 + usize::from(policy))?;
                 let values = self.sources(1, None)?;
                 self.memory_type(kind, lanes, values.len())?;
-                for part in self.parts(1)? {
-                    if let Operand::Register(register) = part
-                        && self.frame.body.register_type(*register).bits() < kind.bits()
-                    {
-                        return Err(self.error("the register is too narrow"));
-                    }
-                }
+                self.same_width(1, kind.bits(), false)?;
                 let (place, window) = self.placed(0, named)?;
                 Ok(Operation::Store(Box::new(Store { window, kind, values, place, order })))
             }

@@ -77,15 +77,20 @@ impl<'a> Decoder<'_, 'a> {
         let bits = kind.map_or(64, Type::bits);
         Ok(match operand {
             Operand::Register(register) => Source::Register(self.checked(*register, kind)?),
-            Operand::Integer(value) => Source::Immediate(value & low_bits(bits.max(8))),
+            Operand::Integer(value) if kind == Some(Type::Pred) => {
+                Source::Immediate(u64::from(*value != 0))
+            }
+            Operand::Integer(value) => Source::Immediate(value & low_bits(bits)),
             Operand::Float32(value) => match kind {
                 Some(Type::F64) => Source::Immediate(f64::from(f32::from_bits(*value)).to_bits()),
+                _ if bits < 32 => return Err(self.error("a constant of 32 bits")),
                 _ => Source::Immediate(u64::from(*value)),
             },
             Operand::Float64(value) => match kind {
                 Some(Type::F32) => {
                     Source::Immediate(u64::from((f64::from_bits(*value) as f32).to_bits()))
                 }
+                _ if bits < 64 => return Err(self.error("a constant of 64 bits")),
                 _ => Source::Immediate(*value),
             },
             Operand::Special(special) => Source::Special(*special),
@@ -167,6 +172,23 @@ impl<'a> Decoder<'_, 'a> {
             Operand::Vector(parts) | Operand::List(parts) => Ok(parts),
             one => Ok(std::slice::from_ref(one)),
         }
+    }
+
+    /// An error unless all registers of a vector have so many bits, or one width of at least so many.
+    pub fn same_width(&self, index: usize, bits: u32, exactly: bool) -> Result<u32, ParseError> {
+        let mut common = None;
+        for part in self.parts(index)? {
+            let Operand::Register(register) = part else { continue };
+            let width = self.frame.body.register_type(*register).bits();
+            let fits = if exactly { width == bits } else { width >= bits };
+            if !fits || *common.get_or_insert(width) != width {
+                let name = self.frame.body.register_name(*register);
+                return Err(
+                    self.error(format!("register `{name}` has {width} bits, which does not fit"))
+                );
+            }
+        }
+        Ok(common.unwrap_or(64))
     }
 
     /// Registers to write, of one type.

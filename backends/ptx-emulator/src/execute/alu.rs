@@ -131,7 +131,7 @@ impl Machine<'_> {
             Special::ClusterBlocks => self.blocks.len() as u64,
             Special::IsCluster => u64::from(self.grid.cluster != [1; 3]),
             // A clock that counts the launch's instructions moves, and repeats with the seed.
-            Special::Clock | Special::GlobalTimer => self.tally.steps,
+            Special::Clock | Special::GlobalTimer => self.tally.steps & 0xffff_ffff,
             Special::Multiprocessor | Special::GridIdentity => 0,
             Special::MultiprocessorCount => 1,
             Special::DynamicShared => self.grid.shared - self.grid.dynamic_start,
@@ -281,7 +281,7 @@ impl Machine<'_> {
             Operation::Barrier { id, count, wait, aligned, reduce } => {
                 return self.barrier(warp, mask, *id, *count, *wait, *aligned, *reduce);
             }
-            Operation::ClusterArrive { release } => self.cluster_arrive(warp, mask, *release),
+            Operation::ClusterArrive { release } => self.cluster_arrive(warp, mask, *release)?,
             Operation::ClusterWait => return self.cluster_wait(warp, mask),
             Operation::WarpBarrier { mask: named } => return self.warp_barrier(warp, mask, *named),
             Operation::Fence => self.fence(warp, mask),
@@ -358,7 +358,7 @@ impl Machine<'_> {
                 self.store_matrix(warp, values, *place, *window, *transpose)?;
             }
             Operation::Mma(mma) => self.mma(warp, mma)?,
-            Operation::WgmmaFence => warp.wgmma_fences += 1,
+            Operation::WgmmaFence => warp.wgmma_fences = warp.wgmma_fences.saturating_add(1),
             Operation::WgmmaCommit => self.wgmma_commit(warp),
             Operation::WgmmaWait(pending) => self.wgmma_wait(warp, *pending),
             Operation::Wgmma(wgmma) => self.wgmma(warp, wgmma)?,

@@ -212,8 +212,12 @@ impl Machine<'_> {
     }
 
     /// `barrier.cluster.arrive`.
-    pub fn cluster_arrive(&mut self, warp: &mut Warp, mask: u32, release: bool) {
+    pub fn cluster_arrive(&mut self, warp: &mut Warp, mask: u32, release: bool) -> Outcome<()> {
         for lane in set(mask) {
+            if warp.cluster_arrived[lane] > self.cluster_barrier.generation {
+                let message = String::from("barrier.cluster.arrive twice in one phase");
+                return trouble(lane, FaultKind::Operand(message));
+            }
             if release {
                 self.clocks.release(warp.thread + lane, &mut self.cluster_barrier.joined);
             }
@@ -221,6 +225,7 @@ impl Machine<'_> {
         }
         self.cluster_barrier.arrived += mask.count_ones();
         self.cluster_barrier.complete();
+        Ok(())
     }
 
     /// `barrier.cluster.wait`.

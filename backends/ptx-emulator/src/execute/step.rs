@@ -38,8 +38,7 @@ impl Machine<'_> {
         let kernel = self.kernel;
         let mut progressed = false;
         for _ in 0..quantum {
-            let Some(chosen) =
-                self.select(warp).map_err(|t| self.fault(warp, self.line(warp), *t))?
+            let Some(chosen) = self.select(warp).map_err(|t| self.fault(warp, warp.line, *t))?
             else {
                 return Ok(progressed);
             };
@@ -65,12 +64,8 @@ impl Machine<'_> {
         Ok(progressed)
     }
 
-    fn line(&self, warp: &Warp) -> u32 {
-        let group = warp.groups.first();
-        group.and_then(|g| self.kernel.code.get(g.line_at())).map_or(0, |i| i.line)
-    }
-
     fn guarded(&mut self, warp: &mut Warp, instruction: &Instruction, group: u32) -> Outcome<Flow> {
+        warp.line = instruction.line;
         let mut mask = group;
         if let Some(guard) = instruction.guard {
             let register = guard.register as usize;

@@ -56,7 +56,7 @@ fn runs(map: &TensorMap, coordinates: &[i64]) -> Vec<Run> {
             let place = coordinates[axis] + (index * u64::from(map.element_strides[axis])) as i64;
             inside &= place >= 0 && (place as u64) < map.sizes[axis];
             if inside {
-                address += place as u64 * map.strides[axis - 1];
+                address = address.wrapping_add((place as u64).wrapping_mul(map.strides[axis - 1]));
             }
         }
         if !inside {
@@ -70,7 +70,7 @@ fn runs(map: &TensorMap, coordinates: &[i64]) -> Vec<Run> {
             if first < last {
                 out.push(Run {
                     at: start + ((first - coordinates[0]) as u64 * size) as usize,
-                    address: address + first as u64 * size,
+                    address: address.wrapping_add(first as u64 * size),
                     bytes: ((last - first) as u64 * size) as usize,
                 });
             }
@@ -81,7 +81,7 @@ fn runs(map: &TensorMap, coordinates: &[i64]) -> Vec<Run> {
             if place >= 0 && (place as u64) < map.sizes[0] {
                 out.push(Run {
                     at: start + (index * size) as usize,
-                    address: address + place as u64 * size,
+                    address: address.wrapping_add(place as u64 * size),
                     bytes: size as usize,
                 });
             }
@@ -191,8 +191,8 @@ impl Machine<'_> {
         let mut data: Vec<u8> = (0..map.box_bytes() as usize).map(|i| filling[i % size]).collect();
         for run in runs(map, coordinates) {
             self.tally.counters.global_bytes_read += run.bytes as u64;
-            let last = (run.address + run.bytes as u64 - 1) / 32;
-            self.tally.counters.global_sectors += last - run.address / 32 + 1;
+            let last = run.address.wrapping_add(run.bytes as u64 - 1) / 32;
+            self.tally.counters.global_sectors += last.saturating_sub(run.address / 32) + 1;
             let read = self.memory.read(run.address, &mut data[run.at..run.at + run.bytes]);
             read.map_err(|kind| Box::new(Trouble { lane, kind }))?;
         }

@@ -92,6 +92,8 @@ pub(crate) struct Warp {
     pub groups: Vec<Group>,
     /// Branches backwards that the running group took while others could run.
     pub spins: u32,
+    /// The line of the instruction that was executed last.
+    pub line: u32,
     pub last: u32,
     /// Local memory, one lane after another.
     pub local: Vec<u8>,
@@ -122,6 +124,7 @@ impl Warp {
         self.groups.clear();
         self.groups.push(Group { pc: 0, mask: self.exists, wait: Wait::Ready });
         self.spins = 0;
+        self.line = 0;
         self.last = 0;
         self.local.resize(kernel.local_bytes as usize * WIDTH, 0);
         self.local_written = Written::new(self.local.len());

@@ -16,6 +16,8 @@ use crate::tensor_map::Swizzle;
 
 /// The kind of the agents of matrix products.
 const AGENT: u8 = 2;
+/// More than this in flight is a loop that never waits.
+const MAX_FLIGHTS: usize = 4096;
 
 /// A matrix in shared memory (PTX ISA, Matrix Descriptor).
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +156,10 @@ impl Machine<'_> {
         let scale = self.fetch(warp, wgmma.scale_d.0, u32::MAX)?;
         let adds = (scale[0] != 0) != wgmma.scale_d.1;
         let (n, k) = (wgmma.n, wgmma.k);
+        if warp.flights.len() >= MAX_FLIGHTS {
+            let message = format!("more than {MAX_FLIGHTS} wgmma in flight");
+            return trouble(0, FaultKind::Operand(message));
+        }
         for register in wgmma.d.iter().filter(|r| **r != SINK) {
             self.fenced(warp, *register)?;
         }
@@ -245,7 +251,7 @@ impl Machine<'_> {
     pub fn wgmma_commit(&mut self, warp: &mut Warp) {
         let agent = self.clocks.agent(AGENT, warp.thread as u64);
         self.clocks.agent_advance(agent);
-        warp.wgmma_group += 1;
+        warp.wgmma_group = warp.wgmma_group.saturating_add(1);
     }
 
     /// `wgmma.wait_group`: all but the last groups are complete.

@@ -106,7 +106,7 @@ impl Clocks {
         let knowledge = &mut self.threads[thread];
         knowledge.fenced = knowledge.seen.clone();
         knowledge.own_fenced = knowledge.own;
-        knowledge.own += 1;
+        knowledge.own = knowledge.own.saturating_add(1);
     }
 
     /// Adds what a thread knows, its own past included; what it does from now on is later.
@@ -123,7 +123,7 @@ impl Clocks {
         if knowledge.own_fenced > 0 {
             raise(&mut into.fenced, thread, knowledge.own_fenced);
         }
-        knowledge.own += 1;
+        knowledge.own = knowledge.own.saturating_add(1);
     }
 
     /// A thread learns what others knew.
@@ -185,7 +185,7 @@ impl Clocks {
         let stamp = self.agent_now(agent);
         let index = (agent as usize).saturating_sub(self.threads.len());
         if let Some(clock) = self.agents.get_mut(index) {
-            *clock += 1;
+            *clock = clock.saturating_add(1);
         }
         stamp
     }

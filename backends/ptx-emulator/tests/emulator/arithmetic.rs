@@ -115,6 +115,8 @@ fn bits() {
     assert_eq!(one32("mov.b32 %r1, 1;\nbrev.b32 %r0, %r1;"), 0x8000_0000);
     assert_eq!(one32("mov.b32 %r1, 0x80;\nbfind.u32 %r0, %r1;"), 7);
     assert_eq!(one32("mov.b32 %r1, 0;\nbfind.u32 %r0, %r1;"), u32::MAX);
+    assert_eq!(one32("mov.b32 %r1, 0x80;\nbfind.shiftamt.u32 %r0, %r1;"), 24);
+    assert_eq!(one32("mov.b32 %r1, 4;\nbmsk.clamp.b32 %r0, %r1, 8;"), 0xff0);
     assert_eq!(one32("mov.b32 %r1, 0xaaaaaaaa;\nfns.b32 %r0, %r1, 3, 2;"), 5);
     assert_eq!(one32("mov.b32 %r1, 0xaaaaaaaa;\nfns.b32 %r0, %r1, 8, -1;"), 7);
     // a & b | c: its truth table is 0xf0 & 0xcc | 0xaa.

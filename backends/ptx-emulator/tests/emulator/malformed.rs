@@ -165,3 +165,18 @@ fn instructions_that_the_target_lacks() {
     let wide = "ld.global.v4.b64 {%d0, %d1, %d2, %d3}, [%in];";
     assert!(on("sm_90a", wide).is_err() && on("sm_100a", wide).is_ok());
 }
+
+#[test]
+fn registers_of_the_wrong_width() {
+    for body in [
+        "ld.global.v2.b32 {%r0, %h1}, [%in];",
+        "mov.b64 {%r0, %h1}, %d0;",
+        "mov.b64 %d0, {%r0, %h1};",
+        "mov.b16 %h0, 0f3F800000;",
+        "mov.b32 %r0, 0d3FF0000000000000;",
+        "cvt.u32.u16 %h0, %h1;",
+        "st.global.b64 [%out], %r0;",
+    ] {
+        assert!(matches!(refused(body), ParseError::Malformed { .. }), "{body}: {}", refused(body));
+    }
+}
