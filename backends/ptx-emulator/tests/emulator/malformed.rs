@@ -1,7 +1,10 @@
 //! Text that is damaged: an error, or a kernel that runs or faults, but never a panic.
 
 use crate::launcher::{Draw, HEAD, refused, text};
-use kiln_ptx_emulator::{Argument, Device, Launch, Limits, Module, ParseError};
+use kiln_ptx_emulator::{
+    Address, Argument, Device, ElementType, Launch, Limits, Module, OutOfBounds, ParseError,
+    Swizzle, TensorMap,
+};
 
 #[test]
 fn errors_name_the_line() {
@@ -62,6 +65,21 @@ fn text_that_nests_deep_or_never_ends() {
     assert!(matches!(Module::parse(&registers), Err(ParseError::TooLarge { .. })));
 }
 
+/// A tensor map over the memory of the fuzzed kernels.
+fn map(memory: Address) -> Argument {
+    let map = TensorMap::tiled(
+        ElementType::BF16,
+        memory,
+        &[64, 64],
+        &[128],
+        &[64, 64],
+        &[1, 1],
+        Swizzle::Bytes128,
+        OutOfBounds::Zero,
+    );
+    Argument::TensorMap(Box::new(map.unwrap()))
+}
+
 /// Replaces, removes, doubles or swaps a word or a byte.
 fn damage(text: &str, draw: &mut Draw) -> String {
     let mut bytes = text.as_bytes().to_vec();
@@ -118,6 +136,7 @@ fn damaged_text_never_panics() {
         ),
         String::from(include_str!("compiled/softmax.ptx")),
         String::from(include_str!("compiled/pieces.ptx")),
+        crate::wgmma::sample(),
     ];
     for text in &texts {
         Module::parse(text).unwrap_or_else(|e| panic!("{e}"));
@@ -142,10 +161,13 @@ fn damaged_text_never_panics() {
                 .map(|p| match p.bytes {
                     8 => Argument::Address(memory),
                     4 => Argument::U32(64),
+                    128 => map(memory),
                     n => Argument::Bytes(vec![0; n as usize]),
                 })
                 .collect();
-            let launch = Launch { seed: round as u64 % 3, ..Launch::new(1, 32) };
+            let threads = kernel.max_threads.unwrap_or(32).clamp(1, 128);
+            let seed = round as u64 % 3;
+            let launch = Launch { seed, dynamic_shared: 16384, ..Launch::new(1, threads) };
             ran += u32::from(device.launch(&module, &kernel.name, &launch, &arguments).is_ok());
         }
     }

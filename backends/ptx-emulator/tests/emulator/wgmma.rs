@@ -55,6 +55,11 @@ impl Plan {
     }
 }
 
+/// A text with most of what Hopper has.
+pub fn sample() -> String {
+    text(&Plan::new(Swizzle::Bytes128))
+}
+
 fn text(plan: &Plan) -> String {
     let width = plan.swizzle.bytes() as usize / 2;
     let a_bytes = 64 * K * 2;
