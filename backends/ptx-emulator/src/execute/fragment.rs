@@ -9,6 +9,8 @@ use super::warp::Warp;
 use crate::fault::{FaultKind, Outcome, Space, trouble};
 use crate::instruction::{Element, Place, Source, Window};
 use crate::lanes::{Lanes, WIDTH};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Elements in one register.
 pub(crate) fn per_register(bits: u32) -> usize {
@@ -63,7 +65,62 @@ pub(crate) fn element_bits(registers: &[Lanes], bits: u32, lane: usize, index: u
     }
 }
 
+/// Which part of a product a fragment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    A,
+    B,
+    C,
+}
+
+/// Offsets in a row-major matrix of all elements of a fragment: those of lane 0, of lane 1, and so on.
+pub(crate) type Offsets = Rc<[u32]>;
+
+/// Offsets that were worked out, by part, bits of an element, rows of A, elements a lane, and columns.
+pub(crate) type Layouts = HashMap<(Part, u32, usize, usize, usize), Offsets>;
+
+/// Spreads a fragment over its matrix.
+pub(crate) fn gather(registers: &[Lanes], element: Element, offsets: &[u32], out: &mut [f64]) {
+    let bits = element.bits();
+    let each = per_register(bits);
+    let count = registers.len() * each;
+    let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+    for (r, lanes) in registers.iter().enumerate() {
+        for (lane, value) in lanes.iter().enumerate() {
+            let first = lane * count + r * each;
+            for (i, offset) in offsets[first..first + each].iter().enumerate() {
+                out[*offset as usize] = element_value(element, value >> (i as u32 * bits) & mask);
+            }
+        }
+    }
+}
+
 impl Machine<'_> {
+    /// The layout of a fragment.
+    pub fn layout(
+        &mut self,
+        part: Part,
+        bits: u32,
+        rows: usize,
+        count: usize,
+        columns: usize,
+    ) -> Offsets {
+        let make = || {
+            (0..WIDTH * count)
+                .map(|i| {
+                    let (lane, index) = (i / count, i % count);
+                    let (row, column) = match part {
+                        Part::A => place_a(bits, rows, lane, index),
+                        Part::B => place_b(bits, lane, index),
+                        Part::C => place_c(rows, lane, index),
+                    };
+                    (row * columns + column) as u32
+                })
+                .collect()
+        };
+        self.tally.layouts.entry((part, bits, rows, count, columns)).or_insert_with(make).clone()
+    }
+
     /// Where the rows of 8×8 matrices are: lane `8·i + r` tells row `r` of matrix `i`.
     fn rows(
         &mut self,

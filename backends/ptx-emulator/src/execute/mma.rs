@@ -4,7 +4,7 @@
 //! cuts bits off), so a test that compares with it needs a bound. Integers are exact, and wrap unless `.satfinite`.
 
 use super::Machine;
-use super::fragment::{element_bits, element_value, place_a, place_b, place_c};
+use super::fragment::{Part, element_bits, gather};
 use super::warp::Warp;
 use crate::fault::Outcome;
 use crate::instruction::{Accumulator, Mma, Source};
@@ -84,34 +84,19 @@ impl Machine<'_> {
         let (m, n, k) = (mma.m, mma.n, mma.k);
         let mut rows = vec![0.0; m * k];
         let mut columns = vec![0.0; k * n];
-        for lane in 0..WIDTH {
-            let bits = mma.a_element.bits();
-            for index in 0..m * k / WIDTH {
-                let (row, column) = place_a(bits, m, lane, index);
-                rows[row * k + column] =
-                    element_value(mma.a_element, element_bits(&a, bits, lane, index));
-            }
-            let bits = mma.b_element.bits();
-            for index in 0..k * n / WIDTH {
-                let (row, column) = place_b(bits, lane, index);
-                columns[row * n + column] =
-                    element_value(mma.b_element, element_bits(&b, bits, lane, index));
-            }
-        }
+        let at = self.layout(Part::A, mma.a_element.bits(), m, m * k / WIDTH, k);
+        gather(&a, mma.a_element, &at, &mut rows);
+        let at = self.layout(Part::B, mma.b_element.bits(), m, k * n / WIDTH, n);
+        gather(&b, mma.b_element, &at, &mut columns);
         let products = product(&rows, &columns, n, k);
         let mut out = vec![[0; WIDTH]; mma.d.len()];
-        for lane in 0..WIDTH {
-            for index in 0..m * n / WIDTH {
-                let (row, column) = place_c(m, lane, index);
-                let start = accumulator_value(mma.accumulator, &c, lane, index);
-                put_accumulator(
-                    mma.accumulator,
-                    &mut out,
-                    lane,
-                    index,
-                    products[row * n + column] + start,
-                );
-            }
+        let count = m * n / WIDTH;
+        let at = self.layout(Part::C, 0, m, count, n);
+        for (i, offset) in at.iter().enumerate() {
+            let (lane, index) = (i / count, i % count);
+            let start = accumulator_value(mma.accumulator, &c, lane, index);
+            let sum = products[*offset as usize] + start;
+            put_accumulator(mma.accumulator, &mut out, lane, index, sum);
         }
         for (register, values) in mma.d.iter().zip(&out) {
             self.write(warp, *register, u32::MAX, values)?;

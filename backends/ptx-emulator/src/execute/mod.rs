@@ -26,6 +26,7 @@ use crate::lanes::WIDTH;
 use crate::memory::{Clocks, Global, Joined, Shared};
 use crate::module::Kernel;
 use barrier::{Barrier, ClusterBarrier};
+use fragment::Layouts;
 use mbarrier::Phases;
 use std::collections::{BTreeMap, HashMap};
 use warp::Warp;
@@ -78,6 +79,7 @@ pub(crate) struct Tally {
     pub counters: Counters,
     pub opcodes: Vec<u64>,
     pub steps: u64,
+    pub layouts: Layouts,
 }
 
 /// Runs a grid.
@@ -88,8 +90,12 @@ pub(crate) fn run(
     parameters: &[u8],
     symbols: &[u64],
 ) -> Result<Counters, Fault> {
-    let mut tally =
-        Tally { counters: Counters::default(), opcodes: vec![0; kernel.opcodes.len()], steps: 0 };
+    let mut tally = Tally {
+        counters: Counters::default(),
+        opcodes: vec![0; kernel.opcodes.len()],
+        steps: 0,
+        layouts: Layouts::new(),
+    };
     let threads = grid.block.iter().product::<u32>() as usize;
     let warps = threads.div_ceil(WIDTH);
     let blocks = grid.cluster.iter().product::<u32>() as usize;
@@ -147,7 +153,7 @@ pub(crate) fn run(
             }
         }
     }
-    let Tally { mut counters, opcodes, steps } = tally;
+    let Tally { mut counters, opcodes, steps, .. } = tally;
     counters.warp_instructions = steps;
     counters.instructions =
         kernel.opcodes.iter().cloned().zip(opcodes).filter(|(_, count)| *count > 0).collect();

@@ -5,7 +5,7 @@
 //! shared memory counts as being read until the group is waited for, and its registers are not to be touched until then.
 
 use super::Machine;
-use super::fragment::{element_bits, element_value, place_a, place_c};
+use super::fragment::{Part, element_value, gather};
 use super::mma::{accumulator_value, product, put_accumulator};
 use super::warp::{Flight, Warp};
 use crate::fault::{FaultKind, Outcome, Trouble, trouble};
@@ -180,15 +180,9 @@ impl Machine<'_> {
                         registers.push(self.fetch(warp, *source, u32::MAX)?);
                     }
                 }
-                let bits = wgmma.a_element.bits();
                 let mut rows = vec![0.0; 16 * k];
-                for lane in 0..WIDTH {
-                    for index in 0..16 * k / WIDTH {
-                        let (row, column) = place_a(bits, 16, lane, index);
-                        let value = element_bits(&registers, bits, lane, index);
-                        rows[row * k + column] = element_value(wgmma.a_element, value);
-                    }
-                }
+                let at = self.layout(Part::A, wgmma.a_element.bits(), 16, 16 * k / WIDTH, k);
+                gather(&registers, wgmma.a_element, &at, &mut rows);
                 rows
             }
             Multiplicand::Descriptor(source) => {
@@ -222,17 +216,14 @@ impl Machine<'_> {
                 [0; WIDTH]
             });
         }
-        for lane in 0..WIDTH {
-            for index in 0..16 * n / WIDTH {
-                let (row, column) = place_c(16, lane, index);
-                let sum = products[row * n + column] * sign;
-                let start = if adds {
-                    accumulator_value(wgmma.accumulator, &out, lane, index)
-                } else {
-                    0.0
-                };
-                put_accumulator(wgmma.accumulator, &mut out, lane, index, sum + start);
-            }
+        let count = 16 * n / WIDTH;
+        let at = self.layout(Part::C, 0, 16, count, n);
+        for (i, offset) in at.iter().enumerate() {
+            let (lane, index) = (i / count, i % count);
+            let start =
+                if adds { accumulator_value(wgmma.accumulator, &out, lane, index) } else { 0.0 };
+            let sum = products[*offset as usize] * sign + start;
+            put_accumulator(wgmma.accumulator, &mut out, lane, index, sum);
         }
         for (register, values) in wgmma.d.iter().zip(out) {
             if *register != SINK {

@@ -333,3 +333,17 @@ fn what_wgmma_demands() {
     let fence = "@%p1 st.shared.b32 [%base], 0;\nfence.proxy.async;\nbar.sync 0;\nwgmma.fence.sync.aligned;";
     assert!(run(&Plan { fence, ..plan() }).is_ok());
 }
+
+#[test]
+fn speed() {
+    let start = std::time::Instant::now();
+    let mut flops = 0;
+    for _ in 0..20 {
+        flops +=
+            run(&Plan::new(Swizzle::Bytes128)).map_or(0, |(_, _, counters)| counters.matrix_flops);
+    }
+    println!(
+        "wgmma, parsing and copies included: {:.0} MFLOP/s",
+        flops as f64 / start.elapsed().as_secs_f64() / 1e6
+    );
+}
