@@ -183,3 +183,37 @@ fn the_asynchronous_proxy_needs_a_fence() {
     ));
     assert!(both(&format!("{fenced}{end}\nbar.sync 0;\n{again}")).is_ok());
 }
+
+#[test]
+fn a_block_arrives_at_another_ones_mbarrier_and_copies_to_it() {
+    // Block 1 copies 512 bytes of its shared memory to block 0, whose mbarrier counts them; block 0 tells block 1 that it
+    // has read them by arriving there.
+    let body = ".shared .align 8 .b64 bar;\n.shared .align 128 .b8 s[512];\n.shared .align 128 .b8 to[512];\nmov.u32 %r8, bar;\nmov.u32 %r9, s;\nmov.u32 %r7, to;\n\
+        setp.eq.u32 %p1, %t, 0;\nmad.lo.u32 %r10, %t, 8, %r9;\nadd.u32 %r11, %n, 1000;\nst.shared.v2.b32 [%r10], {%r11, %n};\n\
+        @%p1 mbarrier.init.shared.b64 [%r8], 1;\nfence.mbarrier_init.release.cluster;\nfence.proxy.async;\nbarrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n\
+        mov.u32 %r1, %cluster_ctarank;\nsetp.eq.u32 %p3, %r1, 0;\n@%p3 bra ZERO;\n\
+        mapa.shared::cluster.u32 %r2, %r7, 0;\nmapa.shared::cluster.u32 %r3, %r8, 0;\n\
+        @%p1 cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r2], [%r9], 512, [%r3];\n\
+        W1: mbarrier.try_wait.parity.shared.b64 %p2, [%r8], 0;\n@!%p2 bra W1;\nmov.b64 %d0, 5;\nbra E;\n\
+        ZERO: @%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%r8], 512;\nW0: mbarrier.try_wait.parity.shared.b64 %p2, [%r8], 0;\n@!%p2 bra W0;\n\
+        mad.lo.u32 %r12, %t, 8, %r7;\nld.shared.b64 %d0, [%r12];\nbar.sync 0;\nmapa.shared::cluster.u32 %r3, %r8, 1;\n\
+        @%p1 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r3];\nE: st.global.b64 [%mine], %d0;\n\
+        barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;";
+    for seed in 0..4 {
+        let launch = Launch { cluster: [2, 1, 1], seed, ..Launch::new(2, 64) };
+        let words = run_with("", body, &launch, &[]).unwrap_or_else(|f| panic!("{f}")).words(128);
+        assert_eq!((words[3], words[127]), (1067 | 67 << 32, 5));
+        let hasty = body.replace(
+            "barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n",
+            "",
+        );
+        assert!(run_with("", &hasty, &launch, &[]).is_err());
+    }
+}
+
+#[test]
+fn hints_change_nothing() {
+    let body = "griddepcontrol.wait;\nsetmaxnreg.dec.sync.aligned.u32 40;\nprefetch.global.L2 [%in];\ncreatepolicy.fractional.L2::evict_last.b64 %d5, 1.0;\n\
+        nanosleep.u32 20;\nld.global.L2::cache_hint.b64 %d0, [%in], %d5;\ndiscard.global.L2 [%in], 128;\ngriddepcontrol.launch_dependents;\nst.global.b64 [%mine], %d0;";
+    assert_eq!(run(body, 32, &input()).unwrap().words(1), [1 << 32]);
+}

@@ -8,6 +8,7 @@ mod asynchronous;
 mod bench;
 mod compiled;
 mod control;
+mod elements;
 mod faults;
 mod launcher;
 mod malformed;
