@@ -9,7 +9,9 @@ use crate::number::Rounding;
 use crate::syntax::Type;
 
 fn is_float(kind: Type) -> bool {
-    !kind.is_integer() && kind != Type::Pred && !matches!(kind, Type::U16x2 | Type::S16x2)
+    !kind.is_integer()
+        && kind != Type::Pred
+        && !matches!(kind, Type::U16x2 | Type::S16x2 | Type::F32x2)
 }
 
 fn is_packed(kind: Type) -> bool {

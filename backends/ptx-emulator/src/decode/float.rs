@@ -187,6 +187,43 @@ fn single_binary(name: &str, mode: u8, nan: bool) -> Option<Binary> {
     })
 }
 
+/// Both `f32` of 64 bits (`.f32x2`).
+fn pair(a: u64, b: u64, c: u64, f: impl Fn(u64, u64, u64) -> u64) -> u64 {
+    let low = |x: u64| x & 0xffff_ffff;
+    f(low(a), low(b), low(c)) | f(a >> 32, b >> 32, c >> 32) << 32
+}
+
+fn pairs(name: &str, flush: bool) -> Option<Binary> {
+    Some(match (name, flush) {
+        ("add", false) => two!(a, b => pair(a, b, 0, |x, y, _| f32_add::<0>(x, y))),
+        ("add", true) => two!(a, b => pair(a, b, 0, |x, y, _| f32_add::<FLUSH>(x, y))),
+        ("sub", false) => two!(a, b => pair(a, b, 0, |x, y, _| f32_subtract::<0>(x, y))),
+        ("sub", true) => two!(a, b => pair(a, b, 0, |x, y, _| f32_subtract::<FLUSH>(x, y))),
+        ("mul", false) => two!(a, b => pair(a, b, 0, |x, y, _| f32_mul::<0>(x, y))),
+        ("mul", true) => two!(a, b => pair(a, b, 0, |x, y, _| f32_mul::<FLUSH>(x, y))),
+        _ => return None,
+    })
+}
+
+/// The extreme of three.
+fn extremes(name: &str, flush: bool, nan: bool) -> Option<Ternary> {
+    macro_rules! both {
+        ($f:ident) => {
+            match (flush, nan) {
+                (false, false) => three!(a, b, c => $f::<0, false>($f::<0, false>(a, b), c)),
+                (false, true) => three!(a, b, c => $f::<0, true>($f::<0, true>(a, b), c)),
+                (true, false) => three!(a, b, c => $f::<FLUSH, false>($f::<FLUSH, false>(a, b), c)),
+                (true, true) => three!(a, b, c => $f::<FLUSH, true>($f::<FLUSH, true>(a, b), c)),
+            }
+        };
+    }
+    Some(match name {
+        "min" => both!(f32_minimum),
+        "max" => both!(f32_maximum),
+        _ => return None,
+    })
+}
+
 fn f64_pick(a: u64, b: u64, less: bool) -> u64 {
     let (x, y) = (f64::from_bits(a), f64::from_bits(b));
     if x.is_nan() {
@@ -320,6 +357,24 @@ impl Decoder<'_, '_> {
                 _ => Err(missing),
             };
         }
+        if kind == Type::F32x2 {
+            if mode & !FLUSH != 0 || relu || nan {
+                return Err(missing);
+            }
+            if operands == 4 && name == "fma" {
+                let f = if flush {
+                    three!(a, b, c => pair(a, b, c, f32_fma::<FLUSH>))
+                } else {
+                    three!(a, b, c => pair(a, b, c, f32_fma::<0>))
+                };
+                let (a, b) = (self.source(1, kind)?, self.source(2, kind)?);
+                let (d, c) = (self.target(0, kind)?, self.source(3, kind)?);
+                return Ok(Operation::Ternary { f, d, a, b, c });
+            }
+            let f = pairs(name, flush).filter(|_| operands == 3).ok_or(missing)?;
+            let (a, b) = (self.source(1, kind)?, self.source(2, kind)?);
+            return Ok(Operation::Binary { f, d: self.target(0, kind)?, a, b });
+        }
         if relu {
             return Err(missing);
         }
@@ -353,8 +408,11 @@ impl Decoder<'_, '_> {
                     (self.source(1, kind)?, self.source(2, kind)?, self.source(3, kind)?);
                 Ok(Operation::Ternary { f, d: self.target(0, kind)?, a, b, c })
             }
-            4 if matches!(name, "min" | "max") && kind == Type::F32 => {
-                Err(self.words.unsupported("three operands"))
+            4 if kind == Type::F32 => {
+                let f = extremes(name, flush, nan).ok_or(missing)?;
+                let (a, b) = (self.source(1, kind)?, self.source(2, kind)?);
+                let (d, c) = (self.target(0, kind)?, self.source(3, kind)?);
+                Ok(Operation::Ternary { f, d, a, b, c })
             }
             _ => Err(missing),
         }

@@ -38,6 +38,10 @@ const NEEDS: &[(&str, Option<&str>, u32, bool)] = &[
     ("fma", Some("bf16"), 80, false),
     ("fma", Some("bf16x2"), 80, false),
     ("ex2", Some("bf16"), 90, false),
+    ("add", Some("f32x2"), 100, false),
+    ("sub", Some("f32x2"), 100, false),
+    ("mul", Some("f32x2"), 100, false),
+    ("fma", Some("f32x2"), 100, false),
     ("ex2", Some("bf16x2"), 90, false),
 ];
 

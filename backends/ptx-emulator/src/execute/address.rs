@@ -69,6 +69,11 @@ impl Machine<'_> {
                 if block >= self.blocks.len() {
                     return out(Space::Shared);
                 }
+                if self.blocks[block].alive == 0 {
+                    let message =
+                        format!("shared memory of block {block} of the cluster, which has exited");
+                    return trouble(lane, FaultKind::Operand(message));
+                }
                 Ok(Target::Shared(block, address & ((1 << RANK) - 1)))
             }
             Window::Generic => match address & !WITHIN {

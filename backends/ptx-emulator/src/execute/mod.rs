@@ -56,6 +56,8 @@ pub(crate) struct Block {
     pub shared: Shared,
     pub barriers: Vec<Barrier>,
     pub mbarriers: BTreeMap<u64, Phases>,
+    /// Threads that have not exited.
+    pub alive: u32,
 }
 
 /// A cluster that is being executed.
@@ -127,6 +129,7 @@ pub(crate) fn run(
                         shared: shared(grid),
                         barriers: vec![Barrier::default(); 16],
                         mbarriers: BTreeMap::new(),
+                        alive: threads as u32,
                     }
                 });
                 let mut machine = Machine {

@@ -151,6 +151,8 @@ impl Machine<'_> {
             warp.groups.swap_remove(chosen);
         }
         self.cluster_barrier.leave(mask.count_ones());
+        let alive = &mut self.blocks[warp.block].alive;
+        *alive = alive.saturating_sub(mask.count_ones());
     }
 
     /// The group that runs next.

@@ -156,6 +156,11 @@ impl Machine<'_> {
         let scale = self.fetch(warp, wgmma.scale_d.0, u32::MAX)?;
         let adds = (scale[0] != 0) != wgmma.scale_d.1;
         let (n, k) = (wgmma.n, wgmma.k);
+        let warps = self.grid.block.iter().product::<u32>() as usize / WIDTH;
+        if (warp.number / 4 + 1) * 4 > warps {
+            let message = String::from("wgmma by a warpgroup of fewer than four warps");
+            return trouble(0, FaultKind::Operand(message));
+        }
         if warp.flights.len() >= MAX_FLIGHTS {
             let message = format!("more than {MAX_FLIGHTS} wgmma in flight");
             return trouble(0, FaultKind::Operand(message));

@@ -32,6 +32,7 @@ pub(crate) enum Type {
     E5M2x2,
     U16x2,
     S16x2,
+    F32x2,
     Pred,
 }
 
@@ -65,6 +66,7 @@ impl Type {
             "e5m2x2" => Type::E5M2x2,
             "u16x2" => Type::U16x2,
             "s16x2" => Type::S16x2,
+            "f32x2" => Type::F32x2,
             "pred" => Type::Pred,
             _ => return None,
         })
@@ -79,7 +81,7 @@ impl Type {
             Type::E4M3x2 | Type::E5M2x2 => 16,
             Type::B32 | Type::U32 | Type::S32 | Type::F32 | Type::TF32 => 32,
             Type::F16x2 | Type::BF16x2 | Type::U16x2 | Type::S16x2 => 32,
-            Type::B64 | Type::U64 | Type::S64 | Type::F64 => 64,
+            Type::B64 | Type::U64 | Type::S64 | Type::F64 | Type::F32x2 => 64,
             Type::B128 => 128,
         }
     }

@@ -44,3 +44,24 @@ fn clusters_see_each_others_shared_memory() {
     assert!(matches!(fault.kind, FaultKind::Operand(_)), "{fault}");
     assert!(matches!(kind("", "barrier.cluster.wait.aligned;", 32), FaultKind::Operand(_)));
 }
+
+#[test]
+fn a_block_that_has_exited_has_no_shared_memory() {
+    // Block 0 ends at once, block 1 looks for its memory later.
+    let body = ".shared .align 4 .b8 s[4];\nst.shared.b32 [s], 7;\nbarrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;\n\
+        mov.u32 %r1, %cluster_ctarank;\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 exit;\nmov.u32 %r3, 0;\nL: add.u32 %r3, %r3, 1;\nsetp.lt.u32 %p2, %r3, 20000;\n\
+        @%p2 bra L;\nmov.u32 %r4, s;\nmapa.shared::cluster.u32 %r5, %r4, 0;\nld.shared::cluster.u32 %r0, [%r5];";
+    let launch = Launch { cluster: [2, 1, 1], ..Launch::new(2, 32) };
+    let Err(fault) = run_with(
+        "",
+        &body.replace(
+            "st.shared.b32 [s], 7;",
+            "setp.eq.u32 %p3, %t, 0;\n@%p3 st.shared.b32 [s], 7;",
+        ),
+        &launch,
+        &[],
+    ) else {
+        panic!("no fault")
+    };
+    assert!(fault.to_string().contains("has exited"), "{fault}");
+}

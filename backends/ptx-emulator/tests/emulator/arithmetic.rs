@@ -1,6 +1,7 @@
 //! Instructions that compute, one by one, against arithmetic done beside them.
 
-use crate::launcher::{Draw, one, one32, run};
+use crate::launcher::{Draw, one, one32, run, text};
+use kiln_ptx_emulator::{Argument, Device, Launch, Limits, Module};
 
 /// `%d0` from two operands of a type of so many bits.
 fn binary(opcode: &str, bits: u32, a: u64, b: u64) -> u64 {
@@ -181,6 +182,35 @@ fn single_precision() {
     assert_eq!(float("sin.approx.f32", &[1.0]), (1f64.sin() as f32).to_bits());
     assert_eq!(float("cos.approx.f32", &[0.0]), 1f32.to_bits());
     assert_eq!(float("copysign.f32", &[-1.0, 3.0]), (-3f32).to_bits());
+}
+
+#[test]
+fn what_blackwell_adds() {
+    let on_blackwell = |body: &str| {
+        let text = text("", &format!("{body}\nst.global.u64 [%mine], %d0;"))
+            .replace("8.6\n.target sm_90a", "8.8\n.target sm_100");
+        let module = Module::parse(&text).unwrap_or_else(|e| panic!("{e}"));
+        let mut device = Device::new(Limits::default());
+        let out = device.allocate(8).unwrap();
+        device
+            .launch(
+                &module,
+                "k",
+                &Launch::new(1, 1),
+                &[Argument::Address(out), Argument::Address(out)],
+            )
+            .unwrap();
+        u64::from_le_bytes(device.read(out, 8).unwrap().try_into().unwrap())
+    };
+    // (1, 2) · (3, 4) + (5, 6).
+    let fma = "mov.b64 %d1, 0x3f80000040000000;\nmov.b64 %d2, 0x4040000040800000;\nmov.b64 %d3, 0x40a0000040c00000;\n\
+        fma.rn.f32x2 %d0, %d1, %d2, %d3;";
+    assert_eq!(on_blackwell(fma), 0x4100_0000_4160_0000);
+    let sub = "mov.b64 %d1, 0x3f80000040000000;\nmov.b64 %d2, 0x4040000040800000;\nsub.rn.ftz.f32x2 %d0, %d1, %d2;";
+    assert_eq!(on_blackwell(sub), 0xc000_0000_c000_0000);
+    let max = "mov.b32 %f1, 0f3F800000;\nmov.b32 %f2, 0f40000000;\nmov.b32 %f3, 0f7FC00000;\nmax.f32 %r0, %f1, %f2, %f3;\n\
+        max.NaN.f32 %r1, %f3, %f2, %f1;\nmov.b64 %d0, {%r0, %r1};";
+    assert_eq!(on_blackwell(max), 0x7fff_ffff_4000_0000);
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn run(case: &Case) -> Result<(Vec<f64>, Vec<f64>), Fault> {
     let registers = if halves { N / 4 } else { N / 2 };
     let list: Vec<String> = (0..registers).map(|i| format!("%c{i}")).collect();
     // Leading 128 and stride 256 bytes; 1024 is where shared variables begin, so addresses are not 0.
-    let fixed: u64 = 128 / 16 << 16 | 256 / 16 << 32;
+    let fixed: u64 = (128 / 16) << 16 | (256 / 16) << 32;
     let stores: String =
         (0..registers).map(|i| format!("st.global.b32 [%o+{}], %c{i};\n", 4 * i)).collect();
     let text = format!(
