@@ -13,6 +13,24 @@
 //!   there is one). A group that spins while others could run gives way, as Volta's independent scheduling does;
 //! - `memory` knows for every byte whether it was written, and for shared memory who touched it last, under vector
 //!   clocks in which asynchronous copies and matrix units are threads of their own.
+//!
+//! Where the PTX ISA leaves something open, the stricter reading holds:
+//! - a `bar.sync` without a count needs all threads of the block, those that have exited, too;
+//! - lanes of a warp are ordered by `bar.warp.sync` and barriers, not by exchanges;
+//! - a `wgmma` needs a `wgmma.fence` after any write of its registers, also after a copy from another register;
+//! - a `mbarrier.try_wait` waits for ever where its phase does not complete, and that is a deadlock.
+//!
+//! Where it is less strict than a GPU, or differs:
+//! - asynchronous copies move their bytes when they are issued; that nobody may rely on it yet is what the clocks know;
+//! - of the four warps of a warpgroup each computes its own rows, so it is not checked that all execute the same
+//!   `wgmma`;
+//! - bounds are those of an allocation, and of a block's shared memory as a whole, not of each variable in it;
+//! - approximations are exact to the last bit, and sums of matrix instructions are rounded once: a GPU's differ within
+//!   the bounds that the PTX ISA gives;
+//! - races in device memory are not looked for.
+//!
+//! Not executed, and refused by name: `tcgen05`, `wmma`, sparse matrices, elements of fewer than eight bits, im2col
+//! copies, registers of 128 bits, calls by address, recursion, textures and surfaces, stochastic rounding.
 
 mod counters;
 mod decode;

@@ -141,20 +141,23 @@ fn boxes_are_stored_and_added() {
 #[test]
 fn a_swizzled_tile_is_where_the_formula_says() {
     let mut device = Device::new(Limits::default());
-    let rows = 32;
-    let (address, out) = (tensor(&mut device, rows), device.allocate(8192).unwrap());
-    for swizzle in [Swizzle::None, Swizzle::Bytes32] {
+    let out = device.allocate(8192).unwrap();
+    let address = tensor(&mut device, 32);
+    for (swizzle, columns) in
+        [(Swizzle::None, 8), (Swizzle::Bytes32, 8), (Swizzle::Bytes64, 16), (Swizzle::Bytes128, 32)]
+    {
+        // The same 1 KiB, cut into rows of as many bytes as the swizzle has.
+        let rows = 256 / columns;
         let map = TensorMap::tiled(
             ElementType::S32,
             address,
-            &[8, rows],
-            &[32],
-            &[8, 32],
+            &[columns as u64, rows as u64],
+            &[4 * columns as u64],
+            &[columns as u32, rows as u32],
             &[1, 1],
             swizzle,
             OutOfBounds::Zero,
-        )
-        .unwrap();
+        );
         let mut body = format!(
             "@%p1 mbarrier.arrive.expect_tx.shared.b64 _, [%bar], 1024;\n@%p1 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%base], [%map, {{0, 0}}], [%bar];\n{WAIT}\
              mad.lo.u32 %r1, %t, 4, %base;\n"
@@ -166,14 +169,22 @@ fn a_swizzled_tile_is_where_the_formula_says() {
                 128 * i
             );
         }
-        launch(&body, map, &mut device, out, &Launch::new(1, 32)).unwrap();
+        launch(&body, map.unwrap(), &mut device, out, &Launch::new(1, 32)).unwrap();
         let found = words(&mut device, out, 256);
-        for row in 0..32 {
-            for column in 0..8 {
+        for row in 0..rows {
+            for column in 0..columns {
                 let chunk = column / 4;
-                // Bit 7 of the address is bit 2 of the row: then the two chunks of the row change places.
-                let moved = if swizzle == Swizzle::None { chunk } else { chunk ^ (row >> 2 & 1) };
-                assert_eq!(found[row * 8 + moved * 4 + column % 4] as usize, row * 8 + column);
+                // Rows of 128 bytes take turns by eight, of 64 bytes by pairs of four, of 32 bytes by fours of two.
+                let moved = match swizzle {
+                    Swizzle::None => chunk,
+                    Swizzle::Bytes32 => chunk ^ (row / 4 % 2),
+                    Swizzle::Bytes64 => chunk ^ (row / 2 % 4),
+                    Swizzle::Bytes128 => chunk ^ (row % 8),
+                };
+                assert_eq!(
+                    found[row * columns + moved * 4 + column % 4] as usize,
+                    row * columns + column
+                );
             }
         }
     }
