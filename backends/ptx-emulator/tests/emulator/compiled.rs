@@ -1,6 +1,8 @@
-//! Text that LLVM wrote: `llc -march=nvptx64 -mcpu=sm_90a -O3` of the `.ll` files beside it (LLVM 22).
+//! Text that LLVM wrote: `llc -march=nvptx64 -mcpu=sm_90a -mattr=+ptx86 -O3` of the `.ll` files beside it (LLVM 22).
 
-use kiln_ptx_emulator::{Argument, Device, Launch, Limits, Module};
+use kiln_ptx_emulator::{
+    Argument, Device, ElementType, Launch, Limits, Module, OutOfBounds, Swizzle, TensorMap,
+};
 
 #[test]
 fn a_softmax() {
@@ -62,4 +64,35 @@ fn pieces() {
     // The variable of the module was counted up.
     let count = device.symbol(&module, "count").unwrap();
     assert!(count.is_none_or(|at| device.read(at, 4).unwrap() == 32u32.to_le_bytes()));
+}
+
+#[test]
+fn a_tile() {
+    let module = Module::parse(include_str!("compiled/tile.ptx")).unwrap();
+    assert_eq!(module.kernels()[0].static_shared, 1032);
+    for seed in 0..3 {
+        let mut device = Device::new(Limits::default());
+        // Nine rows of 32; the box begins with the second.
+        let values: Vec<f32> = (0..288).map(|i| i as f32).collect();
+        let input = device.allocate(1152).unwrap();
+        device
+            .write(input, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+            .unwrap();
+        let out = device.allocate(1024).unwrap();
+        let map = TensorMap::tiled(
+            ElementType::F32,
+            input,
+            &[32, 9],
+            &[128],
+            &[32, 8],
+            &[1, 1],
+            Swizzle::None,
+            OutOfBounds::Zero,
+        );
+        let arguments = [Argument::TensorMap(Box::new(map.unwrap())), Argument::Address(out)];
+        let launch = Launch { seed, ..Launch::new(1, 256) };
+        device.launch(&module, "tile_kernel", &launch, &arguments).unwrap();
+        let expected: Vec<u8> = values[32..].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert_eq!(device.read(out, 1024).unwrap(), expected);
+    }
 }
