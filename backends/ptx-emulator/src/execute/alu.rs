@@ -279,7 +279,7 @@ impl Machine<'_> {
             Operation::Trap => return trouble(mask.trailing_zeros() as usize, FaultKind::Trap),
             Operation::Nothing | Operation::Sleep => {}
             Operation::Barrier { id, count, wait, aligned, reduce } => {
-                return self.barrier(warp, mask, *id, *count, *wait, *aligned, *reduce);
+                return self.barrier(warp, mask, group, *id, *count, *wait, *aligned, *reduce);
             }
             Operation::ClusterArrive { release } => self.cluster_arrive(warp, mask, *release)?,
             Operation::ClusterWait => return self.cluster_wait(warp, mask),

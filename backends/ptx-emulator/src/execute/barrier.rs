@@ -68,6 +68,7 @@ impl Machine<'_> {
         &mut self,
         warp: &mut Warp,
         mask: u32,
+        group: u32,
         id: Source,
         count: Option<Source>,
         wait: bool,
@@ -75,18 +76,13 @@ impl Machine<'_> {
         reduce: Option<(BarrierReduction, u32, Source, bool)>,
     ) -> Outcome<Flow> {
         let lane = mask.trailing_zeros() as usize;
-        if aligned && mask != warp.alive() {
-            let missing = warp.alive() & !mask;
-            // Lanes that are still on their way come first, if they are before the barrier.
-            let here = warp.groups.iter().find(|g| g.mask & mask != 0).map_or(0, |g| g.pc);
-            let behind = warp
-                .groups
-                .iter()
-                .any(|g| g.mask & missing != 0 && matches!(g.wait, Wait::Ready) && g.pc < here);
-            if behind {
-                return Ok(Flow::Stay(Wait::Converge(warp.alive())));
-            }
+        let missing = warp.alive() & !mask;
+        if aligned && missing & group != 0 {
             return trouble(lane, FaultKind::DivergentBarrier { arrived: mask, missing });
+        }
+        if aligned && missing != 0 {
+            // Lanes that are elsewhere may be on their way here; if they are not, nothing goes on in the end.
+            return Ok(Flow::Stay(Wait::Converge(warp.alive())));
         }
         let ids = self.fetch(warp, id, mask)?;
         let threads = self.grid.block.iter().product::<u32>().next_multiple_of(WIDTH as u32);

@@ -22,6 +22,7 @@ mod wgmma;
 use crate::counters::Counters;
 use crate::device::Checks;
 use crate::fault::{Fault, FaultKind, Trouble, Waiting};
+use crate::instruction::Operation;
 use crate::lanes::WIDTH;
 use crate::memory::{Clocks, Global, Joined, Shared};
 use crate::module::Kernel;
@@ -29,7 +30,7 @@ use barrier::{Barrier, ClusterBarrier};
 use fragment::Layouts;
 use mbarrier::Phases;
 use std::collections::{BTreeMap, HashMap};
-use warp::Warp;
+use warp::{Wait, Warp};
 
 /// Bytes that registers and local memory of a cluster may take.
 const MAX_STATE: u64 = 4 << 30;
@@ -225,7 +226,17 @@ impl Machine<'_> {
         let mut first = None;
         for warp in warps {
             for group in &warp.groups {
-                let line = self.kernel.code.get(group.line_at()).map_or(0, |i| i.line);
+                let instruction = self.kernel.code.get(group.line_at());
+                let line = instruction.map_or(0, |i| i.line);
+                let barrier =
+                    instruction.is_some_and(|i| matches!(i.operation, Operation::Barrier { .. }));
+                if barrier && matches!(group.wait, Wait::Converge(_)) {
+                    // A barrier that the other lanes of the warp never reach.
+                    let (arrived, missing) = (group.mask, warp.exists & !group.mask);
+                    let kind = FaultKind::DivergentBarrier { arrived, missing };
+                    let lane = group.mask.trailing_zeros() as usize;
+                    return self.fault(warp, line, Trouble { lane, kind });
+                }
                 first.get_or_insert((warp, line, group.mask));
                 waiting.push(Waiting {
                     block: self.blocks[warp.block].index,

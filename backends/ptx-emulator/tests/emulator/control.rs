@@ -144,3 +144,13 @@ fn grids_of_three_dimensions() {
     let words = run_with("", body, &launch, &[]).unwrap().words(96);
     assert!(words.iter().enumerate().all(|(i, w)| i as u64 == *w));
 }
+
+#[test]
+fn lanes_that_come_from_further_down_meet_the_others_at_a_barrier() {
+    // LLVM puts what is rarely executed at the end: the lanes at the barrier wait for those that come back from there.
+    let body = format!(
+        "mov.u32 %r0, 1;\nsetp.lt.u32 %p1, %t, 5;\n@%p1 bra COLD;\nBACK: bar.sync 0;\nredux.sync.add.u32 %r0, %r0, -1;\n{STORE}\nbra END;\n\
+         COLD: mov.u32 %r0, 10;\nbra BACK;\nEND:"
+    );
+    assert_eq!(run(&body, 64, &[]).unwrap().words(64)[31..33], [77, 32]);
+}
