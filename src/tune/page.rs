@@ -166,7 +166,7 @@ mod tests {
         Record {
             target: "t".into(),
             version: "v".into(),
-            kernel: Identity { family: name.into(), numbers: vec![] },
+            kernel: Identity { family: name.into(), numbers: vec![], extents: vec![] },
             name: name.into(),
             params: vec![],
             flops: 2000,
@@ -179,7 +179,7 @@ mod tests {
 
     fn kernel(name: &str, ms: f64) -> KernelReport {
         KernelReport {
-            kernel: Identity { family: name.into(), numbers: vec![] },
+            kernel: Identity { family: name.into(), numbers: vec![], extents: vec![] },
             name: name.into(),
             nodes: vec!["layer<0>".into()],
             params: vec![],

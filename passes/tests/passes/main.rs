@@ -2,6 +2,7 @@
 //!
 //! Invariant: numbers are compared with the reference evaluation of the graph that went in.
 
+mod book;
 mod build;
 mod bytes;
 mod constants;
