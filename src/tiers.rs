@@ -297,3 +297,6 @@ impl Shared {
         Ok(object)
     }
 }
+
+#[cfg(test)]
+mod tests;

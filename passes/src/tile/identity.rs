@@ -17,7 +17,8 @@ pub struct Identity {
     pub family: String,
     /// The numbers, in the order of the text.
     pub numbers: Vec<u64>,
-    /// Which of them are extents of axes.
+    /// Which of them are extents of axes; records of older versions do not say.
+    #[serde(default)]
     pub extents: Vec<usize>,
 }
 
