@@ -19,6 +19,10 @@ impl Lifetime {
     fn meets(self, other: Lifetime) -> bool {
         self.first <= other.last && other.first <= self.last
     }
+
+    fn steps(self) -> u64 {
+        u64::from(self.last.saturating_sub(self.first)) + 1
+    }
 }
 
 /// Where the buffers lie.
@@ -29,6 +33,9 @@ pub struct Placement {
     /// Bytes that the arena needs.
     pub size: u64,
 }
+
+/// What buffers are placed by, the greatest first.
+type Urgency = fn(Lifetime, u64) -> (u64, u64);
 
 /// Rounds in which an order is changed.
 const ROUNDS: usize = 8;
@@ -47,18 +54,18 @@ pub fn place(buffers: &[(Lifetime, u64)]) -> Option<Placement> {
         Some((lifetime, size.max(1).checked_next_multiple_of(ALIGNMENT as u64)?))
     };
     let buffers: Vec<(Lifetime, u64)> = buffers.iter().map(aligned).collect::<Option<_>>()?;
-    let steps = |lifetime: Lifetime| u64::from(lifetime.last.saturating_sub(lifetime.first)) + 1;
-    let urgent: [fn(&(Lifetime, u64), u64) -> (u64, u64); 3] = [
-        |&(_, size), _| (size, 0),
-        |&(_, size), steps| (size.saturating_mul(steps), 0),
-        |&(lifetime, size), _| (u64::from(lifetime.last), size),
+    let orders: [Urgency; 3] = [
+        |_, size| (size, 0),
+        |lifetime, size| (size.saturating_mul(lifetime.steps()), 0),
+        |lifetime, size| (u64::from(lifetime.last), size),
     ];
     let enough = (alive(&buffers) as f64 * ENOUGH) as u64;
     let mut best: Option<Placement> = None;
-    for urgency in urgent {
+    for urgency in orders {
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&index| {
-            (std::cmp::Reverse(urgency(&buffers[index], steps(buffers[index].0))), index)
+            let (lifetime, size) = buffers[index];
+            (std::cmp::Reverse(urgency(lifetime, size)), index)
         });
         for _ in 0..ROUNDS {
             // One order may not fit where another does.
