@@ -33,7 +33,6 @@ const fn never() -> f64 {
     f64::NEG_INFINITY
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_never(score: &f64) -> bool {
     *score == never()
 }

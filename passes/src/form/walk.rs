@@ -424,6 +424,9 @@ impl<'c> Walk<'c> {
         let mut condition = None;
         for (place, extent) in index.iter().zip(shape) {
             let sides = self.space().sides(place, extent);
+            if sides == (true, true) {
+                continue;
+            }
             condition = match (condition, self.within(place, extent, sides)?) {
                 (Some(a), Some(b)) => Some(self.binary(BinaryFn::And, a, b)?),
                 (a, b) => a.or(b),
