@@ -8,7 +8,7 @@ use super::address::Target;
 use super::warp::Warp;
 use crate::fault::{FaultKind, Outcome, Space, Trouble, trouble};
 use crate::instruction::{BulkCopy, Completion, Place, Reduction, Source, Window};
-use crate::lanes::{WIDTH, set};
+use crate::lanes::{Lanes, WIDTH, set};
 use crate::memory::{Access, Stamp};
 use crate::syntax::Type;
 
@@ -136,19 +136,28 @@ impl Machine<'_> {
         Ok((0..blocks).filter(|b| mask >> b & 1 == 1).map(|b| (b, b, address)).collect())
     }
 
+    /// The mbarriers that hear of a copy, and the blocks that get it, if it is for several.
+    pub(super) fn told(
+        &mut self,
+        warp: &Warp,
+        mask: u32,
+        completion: Completion,
+        multicast: Option<Source>,
+    ) -> Outcome<(Option<Lanes>, Option<Lanes>)> {
+        let mbarriers = match completion {
+            Completion::Mbarrier(place) => Some(self.addresses(warp, place, mask)?),
+            Completion::Group => None,
+        };
+        let multicast = multicast.map(|source| self.fetch(warp, source, mask)).transpose()?;
+        Ok((mbarriers, multicast))
+    }
+
     /// `cp.async.bulk`, `cp.reduce.async.bulk`.
     pub fn bulk_copy(&mut self, warp: &mut Warp, mask: u32, copy: &BulkCopy) -> Outcome<()> {
         let (to, from) =
             (self.addresses(warp, copy.to, mask)?, self.addresses(warp, copy.from, mask)?);
         let bytes = self.fetch(warp, copy.bytes, mask)?;
-        let mbarriers = match copy.completion {
-            Completion::Mbarrier(place) => Some(self.addresses(warp, place, mask)?),
-            Completion::Group => None,
-        };
-        let multicast = match copy.multicast {
-            Some(source) => Some(self.fetch(warp, source, mask)?),
-            None => None,
-        };
+        let (mbarriers, multicast) = self.told(warp, mask, copy.completion, copy.multicast)?;
         for lane in set(mask) {
             let size = bytes[lane];
             if size == 0 || size % 16 != 0 || size > MAX_BULK {

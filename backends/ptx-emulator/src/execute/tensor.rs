@@ -7,7 +7,7 @@ use super::Machine;
 use super::address::Target;
 use super::warp::Warp;
 use crate::fault::{FaultKind, Outcome, Space, Trouble, trouble};
-use crate::instruction::{Completion, TensorCopy};
+use crate::instruction::TensorCopy;
 use crate::lanes::set;
 use crate::memory::Access;
 use crate::syntax::Type;
@@ -124,14 +124,7 @@ impl Machine<'_> {
         for source in &copy.coordinates {
             coordinates.push(self.fetch(warp, *source, mask)?);
         }
-        let mbarriers = match copy.completion {
-            Completion::Mbarrier(place) => Some(self.addresses(warp, place, mask)?),
-            Completion::Group => None,
-        };
-        let multicast = match copy.multicast {
-            Some(source) => Some(self.fetch(warp, source, mask)?),
-            None => None,
-        };
+        let (mbarriers, multicast) = self.told(warp, mask, copy.completion, copy.multicast)?;
         for lane in set(mask) {
             let target =
                 self.resolve(warp, lane, crate::instruction::Window::Generic, maps[lane])?;
